@@ -1,0 +1,36 @@
+# Two commands on a fresh machine: `make repro` and `make test`. Both set everything up first, in .venv.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# A virtual environment that happens to be active must not shadow ours.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+.PHONY: setup repro test check ui clean
+
+setup: .venv/ready
+
+# torch comes first and by its exact version: asked for loosely, an index may answer with another build.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+repro: setup
+	dvc repro
+	rnnlm sync
+	rnnlm table
+
+check: setup
+	ruff format --check .
+	ruff check .
+	basedpyright
+
+test: check
+	python -m pytest -m "not slow"
+
+ui: setup
+	rnnlm ui
+
+clean:
+	rm -rf .venv .rnnlm dvc_plots

@@ -1,0 +1,1 @@
+"""rnnlm: raw text in, compared recurrent language models out."""
