@@ -1,0 +1,1 @@
+"""Text: documents, sentences, tokens, vocabulary, ids. Knows no model."""

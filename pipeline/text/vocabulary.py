@@ -1,0 +1,137 @@
+"""The words a model knows, and their ids.
+
+SENTENCE_START is id 0, SENTENCE_END 1, then words by falling count from 2, and UNKNOWN_TOKEN is the last id, C-1. What
+makes a token special is its id, not its spelling: a word that happens to be spelled SENTENCE_START is a word.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.files import write_text
+
+SENTENCE_START = "SENTENCE_START"
+SENTENCE_END = "SENTENCE_END"
+UNKNOWN_TOKEN = "UNKNOWN_TOKEN"
+START_ID = 0
+END_ID = 1
+SPECIALS = 3
+
+HEADER = "id\ttoken\tcount"
+
+
+class Vocabulary:
+    """An immutable list of C tokens; a token's place in it is its id.
+
+    Attributes:
+        tokens: C spellings, by id; those of the three special tokens are only for display.
+        counts: C counts in the training split, by id. SENTENCE_START is never predicted, so its count is 0;
+            SENTENCE_END's is the number of sentences; UNKNOWN_TOKEN's is the number of tokens that are no word of the
+            vocabulary.
+        unknown_id: C-1.
+    """
+
+    def __init__(self, tokens: Sequence[str], counts: Sequence[int]) -> None:
+        self.tokens = tuple(tokens)
+        self.counts = tuple(counts)
+        self.unknown_id = len(self.tokens) - 1
+        self._ids = {token: id_ for id_, token in enumerate(self.tokens[END_ID + 1 : -1], start=END_ID + 1)}
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, tokens: Sequence[str]) -> list[int]:
+        """The ids of `tokens`, `unknown_id` for those outside; START and END are not added."""
+        ids, unknown = self._ids, self.unknown_id
+        return [ids.get(token, unknown) for token in tokens]
+
+    def sentence_ids(self, tokens: Sequence[str]) -> list[int]:
+        """[START_ID, ids of `tokens`..., END_ID]: x is all but the last, y all but the first."""
+        return [START_ID, *self.encode(tokens), END_ID]
+
+    @classmethod
+    def build(cls, counts: Mapping[str, int], size: int | None, sentences: int) -> "Vocabulary":
+        """The `size` - 3 most frequent words, ties in alphabetical (code point) order; all of them when `size` is None.
+
+        Args:
+            counts: how often each word occurs in the training split.
+            size: C, the special tokens included.
+            sentences: number of sentences of the training split.
+
+        Raises:
+            InputError: there are fewer than `size` - 3 distinct words.
+        """
+        available = len(counts) + SPECIALS
+        if size is not None and size > available:
+            raise InputError(
+                f"vocabulary.size is {size}, but the training split has {len(counts)} distinct words, which with the "
+                f"{SPECIALS} special tokens makes {available}; lower vocabulary.size, or set it to null to keep all"
+            )
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        kept = ranked if size is None else ranked[: size - SPECIALS]
+        outside = sum(counts.values()) - sum(count for _, count in kept)
+        return cls(
+            [SENTENCE_START, SENTENCE_END, *(token for token, _ in kept), UNKNOWN_TOKEN],
+            [0, sentences, *(count for _, count in kept), outside],
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the rows `id token count`, tab separated, under a header; nothing is quoted, nothing is missing.
+
+        Raises:
+            InputError: a token is empty or holds a tab or a line end, so that the file could not be read back.
+        """
+        for token in self.tokens:
+            if not token or any(character in token for character in "\t\n\r"):
+                raise InputError(f"{path} cannot hold the token {token!r}; tokens must be free of white space")
+        rows = (
+            f"{id_}\t{token}\t{count}\n"
+            for id_, (token, count) in enumerate(zip(self.tokens, self.counts, strict=True))
+        )
+        write_text(path, HEADER + "\n" + "".join(rows))
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file is missing, or is no vocabulary: names the first line that does not fit.
+        """
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing; run `dvc repro vocabulary`") from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not UTF-8 (byte {error.start}); {ADVICE}") from None
+        header, *lines = text.split("\n")
+        if header != HEADER:
+            raise InputError(f"{path}, line 1: expected the header {HEADER!r}, got {header[:80]!r}; {ADVICE}")
+        if not lines or lines.pop() != "":
+            raise InputError(f"{path}: the last line is cut off; {ADVICE}")
+        return _parse(lines, path)
+
+
+ADVICE = "delete it and run `dvc repro vocabulary`"
+
+
+def _parse(lines: list[str], path: Path) -> Vocabulary:
+    tokens: list[str] = []
+    counts: list[int] = []
+    for number, line in enumerate(lines):
+        fields = line.split("\t")
+        where = f"{path}, line {number + 2}"
+        if len(fields) != 3 or not fields[1] or fields[0] != str(number):
+            raise InputError(f"{where}: expected `{number} TOKEN COUNT`, tab separated, got {line[:80]!r}; {ADVICE}")
+        if not (fields[2].isascii() and fields[2].isdigit()):
+            raise InputError(f"{where}: the count must be a whole number, got {fields[2][:80]!r}; {ADVICE}")
+        tokens.append(fields[1])
+        counts.append(int(fields[2]))
+    if tokens[:2] != [SENTENCE_START, SENTENCE_END] or len(tokens) < SPECIALS or tokens[-1] != UNKNOWN_TOKEN:
+        raise InputError(
+            f"{path}: must begin with {SENTENCE_START} and {SENTENCE_END} and end with {UNKNOWN_TOKEN}; {ADVICE}"
+        )
+    first: dict[str, int] = {}
+    for id_, token in enumerate(tokens[2:-1], start=2):
+        if first.setdefault(token, id_) != id_:
+            raise InputError(f"{path}: {token!r} is there twice, with ids {first[token]} and {id_}; {ADVICE}")
+    return Vocabulary(tokens, counts)
