@@ -1,0 +1,229 @@
+"""The language model: look-up, cell layers, output layer; and its two files."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from pipeline.errors import InputError
+from pipeline.files import atomic_path, write_text
+from pipeline.model import initialisation, output
+from pipeline.model.cells import CELLS, GATES, State
+from pipeline.model.output import Precision, Sampler, Scores
+from pipeline.model.packed import PackedBatch
+from pipeline.model.params import ModelParams
+from pipeline.model.recurrence import run_layer
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+
+
+class Layer(nn.Module):
+    """The weights of one cell, as cells.py takes them: U (X, G), W (H, G), b (G,) or None."""
+
+    def __init__(self, cell: str, inputs: int, hidden_size: int, bias: bool) -> None:
+        super().__init__()
+        gates = len(GATES[cell]) * hidden_size
+        self.U = nn.Parameter(torch.zeros(inputs, gates))
+        self.W = nn.Parameter(torch.zeros(hidden_size, gates))
+        self.b = nn.Parameter(torch.zeros(gates)) if bias else None
+
+
+class LanguageModel(nn.Module):
+    """P(next word | words so far), by the equations of cells.py.
+
+    Attributes:
+        params: its shape.
+        vocabulary_size: C.
+        E: embedding (C, E), or None where words go straight to the cell.
+        layers: the cells' weights.
+        V: output weight (C, H), or None where E is the output weight too.
+        c: output bias (C,), or None.
+    """
+
+    def __init__(self, params: ModelParams, vocabulary_size: int, generator: torch.Generator | None = None) -> None:
+        """Build the model; its weights are drawn from `generator`, or zero without one (to be loaded)."""
+        super().__init__()
+        self.params = params
+        self.vocabulary_size = vocabulary_size
+        H, width = params.hidden_size, params.embedding_dim
+        self.E = None if width is None else nn.Parameter(torch.zeros(vocabulary_size, width))
+        inputs = [width or vocabulary_size] + [H] * (params.layers - 1)
+        self.layers = nn.ModuleList(Layer(params.cell, X, H, params.bias) for X in inputs)
+        self.V = None if params.tie_weights else nn.Parameter(torch.zeros(vocabulary_size, H))
+        self.c = nn.Parameter(torch.zeros(vocabulary_size)) if params.output_bias else None
+        if generator is not None:
+            self._initialise(generator)
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        lookup = initialisation.lookup(
+            self.params.lookup_init, self.params.embedding_dim or self.params.hidden_size, self.vocabulary_size
+        )
+        if self.E is not None:
+            initialisation.uniform(self.E, lookup, generator)
+        for index, layer in enumerate(self._layers()):
+            one_hot = index == 0 and self.E is None
+            initialisation.uniform(layer.U, lookup if one_hot else initialisation.incoming(len(layer.U)), generator)
+            initialisation.uniform(layer.W, initialisation.incoming(len(layer.W)), generator)
+        if self.V is not None:
+            initialisation.uniform(self.V, initialisation.incoming(self.params.hidden_size), generator)
+
+    def hidden(
+        self,
+        x_N: Tensor,
+        batch_sizes: Sequence[int],
+        state: Sequence[State | None] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, list[State]]:
+        """Run all layers over a packed batch.
+
+        Args:
+            x_N: ids (N,), int64, laid out as in packed.py.
+            batch_sizes: sequences at each step.
+            state: where each layer starts: (B, H), for the LSTM a pair (s, c) of them; None: zero.
+            generator: draws the dropout masks in training mode; None: torch's global generator.
+
+        Returns:
+            What the output layer reads (N, H), and each layer's last state of every sequence.
+        """
+        x = x_N if self.E is None else self._dropped(embedding(x_N, self.E), generator)
+        last = []
+        for layer, before in zip(self._layers(), state or [None] * len(self.layers), strict=True):
+            x, after = run_layer(self.params.cell, x, batch_sizes, layer.U, layer.W, layer.b, before)
+            x = self._dropped(x, generator)
+            last.append(after)
+        return x, last
+
+    def loss(
+        self,
+        batch: PackedBatch,
+        sampler: Sampler | None = None,
+        step: int = 0,
+        precision: Precision = "fp32",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Mean nats per token of a batch whose sentences start from state zero; `backward` runs once.
+
+        Args:
+            batch: what to predict.
+            sampler: draws the words of a sampled softmax (a stand-in for the loss that only training uses); None: full.
+            step: which draw.
+            precision: of the output layer's products.
+            generator: draws the dropout masks in training mode.
+        """
+        h_NH, _ = self.hidden(batch.x_N, batch.batch_sizes, generator=generator)
+        if sampler is None:
+            return output.cross_entropy(h_NH, self.output_weight, self.c, batch.y_N, precision)
+        return output.sampled_cross_entropy(h_NH, self.output_weight, self.c, batch.y_N, sampler, step, precision)
+
+    @torch.no_grad()
+    def score(self, batch: PackedBatch) -> Scores:
+        """Nats and rank of every target of a batch whose sentences start from state zero, under the full softmax."""
+        h_NH, _ = self.hidden(batch.x_N, batch.batch_sizes)
+        return output.score(h_NH, self.output_weight, self.c, batch.y_N)
+
+    @torch.no_grad()
+    def next_logits(self, x_B: Tensor, state: Sequence[State] | None = None) -> tuple[Tensor, list[State]]:
+        """One step of the equations, without dropout.
+
+        Args:
+            x_B: the last word of each text, ids (B,), int64.
+            state: what the step before returned; None: zero.
+
+        Returns:
+            Logits of the next word (B, C), and the state after this step.
+        """
+        x = x_B if self.E is None else self.E[x_B]
+        last = []
+        for layer, before in zip(self._layers(), state or self._zero_state(len(x_B)), strict=True):
+            after = CELLS[self.params.cell](x, before, layer.U, layer.W, layer.b)
+            x = after[0] if isinstance(after, tuple) else after
+            last.append(after)
+        logits_BC = x @ self.output_weight.t()
+        return logits_BC if self.c is None else logits_BC + self.c, last
+
+    @property
+    def output_weight(self) -> Tensor:
+        """V (C, H), shared with the embedding where tied."""
+        weight = self.E if self.V is None else self.V
+        assert weight is not None  # ModelParams allows no tie without an embedding
+        return weight
+
+    def parameter_count(self) -> int:
+        """Numbers that training changes."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def _layers(self) -> list[Layer]:
+        return cast(list[Layer], list(self.layers))
+
+    def _zero_state(self, batch: int) -> list[State]:
+        zero_BH = self.output_weight.new_zeros(batch, self.params.hidden_size)
+        return [(zero_BH, zero_BH) if self.params.cell == "lstm" else zero_BH for _ in self.layers]
+
+    def _dropped(self, x_NX: Tensor, generator: torch.Generator | None) -> Tensor:
+        p = self.params.dropout
+        if not self.training or p == 0:
+            return x_NX
+        return x_NX * torch.empty_like(x_NX).bernoulli_(1 - p, generator=generator).div_(1 - p)
+
+
+def save_model(model: LanguageModel, folder: Path) -> None:
+    """Write the weights and the shape of `model` into `folder`: the same model gives the same bytes."""
+    # Without metadata, whose keys safetensors would write in random order.
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        safetensors.torch.save_file(weights, temporary)
+    config = {"vocabulary_size": model.vocabulary_size, **model.params.model_dump()}
+    write_text(folder / CONFIG_FILE, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def load_model(folder: Path) -> LanguageModel:
+    """The model that `save_model` wrote, in evaluation mode.
+
+    Raises:
+        InputError: a file is missing, is no such file, or the two do not belong together.
+    """
+    again = "train the model again (`dvc repro`) or restore the file (`dvc checkout`)"
+    config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        vocabulary_size = config.pop("vocabulary_size")
+        model = LanguageModel(ModelParams.model_validate(config), vocabulary_size)
+    except FileNotFoundError:
+        raise InputError(f"{config_path} is missing; {again}") from None
+    except (ValueError, KeyError, AttributeError, TypeError, ValidationError):
+        raise InputError(f"{config_path} does not describe a model; {again}") from None
+    try:
+        weights = safetensors.torch.load_file(weights_path)
+    except FileNotFoundError:
+        raise InputError(f"{weights_path} is missing; {again}") from None
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{weights_path} is not a safetensors file ({error}); {again}") from None
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise InputError(f"{weights_path} holds other weights than {config_path} describes; {again}") from None
+    return model.eval()
+
+
+def model_digest(folder: Path) -> str:
+    """SHA-256, in hex, of a saved model's bytes: what tells two models apart.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    for name in (WEIGHTS_FILE, CONFIG_FILE):
+        try:
+            digest.update((folder / name).read_bytes())
+        except FileNotFoundError:
+            raise InputError(f"{folder / name} is missing; train the model first (`dvc repro`)") from None
+    return digest.hexdigest()

@@ -1,0 +1,250 @@
+"""The cells of cells.py over whole packed sequences, with backward passes written by hand.
+
+Under autograd, a loop over time keeps every intermediate of every step and multiplies each weight's gradient together
+step by step. Here the input products of all steps are one product (or one look-up), each gate's derivative factor
+is computed for all steps at once, each weight's gradient is one product over all rows, and the loop over time
+holds only what depends on the step before. Nothing is padded (see packed.py). The tests prove values and gradients
+equal to those of cells.py in float64.
+
+Shape suffixes: N rows of the packed batch, B sequences (in a loop: those still running), X inputs, H hidden units,
+G all gates of the cell side by side, in the order of cells.GATES. A leading d is the loss's gradient by what follows.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding
+
+from pipeline.model.cells import State
+from pipeline.model.packed import last_rows, previous_rows
+
+aten = torch.ops.aten
+
+
+def run_layer(
+    cell: str, x: Tensor, batch_sizes: Sequence[int], U: Tensor, W: Tensor, b: Tensor | None, state: State | None = None
+) -> tuple[Tensor, State]:
+    """One layer over a packed batch.
+
+    Args:
+        cell: "rnn", "lstm" or "gru".
+        x: (N,) ids of one-hot words, int64, or (N, X) floats.
+        batch_sizes: sequences at each step, never rising, their sum N.
+        U: input weight (X, G).
+        W: recurrent weight (H, G).
+        b: bias (G,) or None.
+        state: where sequences start: (B, H), for the LSTM two of them; None: zero.
+
+    Returns:
+        The states s of all rows (N, H), and each sequence's last state, in the form of `state`.
+    """
+    last_B = last_rows(batch_sizes).to(x.device)
+    if cell == "lstm":
+        s_BH, c_BH = (None, None) if state is None else state
+        s_NH, c_BH = _LSTM.apply(x, tuple(batch_sizes), U, W, b, s_BH, c_BH)
+        return s_NH, (s_NH.index_select(0, last_B), c_BH)
+    function = {"rnn": _RNN, "gru": _GRU}[cell]
+    s_NH = function.apply(x, tuple(batch_sizes), U, W, b, state)
+    return s_NH, s_NH.index_select(0, last_B)
+
+
+class _RNN(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, batch_sizes: tuple[int, ...], U: Tensor, W: Tensor, b: Tensor | None, s0_BH: Tensor | None
+    ) -> Tensor:
+        s_NH = _input_products(x, U, b)  # becomes the states in place
+        before = s0_BH
+        for s_BH in s_NH.split(batch_sizes):
+            if before is not None:
+                s_BH.addmm_(before[: len(s_BH)], W)
+            before = s_BH.tanh_()
+        ctx.save_for_backward(x, U, W, s0_BH, s_NH)
+        ctx.batch_sizes = batch_sizes
+        return s_NH
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, U, W, s0_BH, s_NH = ctx.saved_tensors
+        da_NH = grads[0].clone()  # by the states, turned step by step into that by the pre-activations
+        Wt = W.t().contiguous()  # products with a transposed view are half as fast
+        da_steps, s_steps = da_NH.split(ctx.batch_sizes), s_NH.split(ctx.batch_sizes)
+        for t in range(len(ctx.batch_sizes) - 1, -1, -1):
+            da_BH = da_steps[t]
+            aten.tanh_backward.grad_input(da_BH, s_steps[t], grad_input=da_BH)
+            if t:
+                da_steps[t - 1][: len(da_BH)].addmm_(da_BH, Wt)
+        ds0_BH = da_steps[0] @ Wt if ctx.needs_input_grad[5] else None
+        dW = _product_over_steps(_before(s_NH, s0_BH, ctx.batch_sizes), da_NH, ctx.batch_sizes)
+        dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NH)
+        return dx, None, dU, dW, db, ds0_BH
+
+
+class _LSTM(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        batch_sizes: tuple[int, ...],
+        U: Tensor,
+        W: Tensor,
+        b: Tensor | None,
+        s0_BH: Tensor | None,
+        c0_BH: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        H = len(W)
+        gates_NG = _input_products(x, U, b)  # becomes o, i, f, g in place
+        sigmoids_NG, g = gates_NG[:, : 3 * H], gates_NG[:, 3 * H :]
+        o, i, f = sigmoids_NG.chunk(3, dim=1)
+        s_NH, c_NH, tanh_c_NH = (gates_NG.new_empty(len(gates_NG), H) for _ in range(3))
+        s_before, c_before = s0_BH, c0_BH
+        for gates_BG, sigmoids_BG, o_BH, i_BH, f_BH, g_BH, s_BH, c_BH, tanh_c_BH in _steps(
+            batch_sizes, gates_NG, sigmoids_NG, o, i, f, g, s_NH, c_NH, tanh_c_NH
+        ):
+            B = len(s_BH)
+            if s_before is not None:
+                gates_BG.addmm_(s_before[:B], W)
+            sigmoids_BG.sigmoid_()
+            g_BH.tanh_()
+            torch.mul(g_BH, i_BH, out=c_BH)
+            if c_before is not None:
+                c_BH.addcmul_(c_before[:B], f_BH)
+            torch.tanh(c_BH, out=tanh_c_BH)
+            torch.mul(tanh_c_BH, o_BH, out=s_BH)
+            s_before, c_before = s_BH, c_BH
+        ctx.save_for_backward(x, U, W, s0_BH, c0_BH, gates_NG, s_NH, c_NH, tanh_c_NH)
+        ctx.batch_sizes = batch_sizes
+        ctx.set_materialize_grads(False)
+        return s_NH, c_NH.index_select(0, last_rows(batch_sizes).to(c_NH.device))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, U, W, s0_BH, c0_BH, gates_NG, s_NH, c_NH, tanh_c_NH = ctx.saved_tensors
+        sizes, H = ctx.batch_sizes, len(W)
+        Wt = W.t().contiguous()
+        o, i, f, g = gates_NG.chunk(4, dim=1)
+        # da starts as the factors of all gates: da_o = ds * factor, da_i, da_f, da_g = dc * factor.
+        da_NG = torch.empty_like(gates_NG)
+        by_o, by_i, by_f, by_g = da_NG.chunk(4, dim=1)
+        aten.sigmoid_backward.grad_input(tanh_c_NH, o, grad_input=by_o)
+        aten.sigmoid_backward.grad_input(g, i, grad_input=by_i)
+        aten.sigmoid_backward.grad_input(_before(c_NH, c0_BH, sizes, whole=True), f, grad_input=by_f)
+        aten.tanh_backward.grad_input(i, g, grad_input=by_g)
+        by_c = da_NG[:, H:].unflatten(1, (3, H))
+        dc_by_ds_NH = aten.tanh_backward(o, tanh_c_NH)
+        ds_NH = torch.zeros_like(s_NH) if grads[0] is None else grads[0].clone()
+        # by the cell states of the step at hand; rows of sequences that have ended wait for theirs
+        dc_BH = torch.zeros_like(s_NH[: sizes[0]]) if grads[1] is None else grads[1].clone()
+        steps = list(_steps(sizes, da_NG, by_o, by_c, ds_NH, dc_by_ds_NH, f))
+        for t in range(len(sizes) - 1, -1, -1):
+            da_BG, da_o, da_c, ds_BH, dc_by_ds_BH, f_BH = steps[t]
+            running = dc_BH[: len(ds_BH)]
+            running.addcmul_(ds_BH, dc_by_ds_BH)
+            da_o.mul_(ds_BH)
+            da_c.mul_(running.unsqueeze(1))
+            running.mul_(f_BH)
+            if t:
+                steps[t - 1][3][: len(ds_BH)].addmm_(da_BG, Wt)
+        ds0_BH = da_NG[: sizes[0]] @ Wt if ctx.needs_input_grad[5] else None
+        dW = _product_over_steps(_before(s_NH, s0_BH, sizes), da_NG, sizes)
+        dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NG)
+        return dx, None, dU, dW, db, ds0_BH, dc_BH if ctx.needs_input_grad[6] else None
+
+
+class _GRU(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, batch_sizes: tuple[int, ...], U: Tensor, W: Tensor, b: Tensor | None, s0_BH: Tensor | None
+    ) -> Tensor:
+        H = len(W)
+        W_rz, W_h = W[:, : 2 * H], W[:, 2 * H :]
+        gates_NG = _input_products(x, U, b)  # becomes r, z, h in place
+        s_NH, sr_NH = (gates_NG.new_zeros(len(gates_NG), H) for _ in range(2))
+        before = gates_NG.new_zeros(batch_sizes[0], H) if s0_BH is None else s0_BH
+        for gates_BG, s_BH, sr_BH in zip(*(v.split(batch_sizes) for v in (gates_NG, s_NH, sr_NH)), strict=True):
+            before = before[: len(s_BH)]
+            gates_BG[:, : 2 * H].addmm_(before, W_rz).sigmoid_()
+            r, z, h = gates_BG.chunk(3, dim=1)
+            torch.mul(before, r, out=sr_BH)
+            h.addmm_(sr_BH, W_h).tanh_()
+            before = torch.lerp(h, before, z, out=s_BH)
+        ctx.save_for_backward(x, U, W, s0_BH, gates_NG, s_NH, sr_NH)
+        ctx.batch_sizes = batch_sizes
+        return s_NH
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, U, W, s0_BH, gates_NG, s_NH, sr_NH = ctx.saved_tensors
+        sizes, H = ctx.batch_sizes, len(W)
+        Wt_rz, Wt_h = W.t().contiguous().split((2 * H, H))
+        r, z, h = gates_NG.chunk(3, dim=1)
+        before_NH = _before(s_NH, s0_BH, sizes, whole=True)
+        # da starts as the factors of all gates: da_r = d(s r) * factor, da_z, da_h = ds * factor.
+        da_NG = torch.empty_like(gates_NG)
+        by_r, by_z, by_h = da_NG.chunk(3, dim=1)
+        aten.sigmoid_backward.grad_input(before_NH, r, grad_input=by_r)
+        aten.sigmoid_backward.grad_input(before_NH - h, z, grad_input=by_z)
+        aten.tanh_backward.grad_input(1 - z, h, grad_input=by_h)
+        ds_NH = grads[0].clone()
+        dsr_NH = torch.empty_like(ds_NH)
+        ds0_BH = torch.zeros_like(ds_NH[: sizes[0]])
+        steps = [whole.split(sizes) for whole in (da_NG, ds_NH, dsr_NH, r, z)]
+        for t in range(len(sizes) - 1, -1, -1):
+            da_BG, ds_BH, dsr_BH, r_BH, z_BH = (step[t] for step in steps)
+            B = len(ds_BH)
+            da_BG[:, H:].unflatten(1, (2, H)).mul_(ds_BH.unsqueeze(1))
+            torch.mm(da_BG[:, 2 * H :], Wt_h, out=dsr_BH)
+            da_BG[:, :H].mul_(dsr_BH)
+            before = (steps[1][t - 1] if t else ds0_BH)[:B]
+            before.addmm_(da_BG[:, : 2 * H], Wt_rz).addcmul_(ds_BH, z_BH).addcmul_(dsr_BH, r_BH)
+        dW_rz = before_NH.t() @ da_NG[:, : 2 * H]
+        dW_h = sr_NH.t() @ da_NG[:, 2 * H :]
+        dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NG)
+        return dx, None, dU, torch.cat((dW_rz, dW_h), dim=1), db, ds0_BH if ctx.needs_input_grad[5] else None
+
+
+def _steps(batch_sizes: tuple[int, ...], *wholes: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """For each step, the rows of that step of each of `wholes`."""
+    return zip(*(whole.split(batch_sizes) for whole in wholes), strict=True)
+
+
+def _input_products(x: Tensor, U: Tensor, b: Tensor | None) -> Tensor:
+    """U x + b of all rows at once: (N, G), a new tensor."""
+    if not x.is_floating_point():
+        a_NG = embedding(x, U)
+        return a_NG if b is None else a_NG.add_(b)
+    return x @ U if b is None else torch.addmm(b, x, U)
+
+
+def _input_gradients(
+    needed: tuple[bool, ...], x: Tensor, U: Tensor, da_NG: Tensor
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients by x, U and b, where `needed` says that x (0), U (2) and b (4) need them."""
+    dx = da_NG @ U.t() if needed[0] else None
+    dU = None
+    if needed[2]:
+        # Summed row by row in the order of the batch, whatever the number of threads.
+        one_hot = not x.is_floating_point()
+        dU = aten.embedding_dense_backward(da_NG, x, len(U), -1, False) if one_hot else x.t() @ da_NG
+    return dx, dU, da_NG.sum(0) if needed[4] else None
+
+
+def _before(s_NH: Tensor, s0_BH: Tensor | None, batch_sizes: Sequence[int], whole: bool = False) -> Tensor:
+    """The state before each row: (N, H); without s0 and unless `whole`, step 0 (all zero) is left out."""
+    later = s_NH.index_select(0, previous_rows(batch_sizes).to(s_NH.device))
+    if s0_BH is None:
+        if not whole:
+            return later
+        s0_BH = s_NH.new_zeros(batch_sizes[0], s_NH.shape[1])
+    return torch.cat((s0_BH, later))
+
+
+def _product_over_steps(before: Tensor, da_NG: Tensor, batch_sizes: Sequence[int]) -> Tensor:
+    """A recurrent weight's gradient (H, G); `before` may leave out step 0."""
+    return before.t() @ da_NG[len(da_NG) - len(before) :]

@@ -1,0 +1,197 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from pipeline.model import recurrence
+from pipeline.model.cells import CELLS, GATES, State
+from pipeline.model.conversion import from_torch, to_torch
+from pipeline.model.packed import steps_and_sequences
+from tests.model import reference
+
+CELL_NAMES = ["rnn", "lstm", "gru"]
+
+
+class Case:
+    """Random weights, inputs and initial states in float64; every float tensor wants its gradient."""
+
+    def __init__(self, cell, lengths, X, H, bias=True, one_hot=False, state=True, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+
+        def random(*shape):
+            return torch.empty(shape, dtype=torch.float64).uniform_(-1, 1, generator=generator).requires_grad_()
+
+        G = len(GATES[cell]) * H
+        lengths = sorted(lengths, reverse=True)
+        self.cell, self.lengths = cell, lengths
+        self.sizes = tuple(sum(n > t for n in lengths) for t in range(lengths[0]))
+        N, B = sum(lengths), len(lengths)
+        self.x = torch.randint(X, (N,), generator=generator) if one_hot else random(N, X)
+        self.U, self.W = random(X, G), random(H, G)
+        self.biases = [random(G)] if bias else []
+        self.states = [random(B, H) for _ in range(2 if cell == "lstm" else 1)] if state else []
+        self.weights_N = random(N, H).detach()
+        self.weights_last = [random(B, H).detach() for _ in range(2)]
+
+    def tensors(self) -> list[torch.Tensor]:
+        inputs = [self.x] if self.x.is_floating_point() else []
+        return [*inputs, self.U, self.W, *self.biases, *self.states]
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        return self.biases[0] if self.biases else None
+
+    def state(self, b: slice) -> State:
+        """Initial state of the sequences `b`, in the cell's form; zero where the case has none."""
+        zero = self.W.new_zeros(len(self.lengths), len(self.W))
+        parts = [part[b] for part in self.states or [zero, zero]]
+        return (parts[0], parts[1]) if self.cell == "lstm" else parts[0]
+
+    def fast(self):
+        state = self.state(slice(None)) if self.states else None
+        return recurrence.run_layer(self.cell, self.x, self.sizes, self.U, self.W, self.bias, state)
+
+    def readable(self):
+        """Each sequence by itself, one step after another, through cells.py."""
+        _, sequence_N = steps_and_sequences(self.sizes)
+        rows, last = {}, []
+        for b in range(len(self.lengths)):
+            state = self.state(slice(b, b + 1))
+            for n in np.flatnonzero(sequence_N == b):
+                state = CELLS[self.cell](self.x[n : n + 1], state, self.U, self.W, self.bias)
+                rows[n] = state[0] if isinstance(state, tuple) else state
+            last.append(state)
+        s_NH = torch.cat([rows[n] for n in range(len(rows))])
+        if self.cell == "lstm":
+            return s_NH, tuple(torch.cat(parts) for parts in zip(*last, strict=True))
+        return s_NH, torch.cat(last)
+
+    def loss(self, result, last_counts=True):
+        s_NH, last = result
+        total = (s_NH * self.weights_N).sum()
+        if last_counts:
+            parts = last if isinstance(last, tuple) else (last,)
+            total = total + sum((p * w).sum() for p, w in zip(parts, self.weights_last, strict=False))
+        return total
+
+
+cases = st.builds(
+    Case,
+    cell=st.sampled_from(CELL_NAMES),
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    X=st.integers(1, 5),
+    H=st.integers(1, 5),
+    bias=st.booleans(),
+    one_hot=st.booleans(),
+    state=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases, st.booleans())
+def test_values_and_every_gradient_equal_the_readable_cells(case, last_counts):
+    fast, readable = case.fast(), case.readable()
+    torch.testing.assert_close(fast, readable, rtol=1e-12, atol=1e-12)
+    ours = torch.autograd.grad(case.loss(fast, last_counts), case.tensors())
+    theirs = torch.autograd.grad(case.loss(readable, last_counts), case.tensors(), materialize_grads=True)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELL_NAMES)
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_gradcheck(cell, one_hot):
+    case = Case(cell, [4, 2, 2, 1], X=3, H=2, one_hot=one_hot)
+    tensors = case.tensors()
+
+    def function(*_):
+        s_NH, last = case.fast()
+        return (s_NH, *last) if isinstance(last, tuple) else (s_NH, last)
+
+    assert torch.autograd.gradcheck(function, tensors)
+
+
+@pytest.mark.parametrize("cell", CELL_NAMES)
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_states_equal_a_transcription_of_the_equations(cell, one_hot, bias):
+    case = Case(cell, [7], X=4, H=3, one_hot=one_hot, bias=bias)
+    U, W = case.U.detach().numpy(), case.W.detach().numpy()
+    b = case.bias.detach().numpy() if case.bias is not None else None
+    xs = np.eye(4)[case.x.numpy()] if one_hot else case.x.detach().numpy()
+    state = [part.detach().numpy()[0] for part in case.states]
+    expected, last = reference.run(
+        cell, xs, tuple(state) if cell == "lstm" else state[0], reference.gate_weights(cell, U, W, b)
+    )
+    s_NH, ours = case.fast()
+    np.testing.assert_allclose(s_NH.detach().numpy(), expected, rtol=1e-12, atol=1e-14)
+    ours = [part.detach().numpy()[0] for part in (ours if isinstance(ours, tuple) else (ours,))]
+    np.testing.assert_allclose(ours, last if cell == "lstm" else [last], rtol=1e-12, atol=1e-14)
+
+
+def packed_by_torch(case, module):
+    sequences = nn.utils.rnn.PackedSequence(case.x, torch.tensor(case.sizes))
+    state = [part.unsqueeze(0) for part in case.states]
+    output, last = module(sequences, tuple(state) if case.cell == "lstm" else state[0])
+    last = tuple(p.squeeze(0) for p in last) if isinstance(last, tuple) else last.squeeze(0)
+    return output.data, last
+
+
+@pytest.mark.parametrize(("cell", "kind"), [("rnn", nn.RNN), ("lstm", nn.LSTM)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_plain_rnn_and_lstm_are_those_of_torch(cell, kind, bias):
+    case = Case(cell, [5, 5, 3, 1], X=4, H=3, bias=bias)
+    module = kind(4, 3, bias=bias).double()
+    to_torch(module, case.U, case.W, case.bias)
+    fast, theirs = case.fast(), packed_by_torch(case, module)
+    torch.testing.assert_close(fast, theirs, rtol=1e-12, atol=1e-12)
+    ours = torch.autograd.grad(case.loss(fast), case.tensors())
+    parameters = dict(module.named_parameters())
+    dx, *dstates_and_weights = torch.autograd.grad(case.loss(theirs), [case.x, *case.states, *parameters.values()])
+    dstates, dweights = dstates_and_weights[: len(case.states)], dstates_and_weights[len(case.states) :]
+    # A module that holds the gradients as its weights gives them back in our layout.
+    with torch.no_grad():
+        for (name, parameter), gradient in zip(parameters.items(), dweights, strict=True):
+            parameter.copy_(torch.zeros_like(gradient) if name == "bias_hh_l0" else gradient)
+    expected = [dx, *(gradient for gradient in from_torch(module) if gradient is not None), *dstates]
+    for a, e in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-11, atol=1e-12)
+
+
+def test_the_gru_is_not_that_of_torch():
+    case = Case("gru", [5], X=4, H=3)
+    module = nn.GRU(4, 3).double()
+    # torch's gates r, z, n are our r, z, h, in the same order.
+    weights = {"weight_ih_l0": case.U.t(), "weight_hh_l0": case.W.t(), "bias_ih_l0": case.biases[0]}
+    module.load_state_dict({**weights, "bias_hh_l0": torch.zeros(9)})
+    ours, theirs = case.fast()[0], packed_by_torch(case, module)[0]
+    assert (ours - theirs).abs().max() > 1e-2
+    # The same where the reset gate cannot matter: without a recurrent weight for the candidate.
+    with torch.no_grad():
+        case.W[:, 6:].zero_()
+        module.get_parameter("weight_hh_l0")[6:].zero_()
+    torch.testing.assert_close(case.fast()[0], packed_by_torch(case, module)[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("cell", "kind"), [("rnn", nn.RNN), ("lstm", nn.LSTM)])
+def test_conversion_there_and_back_changes_nothing(cell, kind):
+    case = Case(cell, [1], X=4, H=3)
+    module = kind(4, 3, num_layers=2).double()
+    to_torch(module, case.U, case.W, case.bias)
+    U, W, b = from_torch(module)
+    assert b is not None
+    assert torch.equal(U, case.U)
+    assert torch.equal(W, case.W)
+    assert torch.equal(b, case.biases[0])
+
+
+def test_conversion_refuses_what_it_cannot_convert():
+    case = Case("lstm", [1], X=4, H=3)
+    with pytest.raises(ValueError, match="bias"):
+        to_torch(nn.LSTM(4, 3, bias=False).double(), case.U, case.W, case.bias)
+    for module in (nn.LSTM(4, 3, bidirectional=True), nn.LSTM(4, 3, proj_size=2), nn.RNN(4, 3, nonlinearity="relu")):
+        with pytest.raises(ValueError, match="no plain tanh RNN or LSTM"):
+            from_torch(module)
