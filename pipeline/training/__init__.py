@@ -1,0 +1,1 @@
+"""Training: batches, optimisers, early stopping. Reports to a listener; knows no MLflow."""

@@ -1,0 +1,24 @@
+"""Section `train` of params.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.section import Section
+
+
+class TrainParams(Section):
+    """How one language model is trained."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_tokens: Annotated[int, Field(ge=1)]
+    optimizer: Literal["adamw", "sgd"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    clip_norm: Annotated[float, Field(gt=0)]
+    patience: Annotated[int, Field(ge=1)]
+    sampled_words: Annotated[int, Field(ge=1)] | None
+    sampling_power: Annotated[float, Field(ge=0, le=1)]
+    precision: Literal["auto", "fp32", "bf16"]

@@ -1,0 +1,194 @@
+"""Training one language model: epochs of steps, a validation after each, the best epoch's weights in the end.
+
+All that a training is between two steps sits in one `TrainingState`. Batches, learning rates, sampled words and dropout
+are functions of the seed and of what the state holds: there is no other state, least of all a global one.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import InputError
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.output import Sampler
+from pipeline.model.packed import PackedBatch, pack
+from pipeline.progress import Bar, progress_bar
+from pipeline.text.encoding import EncodedSplit
+from pipeline.training.batches import token_budget_batches
+from pipeline.training.history import EpochRecord, Listener, best_record
+from pipeline.training.optimizers import build_optimizer, learning_rate
+from pipeline.training.params import TrainParams
+
+
+@dataclass
+class TrainingState:
+    """A training between two steps.
+
+    Every epoch has equally many steps, so `step` also tells the epoch and the position in it.
+    """
+
+    model: LanguageModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # optimiser steps taken
+    nats: float = 0.0  # training loss in the epoch under way, summed over its tokens
+    tokens: int = 0  # predicted in the epoch under way
+    history: list[EpochRecord] = field(default_factory=list)  # the epochs that are over
+    best_weights: dict[str, Tensor] = field(default_factory=dict)  # after the best of them
+
+
+def train(
+    model: LanguageModel,
+    train_split: EncodedSplit,
+    valid_split: EncodedSplit,
+    vocabulary_counts: Sequence[int],
+    params: TrainParams,
+    listener: Listener,
+) -> list[EpochRecord]:
+    """Train `model` until the epochs are over or validation stops improving; leave the best epoch's weights in it.
+
+    Args:
+        model: a fresh model; it ends on the CPU.
+        train_split: what is trained on.
+        valid_split: what decides which epoch is best, and when to stop.
+        vocabulary_counts: training counts by id, `(vocabulary,)`; the sampled softmax draws by them.
+        params: section `train`.
+        listener: is told of the start and of every epoch.
+
+    Returns:
+        A record for each epoch.
+
+    Raises:
+        InputError: a loss, gradient or weight is no longer finite. `model` is not worth saving then.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sampled = params.sampled_words
+    sampler = sampled and Sampler(vocabulary_counts, sampled, params.sampling_power, params.seed)
+    state = TrainingState(model.to(device), build_optimizer(model, params))
+    loop = _Loop(state, train_split, valid_split, sampler or None, params)
+    print(f"training on {device} with {torch.get_num_threads()} threads", file=sys.stderr, flush=True)
+    listener.started(model.parameter_count(), train_split.tokens)
+    with progress_bar("train", params.epochs * train_split.tokens, "tokens") as bar:
+        while not is_over(state.history, params):
+            tokens, start = state.tokens, time.perf_counter()
+            loop.train_epoch(bar)
+            seconds = time.perf_counter() - start
+            tokens_per_second = (state.tokens - tokens) / seconds
+            record = loop.end_epoch()
+            print(_line(record, params.epochs, tokens_per_second), file=sys.stderr, flush=True)
+            listener.epoch_ended(record, seconds, tokens_per_second)
+    model.load_state_dict(state.best_weights)
+    model.cpu()
+    return state.history
+
+
+def is_over(history: Sequence[EpochRecord], params: TrainParams) -> bool:
+    """Whether all epochs are done, or `patience` of them in a row brought no better validation loss."""
+    if not history:
+        return False
+    return len(history) >= params.epochs or len(history) - best_record(history).epoch >= params.patience
+
+
+def validation_nats(model: LanguageModel, split: EncodedSplit, batch_tokens: int) -> float:
+    """Mean nats per predicted token of `split`, by the full softmax and without dropout."""
+    model.eval()
+    nats = 0.0
+    for sentences in token_budget_batches(split, batch_tokens, seed=0, epoch=0):
+        nats += float(model.score(_batch(model, split, sentences)).nats_N.sum(dtype=torch.float64))
+    return nats / split.tokens
+
+
+class _Loop:
+    """What the steps of one training have in common."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        train_split: EncodedSplit,
+        valid_split: EncodedSplit,
+        sampler: Sampler | None,
+        params: TrainParams,
+    ) -> None:
+        self.state, self.params = state, params
+        self._train_split, self._valid_split, self._sampler = train_split, valid_split, sampler
+
+    def train_epoch(self, bar: Bar) -> None:
+        """Take the steps that the epoch under way still lacks."""
+        state, params = self.state, self.params
+        epoch = len(state.history) + 1
+        batches = token_budget_batches(self._train_split, params.batch_tokens, params.seed, epoch)
+        done = state.step - (epoch - 1) * len(batches)
+        state.model.train()
+        for index, sentences in enumerate(batches[done:], start=done):
+            rate = learning_rate(params, state.step, params.epochs * len(batches), state.history)
+            batch = _batch(state.model, self._train_split, sentences)
+            where = f"in epoch {epoch}, step {state.step + 1} (batch {index + 1} of {len(batches)})"
+            state.nats += self._step(batch, rate, where) * len(batch.y_N)
+            state.tokens += len(batch.y_N)
+            state.step += 1
+            bar.advance(len(batch.y_N), f"epoch {epoch} of {params.epochs}, loss {state.nats / state.tokens:.3f}")
+
+    def _step(self, batch: PackedBatch, rate: float, where: str) -> float:
+        """One step of the optimiser at learning rate `rate`; returns the loss before it, mean nats per token."""
+        state, params = self.state, self.params
+        masks = torch.Generator(batch.x_N.device).manual_seed(_seed(params.seed, state.step))
+        mean_nats = state.model.loss(batch, self._sampler, state.step, params.precision, masks)
+        state.optimizer.zero_grad()
+        mean_nats.backward()
+        gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        loss = mean_nats.item()
+        self._require_finite(loss, "loss", where)
+        self._require_finite(norm.item(), "gradient", where)
+        if norm > params.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), params.clip_norm, norm)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.step()
+        return loss
+
+    def end_epoch(self) -> EpochRecord:
+        """Validate, put the epoch on record and keep its weights if it is the best so far."""
+        state, params = self.state, self.params
+        epoch = len(state.history) + 1
+        where = f"after epoch {epoch}"
+        for name, weight in state.model.named_parameters():
+            self._require_finite(weight.detach().abs().max().item(), f"weight {name}", where)
+        nats = validation_nats(state.model, self._valid_split, params.batch_tokens)
+        perplexity = math.exp(nats) if nats < 700 else math.inf
+        self._require_finite(perplexity, "validation perplexity", where)
+        rate = state.optimizer.param_groups[0]["lr"]
+        record = EpochRecord(epoch, state.step, rate, state.nats / state.tokens, nats, perplexity)
+        state.history.append(record)
+        state.nats, state.tokens = 0.0, 0
+        if best_record(state.history) is record:
+            state.best_weights = {name: weight.clone() for name, weight in state.model.state_dict().items()}
+        return record
+
+    def _require_finite(self, value: float, name: str, where: str) -> None:
+        if not math.isfinite(value):
+            raise InputError(
+                f"training diverged: {name} is {value} {where}; lower train.learning_rate "
+                f"({self.params.learning_rate:g}) or train.clip_norm ({self.params.clip_norm:g}) and train again"
+            )
+
+
+def _batch(model: LanguageModel, split: EncodedSplit, sentences: np.ndarray) -> PackedBatch:
+    return pack(split.ids, split.offsets, sentences).to(model.output_weight.device)
+
+
+def _seed(seed: int, step: int) -> int:
+    """A generator's seed for one step; torch looks at 32 bits only, so the two are mixed into so many."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
+def _line(record: EpochRecord, epochs: int, tokens_per_second: float) -> str:
+    return (
+        f"epoch {record.epoch} of {epochs}: training loss {record.train_nats:.3f} nats/token, "
+        f"validation perplexity {record.valid_perplexity:.2f}, {tokens_per_second:,.0f} tokens/s"
+    )
