@@ -1,0 +1,1 @@
+"""Evaluation: perplexity, baselines, generated sentences, gradient flow, the report."""

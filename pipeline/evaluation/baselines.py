@@ -1,0 +1,56 @@
+"""Models that only count: what a network has to beat to be worth its training."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.evaluation.kneser_ney import KneserNey
+from pipeline.evaluation.perplexity import ScoreSums
+from pipeline.text.encoding import EncodedSplit
+from pipeline.text.vocabulary import START_ID
+
+ORDERS = {"unigram": 1, "trigram": 3, "fivegram": 5}
+
+
+class CountingModel(Protocol):
+    """What every baseline can do."""
+
+    def score(self, split: EncodedSplit) -> tuple[np.ndarray, np.ndarray]:
+        """Nats and ranks of every predicted token of `split`, in order; both (tokens,)."""
+        ...
+
+
+class Unigram:
+    """Words by their frequency alone, with one added to every count: p(w) = (c(w) + 1) / (tokens + C - 1).
+
+    Args:
+        train: the encoded training split.
+        vocabulary_size: C; every id but SENTENCE_START's can be predicted.
+    """
+
+    def __init__(self, train: EncodedSplit, vocabulary_size: int) -> None:
+        counts_C = np.bincount(train.ids, minlength=vocabulary_size) + 1
+        counts_C[START_ID] = 0
+        with np.errstate(divide="ignore"):  # nobody asks for SENTENCE_START
+            self._nats_C = np.log(counts_C.sum()) - np.log(counts_C)
+        self._rank_C = np.empty(vocabulary_size, np.int64)
+        self._rank_C[np.argsort(-counts_C, kind="stable")] = np.arange(vocabulary_size)  # stable: ties by id
+
+    def score(self, split: EncodedSplit) -> tuple[np.ndarray, np.ndarray]:
+        """Nats and ranks of every predicted token of `split`, in order; both (tokens,)."""
+        words_N = np.delete(split.ids, split.offsets[:-1])
+        return self._nats_C[words_N], self._rank_C[words_N]
+
+
+def baseline_scores(train: EncodedSplit, test: EncodedSplit, vocabulary_size: int) -> Iterator[tuple[str, ScoreSums]]:
+    """Fit each model of `ORDERS` to `train` and score `test` with it: pairs of its name and its sums."""
+    sentence_N = np.repeat(np.arange(len(test)), test.lengths)
+    target_N = np.delete(test.ids, test.offsets[:-1])
+    for name, order in ORDERS.items():
+        model: CountingModel = (
+            Unigram(train, vocabulary_size) if order == 1 else KneserNey(train, vocabulary_size, order)
+        )
+        sums = ScoreSums(len(test), vocabulary_size)
+        sums.add(sentence_N, target_N, *model.score(test))
+        yield name, sums

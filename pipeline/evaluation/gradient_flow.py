@@ -1,0 +1,59 @@
+"""How far back a network can learn: the gradient of one word's loss by the states before it.
+
+Training changes the weights by what the loss at word t says about the states before it. Each step back multiplies that
+gradient by the Jacobian of the recurrence; where it shrinks, words far back teach nothing (Hochreiter 1991;
+Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063).
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from pipeline.files import atomic_path
+from pipeline.model.language_model import LanguageModel
+from pipeline.text.encoding import EncodedSplit
+
+LAGS = 30
+SENTENCES = 500  # at most: their mean is steady, and the measurement takes about a second
+FEWEST = 20  # sentences to average over; where fewer are long enough, fewer lags are measured
+
+
+def gradient_norms(model: LanguageModel, split: EncodedSplit) -> np.ndarray:
+    """Mean over sentences of the Euclidean norm of d loss_t / d s_{t-k}, for k = 0, 1, ...: float64 `(lags + 1,)`.
+
+    loss_t is -ln P of the target after lags + 1 words (SENTENCE_START included), the first t that has all those states
+    before it; s is the state of the last layer (for the LSTM s, not c: the way back through c, which starts one step
+    later, counts). `lags` is 30, or less where the split has not enough sentences that long.
+
+    Args:
+        model: in evaluation mode.
+        split: at least one sentence.
+    """
+    longest = np.sort(split.lengths)[::-1]
+    lags = min(LAGS, int(longest[min(FEWEST, len(longest)) - 1]) - 1)
+    starts_B = split.offsets[np.flatnonzero(split.lengths > lags)[:SENTENCES]]
+    ids_BT = torch.from_numpy(split.ids[starts_B[:, None] + np.arange(lags + 2)].astype(np.int64))
+    ids_BT = ids_BT.to(model.output_weight.device)
+    state = None
+    wanted = []  # s_{t-lags}, ..., s_{t-1} as the next step reads them
+    for step in range(lags):
+        _, state = model.hidden(ids_BT[:, step], (len(ids_BT),), state)
+        wanted.append(state[-1][0] if isinstance(state[-1], tuple) else state[-1])
+    h_BH, _ = model.hidden(ids_BT[:, lags], (len(ids_BT),), state)
+    logits_BC = functional.linear(h_BH, model.output_weight, model.c)
+    # The sum over sentences: no state of one touches the loss of another, so each row's gradient is its own.
+    loss = functional.cross_entropy(logits_BC, ids_BT[:, lags + 1], reduction="sum")
+    gradients = torch.autograd.grad(loss, [*wanted, h_BH])
+    return np.array([gradient.double().norm(dim=1).mean().item() for gradient in reversed(gradients)])
+
+
+def write_gradient_norms(path: Path, norms: Sequence[float] | np.ndarray) -> None:
+    """Write gradient_flow.csv: `lag,gradient_norm`, lags in words."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["lag", "gradient_norm"])
+        writer.writerows([lag, f"{norm:.6g}"] for lag, norm in enumerate(norms))

@@ -1,0 +1,235 @@
+"""N-gram language models with interpolated modified Kneser-Ney smoothing.
+
+Source: Chen and Goodman, "An empirical study of smoothing techniques for language modeling" (1998), section 3.
+For an n-gram h w (h the n - 1 words before w, h' the same without its first word):
+
+    p(w | h)  = (c(h w) - D(c(h w))) / sum_v c(h v)  +  gamma(h) p(w | h')        p(w | h') alone where h was never seen
+    gamma(h)  = sum_v D(c(h v)) / sum_v c(h v)                                    so that p(. | h) sums to one
+    D(0) = 0,  D(1) = 1 - 2 Y n2 / n1,  D(2) = 2 - 3 Y n3 / n2,  D(3 and more) = 3 - 4 Y n4 / n3,  Y = n1 / (n1 + 2 n2)
+
+n1 to n4 are the numbers of n-grams of that order whose count is exactly 1 to 4. Of the highest order c is how often an
+n-gram occurs; of lower orders it is the number of different words seen before it. The recursion ends in the uniform
+distribution over everything that can be predicted: all ids but SENTENCE_START.
+
+SENTENCE_START stands once before a sentence, as in the encoded data. Nothing can stand before it, so n-grams that begin
+with it keep how often they occur as their count at every order; SRILM and KenLM do the same.
+
+Arrays end in their size: C vocabulary, G n-grams of one order, H contexts (the n-grams one order below), N tokens
+scored, P pairs of a token and a word that may be more probable than it.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from pipeline.text.encoding import EncodedSplit
+from pipeline.text.vocabulary import START_ID
+
+FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # KenLM's, for corpora too small or too regular for the formula
+BLOCK_PAIRS = 100_000  # pairs ranked at a time: they stay in the processor's cache
+NEVER_SEEN = -1  # index of an n-gram that training lacks: arrays have their value for it at the end
+
+
+class KneserNey:
+    """An n-gram model fitted to the encoded training split; memory grows with the number of different n-grams.
+
+    Args:
+        train: sentences, each SENTENCE_START w1 .. wn SENTENCE_END.
+        vocabulary_size: C, the special tokens included.
+        order: words in the longest n-gram, at least 2; 3 makes a trigram model.
+    """
+
+    def __init__(self, train: EncodedSplit, vocabulary_size: int, order: int) -> None:
+        self._size = vocabulary_size
+        grams = _collect(train, vocabulary_size, order)
+        counts = [_words_before(lower, higher) for lower, higher in pairwise(grams)]
+        counts.append(grams[-1].occurrences)
+        self._unigram_C = _unigram(counts[0])
+        by_unigram_C = np.argsort(-self._unigram_C, kind="stable")  # stable: ties in the order of ids
+        self._rising_C = -self._unigram_C[by_unigram_C]  # negative, as searchsorted wants rising numbers
+        self._place_C = np.empty_like(by_unigram_C)
+        self._place_C[by_unigram_C] = np.arange(vocabulary_size)
+        self._orders: list[_Order] = []  # from bigrams up
+        bigram_G = np.arange(len(counts[1]))
+        for k in range(1, order):
+            if k > 1:
+                bigram_G = bigram_G[grams[k].suffix_G]
+            self._orders.append(_order(grams[k].keys_G, counts[k], len(counts[k - 1]), vocabulary_size, bigram_G))
+        self._bigram_word_G = self._orders[0].keys_G % vocabulary_size
+        self._bigram_unigram_G = self._unigram_C[self._bigram_word_G]
+        self._bigram_place_G = self._place_C[self._bigram_word_G]
+
+    def score(self, split: EncodedSplit) -> tuple[np.ndarray, np.ndarray]:
+        """Score every predicted token of a split, sentence after sentence, SENTENCE_END included.
+
+        Returns:
+            nats_N: float64, -ln p(word | the words before it in its sentence).
+            ranks_N: int64, how many words the model puts before the right one, 0 where it would have guessed it.
+                Equally probable words come in the order of their ids, so that five words are the first five.
+        """
+        ids, position = _positions(split)
+        at = np.flatnonzero(position > 0)
+        words_N = ids[at]
+        contexts = [context[at] for context in self._contexts(ids, position)]
+        probability_N = self._unigram_C[words_N]
+        for order, context_N in zip(self._orders, contexts, strict=True):
+            found_N = order.find(context_N, words_N, self._size)
+            probability_N = order.own_G[found_N] + order.gamma_H[context_N] * probability_N
+        return -np.log(probability_N), self._ranks(words_N, contexts)
+
+    def _contexts(self, ids: np.ndarray, position: np.ndarray) -> list[np.ndarray]:
+        """For bigrams up, at each place: the index of the words before it, NEVER_SEEN beyond the sentence too."""
+        before = np.roll(ids, 1)
+        contexts = [np.where(position > 0, before, NEVER_SEEN)]
+        for order in self._orders[:-1]:
+            longer = order.find(np.roll(contexts[-1], 1), before, self._size)
+            contexts.append(np.where(position > 0, longer, NEVER_SEEN))
+        return contexts
+
+    def _ranks(self, words_N: np.ndarray, contexts: list[np.ndarray]) -> np.ndarray:
+        scales = [np.ones(len(words_N))]  # scales[k]: the product of all gammas above order k + 1
+        for order, context_N in zip(self._orders[::-1], contexts[::-1], strict=True):
+            scales.insert(0, order.gamma_H[context_N] * scales[0])
+        first_H = self._orders[0].first_H
+        block_N = np.cumsum(first_H[contexts[0] + 1] - first_H[contexts[0]]) // BLOCK_PAIRS
+        blocks = np.split(np.arange(len(words_N)), np.flatnonzero(np.diff(block_N)) + 1)
+        return np.concatenate(
+            [self._block_ranks(words_N[b], [c[b] for c in contexts], [s[b] for s in scales]) for b in blocks]
+        )
+
+    def _block_ranks(self, words_N: np.ndarray, contexts: list[np.ndarray], scales: list[np.ndarray]) -> np.ndarray:
+        """How many words stand before each of `words_N`, without ever making a table of N x C.
+
+        What follows a longer context follows its last word too. So only the words seen after the last word need
+        their own probability (the pairs P); all others are the unigram times the same product of gammas, and the
+        number of them that stand before is known from the order of the unigrams.
+        """
+        bigrams = self._orders[0]
+        row_P, gram_P = _followers(bigrams.first_H, contexts[0])
+        pairs_N = np.bincount(row_P, minlength=len(words_N))
+        shift_N = np.cumsum(pairs_N) - pairs_N - bigrams.first_H[contexts[0]]  # bigram g is pair g + shift_N[row]
+        probability_P = self._bigram_unigram_G[gram_P] * scales[0][row_P] + bigrams.own_G[gram_P] * scales[1][row_P]
+        for order, context_N, scale_N in zip(self._orders[1:], contexts[1:], scales[2:], strict=True):
+            row_Q, gram_Q = _followers(order.first_H, context_N)
+            probability_P[order.bigram_G[gram_Q] + shift_N[row_Q]] += order.own_G[gram_Q] * scale_N[row_Q]
+
+        own_N = bigrams.find(contexts[0], words_N, self._size)
+        seen_N = own_N != NEVER_SEEN
+        target_N = self._unigram_C[words_N] * scales[0]
+        target_N[seen_N] = probability_P[(own_N + shift_N)[seen_N]]
+        level_P = target_N[row_P]
+        before_P = (probability_P > level_P) | (
+            (probability_P == level_P) & (self._bigram_word_G[gram_P] < words_N[row_P])
+        )
+
+        limit_N = np.where(seen_N, np.searchsorted(self._rising_C, -target_N / scales[0]), self._place_C[words_N])
+        counted_P = self._bigram_place_G[gram_P] < limit_N[row_P]
+        return limit_N + np.bincount(row_P, before_P.astype(np.int8) - counted_P, len(words_N)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _Grams:
+    """The n-grams of one order as they occur in training, by rising key."""
+
+    keys_G: np.ndarray  # index of the first n - 1 words * C + the last word: within 64 bits at every order
+    occurrences: np.ndarray  # (G,)
+    starts_G: np.ndarray  # whether it begins with SENTENCE_START
+    suffix_G: np.ndarray  # index, one order below, of the n-gram without its first word
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The model of one order."""
+
+    keys_G: np.ndarray  # as in _Grams
+    first_H: np.ndarray  # (H + 1,) n-grams first_H[h] to first_H[h + 1] continue context h
+    own_G: np.ndarray  # (G + 1,) (c - D) / sum c; 0 for NEVER_SEEN
+    gamma_H: np.ndarray  # (H + 1,) 1 for NEVER_SEEN and for what nothing continues
+    bigram_G: np.ndarray  # index of its last two words among the bigrams
+
+    def find(self, context_N: np.ndarray, words_N: np.ndarray, vocabulary_size: int) -> np.ndarray:
+        """Index of the n-grams made of a context and a word, or NEVER_SEEN."""
+        if not len(self.keys_G):
+            return np.full(len(words_N), NEVER_SEEN)
+        wanted_N = context_N * vocabulary_size + words_N
+        found_N = np.minimum(np.searchsorted(self.keys_G, wanted_N), len(self.keys_G) - 1)
+        return np.where((context_N != NEVER_SEEN) & (self.keys_G[found_N] == wanted_N), found_N, NEVER_SEEN)
+
+
+def _positions(split: EncodedSplit) -> tuple[np.ndarray, np.ndarray]:
+    """Every id of a split, int64, and its place in its sentence, where SENTENCE_START has place 0."""
+    ids = np.asarray(split.ids, np.int64)
+    return ids, np.arange(len(ids)) - np.repeat(split.offsets[:-1], np.diff(split.offsets))
+
+
+def _collect(train: EncodedSplit, vocabulary_size: int, order: int) -> list[_Grams]:
+    """The n-grams of orders 1 to `order`; a unigram's index is its id."""
+    ids, position = _positions(train)
+    unigrams = np.arange(vocabulary_size)
+    occurrences = np.bincount(ids[position > 0], minlength=vocabulary_size)
+    grams = [_Grams(unigrams, occurrences, np.zeros(vocabulary_size, bool), np.zeros_like(unigrams))]
+    index = ids  # of the n-gram that ends at each place
+    for k in range(1, order):
+        at = np.flatnonzero(position >= k)
+        keys_G, gram, occurrences = np.unique(
+            index[at - 1] * vocabulary_size + ids[at], return_inverse=True, return_counts=True
+        )
+        starts_G = np.zeros(len(keys_G), bool)
+        starts_G[gram] = position[at] == k
+        suffix_G = np.zeros(len(keys_G), np.int64)
+        suffix_G[gram] = index[at]
+        grams.append(_Grams(keys_G, occurrences, starts_G, suffix_G))
+        index = np.zeros_like(ids)
+        index[at] = gram
+    return grams
+
+
+def _words_before(lower: _Grams, higher: _Grams) -> np.ndarray:
+    """The count of each n-gram below the highest order: (G,)."""
+    before_G = np.bincount(higher.suffix_G, minlength=len(lower.keys_G))
+    return np.where(lower.starts_G, lower.occurrences, before_G)
+
+
+def _unigram(counts_C: np.ndarray) -> np.ndarray:
+    """Order 1 interpolated with the uniform distribution over C - 1 words; SENTENCE_START has probability 0."""
+    discount_C = _discounts(counts_C)[np.minimum(counts_C, 3)]
+    probability_C = (counts_C - discount_C + discount_C.sum() / (len(counts_C) - 1)) / counts_C.sum()
+    probability_C[START_ID] = 0.0
+    return probability_C
+
+
+def _order(
+    keys_G: np.ndarray, counts_G: np.ndarray, contexts: int, vocabulary_size: int, bigram_G: np.ndarray
+) -> _Order:
+    context_G = keys_G // vocabulary_size
+    discount_G = _discounts(counts_G)[np.minimum(counts_G, 3)]
+    total_H = np.bincount(context_G, counts_G, contexts)
+    gamma_H = np.ones(contexts + 1)
+    np.divide(np.bincount(context_G, discount_G, contexts), total_H, out=gamma_H[:-1], where=total_H > 0)
+    own_G = np.append((counts_G - discount_G) / total_H[context_G], 0.0)
+    return _Order(keys_G, np.searchsorted(context_G, np.arange(contexts + 1)), own_G, gamma_H, bigram_G)
+
+
+def _discounts(counts_G: np.ndarray) -> np.ndarray:
+    """D(0), D(1), D(2) and D(3 and more) of one order: (4,).
+
+    FALLBACK_DISCOUNTS stand in where a number of n-grams to divide by is zero, or where a discount comes out at 0 or
+    less (words never seen would have no probability) or above the count it is taken from.
+    """
+    n1, n2, n3, n4 = np.bincount(np.minimum(counts_G, 5), minlength=5)[1:5].tolist()
+    if n1 and n2 and n3:
+        y = n1 / (n1 + 2 * n2)
+        discounts = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+        if all(0 < discount <= count for count, discount in enumerate(discounts, 1)):
+            return np.array([0.0, *discounts])
+    return np.array([0.0, *FALLBACK_DISCOUNTS])
+
+
+def _followers(first_H: np.ndarray, context_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All n-grams that continue each context: two arrays, the row of the context and the index of the n-gram."""
+    row_N = np.flatnonzero(context_N != NEVER_SEEN)
+    begin_N, end_N = first_H[context_N[row_N]], first_H[context_N[row_N] + 1]
+    length_N = end_N - begin_N
+    shift_P = np.repeat(begin_N - (np.cumsum(length_N) - length_N), length_N)
+    return np.repeat(row_N, length_N), np.arange(len(shift_P)) + shift_P

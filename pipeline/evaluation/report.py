@@ -1,0 +1,107 @@
+"""report.md and its figures: what the models reached, for people."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.evaluation import figures
+from pipeline.evaluation.comparison import (
+    BASELINES,
+    Row,
+    comparison_table,
+    read_result,
+    table_cells,
+    verdict,
+)
+from pipeline.evaluation.perplexity import Band
+from pipeline.evaluation.selection import read_history
+from pipeline.files import write_text
+
+MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")  # what GitHub's Markdown acts on in a table
+
+
+def write_report(evaluation_folder: Path, models_folder: Path, names: Sequence[str], report_folder: Path) -> None:
+    """Write report.md, learning_curves.png, perplexity_by_band.png and gradient_flow.png.
+
+    Args:
+        evaluation_folder: holds what `evaluate` left for every name, and baselines/.
+        models_folder: holds NAME/history.csv for every name.
+        names: of the networks, at least one; in this order everywhere.
+        report_folder: made when missing.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    rows = comparison_table(evaluation_folder, models_folder, names)
+    histories = {name: read_history(models_folder / name / "history.csv") for name in names}
+    figures.learning_curves(report_folder / "learning_curves.png", histories)
+    bands = _bands(evaluation_folder, names)
+    figures.perplexity_by_band(report_folder / "perplexity_by_band.png", bands, list(BASELINES.values()))
+    norms = {
+        name: [float(row["gradient_norm"]) for row in _rows(evaluation_folder / name / "gradient_flow.csv")]
+        for name in names
+    }
+    figures.gradient_flow(report_folder / "gradient_flow.png", norms)
+    samples = {name: read_result(evaluation_folder / name / "samples.txt").splitlines() for name in names}
+    write_text(report_folder / "report.md", _markdown(rows, samples, len(norms[names[0]]) - 1))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(read_result(path).splitlines()))
+
+
+def _bands(evaluation_folder: Path, names: Sequence[str]) -> dict[str, list[Band]]:
+    """The bands of the baselines, by the names shown, and of the networks."""
+    result: dict[str, list[Band]] = {}
+    for folder in ("baselines", *names):
+        for row in _rows(evaluation_folder / folder / "bands.csv"):
+            model = BASELINES[row["model"]] if folder == "baselines" else folder
+            result.setdefault(model, []).append(Band(row["band"], int(row["tokens"]), float(row["perplexity"])))
+    return result
+
+
+def _markdown(rows: Sequence[Row], samples: dict[str, list[str]], lags: int) -> str:
+    networks, baselines = rows[len(BASELINES) :], rows[: len(BASELINES)]
+    counted = networks[0].metrics
+    best = next(row for row in networks if row.best)
+    against = [row for row in baselines if row.model != BASELINES["unigram"]]
+    parts = [
+        "# Language models compared",
+        f"All models predicted the same {counted['tokens']:,} tokens of {counted['sentences']:,} test sentences "
+        f"(SENTENCE_END counted, SENTENCE_START not); {counted['unknown_share']:.1%} of them are UNKNOWN_TOKEN. "
+        "Perplexity is e to the mean of -ln P(token), lower is better; intervals are bootstraps over sentences. "
+        "Unigram, trigram and 5-gram only count words (modified Kneser-Ney).",
+        _table(table_cells(rows)),
+        f"Of {len(networks)} trained, **{best.model}** has the lowest perplexity on the validation split, which alone "
+        "decides; the test split is only reported."
+        if len(networks) > 1
+        else f"**{best.model}** is the only network trained.",
+        "\n".join(f"- {verdict(row, against)}" for row in networks),
+        "## Learning curves",
+        "![Validation perplexity after each epoch](learning_curves.png)",
+        "## Perplexity by word frequency",
+        "Which words the models predict well, by how often the word occurs in the training text (rank 1 is the most "
+        "frequent word).",
+        "![Test perplexity by frequency band](perplexity_by_band.png)",
+        "## Gradient flow",
+        f"How strongly the loss at a word still depends on the network's state k words earlier, k = 0 to {lags}: the "
+        "faster the curve falls, the less the network can learn from words further back.",
+        "![Norm of the gradient k words back](gradient_flow.png)",
+    ]
+    if any(samples.values()):
+        parts += ["## Sentences the networks wrote", _samples_table(samples)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, the header first; all columns but the first to the right."""
+    rule = ["---", *("---:" for _ in cells[0][1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], rule, *cells[1:]])
+
+
+def _samples_table(samples: dict[str, list[str]]) -> str:
+    """A column a network. Generated text is shown as it is: nothing in it acts as Markdown."""
+    lines = [list(samples), ["---"] * len(samples)]
+    lines += [[MARKDOWN.sub(r"\\\1", text) for text in line] for line in zip(*samples.values(), strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
