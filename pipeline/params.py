@@ -1,0 +1,154 @@
+"""params.yaml as one checked value.
+
+Each section's type lives with the package that reads it; this module puts them together, applies what each entry of
+`cells` changes, and refuses what does not fit with one line a person can act on.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import InputError
+from pipeline.evaluation.params import EvaluateParams
+from pipeline.model.params import ModelParams
+from pipeline.section import Section
+from pipeline.text.params import DownloadParams, TokenizeParams, VocabularyParams
+from pipeline.training.params import TrainParams
+
+CELL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class CellParams:
+    """One entry of `cells`, merged with the sections it overrides."""
+
+    name: str
+    model: ModelParams
+    train: TrainParams
+
+
+class _File(Section):
+    """params.yaml as written."""
+
+    download: DownloadParams
+    tokenize: TokenizeParams
+    vocabulary: VocabularyParams
+    model: ModelParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    cells: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Params:
+    """All of params.yaml, checked; `cells` maps a name to its merged parameters."""
+
+    download: DownloadParams
+    tokenize: TokenizeParams
+    vocabulary: VocabularyParams
+    evaluate: EvaluateParams
+    cells: dict[str, CellParams]
+
+    def cell(self, name: str) -> CellParams:
+        """The merged parameters of one cell.
+
+        Raises:
+            InputError: no such name in `cells`.
+        """
+        if name not in self.cells:
+            raise InputError(f"no cell named {name!r} in params.yaml; it has: {', '.join(self.cells)}")
+        return self.cells[name]
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or holds a key or value that does not fit.
+    """
+    return check_params(read_params(path), str(path))
+
+
+def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:
+    """params.yaml as a mapping, its keys and values not yet checked.
+
+    Raises:
+        InputError: the file is missing, or is no YAML mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; run from the project's folder or restore it with git") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold sections such as `download:` and `train:`, not {type(content).__name__}")
+    return _floats(content)
+
+
+def check_params(content: dict[str, Any], where: str = "params.yaml") -> Params:
+    """Check parameters that are already a mapping; `where` names them in errors.
+
+    Raises:
+        InputError: a key or value does not fit.
+    """
+    try:
+        file = _File.model_validate(content)
+    except ValidationError as error:
+        raise InputError(_one_line(error, where)) from None
+    if not file.cells:
+        raise InputError(f"{where}: cells is empty; name at least one, such as `lstm: {{cell: lstm}}`")
+    cells = {name: _merge(name, changes, file, where) for name, changes in file.cells.items()}
+    return Params(file.download, file.tokenize, file.vocabulary, file.evaluate, cells)
+
+
+def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellParams:
+    if not CELL_NAME.fullmatch(name):
+        raise InputError(f"{where}: cells: {name!r} is no usable name; use letters, digits, - and _")
+    sections: dict[str, dict[str, Any]] = {"model": file.model.model_dump(), "train": file.train.model_dump()}
+    for key, value in changes.items():
+        owner = next((section for section in sections.values() if key in section), None)
+        if owner is None:
+            known = ", ".join(key for section in sections.values() for key in section)
+            raise InputError(f"{where}: cells.{name}.{key}: unknown key; `model` and `train` have: {known}")
+        owner[key] = value
+    try:
+        return CellParams(
+            name, ModelParams.model_validate(sections["model"]), TrainParams.model_validate(sections["train"])
+        )
+    except ValidationError as error:
+        raise InputError(_one_line(error, f"{where}: cells.{name}")) from None
+
+
+def _floats(value: Any) -> Any:
+    """YAML 1.1 reads `1e-3` as text; people and `dvc exp run -S` write numbers so."""
+    if isinstance(value, dict):
+        return {key: _floats(item) for key, item in value.items()}
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+def _one_line(error: ValidationError, where: str) -> str:
+    problems = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key; check the spelling"
+        elif problem["type"] == "missing":
+            message = "is missing; params.yaml names every knob"
+        else:
+            message = f"{problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}"
+            if problem["type"] == "value_error":
+                message = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{key}: {message}" if key else message)
+    return f"{where}: {'; '.join(problems)}"

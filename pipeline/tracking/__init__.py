@@ -1,0 +1,1 @@
+"""Tracking: runs in MLflow, provenance, the registry, serving. Knows no cell."""

@@ -1,0 +1,63 @@
+"""What a run says of itself in MLflow: its name, parameters, metrics and the text on its page."""
+
+from collections.abc import Sequence
+
+from pipeline.params import CellParams
+from pipeline.training.history import EpochRecord, best_record
+
+FIGURES = ("perplexity", "nats_per_token", "accuracy_top1", "accuracy_top5", "unknown_share", "perplexity_known")
+SAMPLES_SHOWN = 5
+
+
+def run_name(cell: CellParams, epochs: int) -> str:
+    """Such as `lstm, 100 units, 3 epochs`, or `wide (lstm), 2 x 256 units, 1 epoch`."""
+    name = cell.name if cell.name == cell.model.cell else f"{cell.name} ({cell.model.cell})"
+    layers = "" if cell.model.layers == 1 else f"{cell.model.layers} x "
+    return f"{name}, {layers}{cell.model.hidden_size} units, {epochs} epoch{'' if epochs == 1 else 's'}"
+
+
+def cell_params(cell: CellParams, vocabulary_size: int) -> dict[str, str]:
+    """What params.yaml says of the cell, `SECTION.KEY` each, values written as there."""
+    sections = {"model": cell.model.model_dump(), "train": cell.train.model_dump()}
+    values = {f"{section}.{key}": value for section, items in sections.items() for key, value in items.items()}
+    values["vocabulary.size"] = vocabulary_size
+    shown = {None: "null", True: "true", False: "false"}
+    return {
+        key: shown[value] if value is None or isinstance(value, bool) else str(value) for key, value in values.items()
+    }
+
+
+def epoch_metrics(record: EpochRecord) -> dict[str, float]:
+    """The points of one epoch; losses are in nats a token (the one of training may be a sampled stand-in)."""
+    return {
+        "train/loss": record.train_nats,
+        "train/learning_rate": record.learning_rate,
+        "valid/loss": record.valid_nats,
+        "valid/perplexity": record.valid_perplexity,
+    }
+
+
+def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
+    """The figures of metrics.json: `test/KEY`, and its interval under `test_interval/`, whose charts stand apart."""
+    named = {f"test/{key}": metrics[key] for key in FIGURES}
+    return named | {f"test_interval/{key}_{end}": metrics[f"{key}_{end}"] for key in FIGURES for end in ("low", "high")}
+
+
+def training_note(cell: CellParams, parameter_count: int, history: Sequence[EpochRecord]) -> str:
+    """Markdown for a run whose model is trained but not evaluated."""
+    best = best_record(history)
+    return (
+        f"Validation perplexity **{best.valid_perplexity:.2f}** after epoch {best.epoch} of {len(history)}. "
+        f"{cell.model.cell}, {cell.model.hidden_size} units, {parameter_count:,} parameters."
+    )
+
+
+def evaluation_note(training: str, metrics: dict[str, float], samples: Sequence[str]) -> str:
+    """Markdown for an evaluated run: the headline, what `training_note` said, and samples."""
+    headline = (
+        f"Test perplexity **{metrics['perplexity']:.2f}** "
+        f"(95% interval {metrics['perplexity_low']:.2f} to {metrics['perplexity_high']:.2f})."
+    )
+    # Indented text is code in Markdown, so that nothing a model writes can be taken for markup.
+    written = "\n".join(f"    {sample}" for sample in samples[:SAMPLES_SHOWN])
+    return f"{headline} {training}\n\nIt writes:\n\n{written}\n" if written else f"{headline} {training}\n"

@@ -1,0 +1,163 @@
+"""What the stages tell MLflow: one run a training, its evaluation and its report in the same run.
+
+A run is tied to its model by the SHA-256 of the model's files (tag `model_digest`), so a model that DVC restored finds
+its run again, and no random id stands in any output.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from pipeline.evaluation.comparison import read_metrics
+from pipeline.model.language_model import model_digest
+from pipeline.params import CellParams
+from pipeline.tracking.description import epoch_metrics, evaluation_metrics, evaluation_note
+from pipeline.tracking.provenance import dvc_digest, fingerprint
+from pipeline.tracking.store import BestEffort, Store
+from pipeline.tracking.training_runs import (
+    NOTE,
+    complete_run,
+    create_run,
+    dataset,
+    find_run,
+    fitting_note,
+    log_points,
+    trained_run,
+    training_text,
+)
+from pipeline.training.history import EpochRecord
+
+
+class TrainingRun:
+    """Follows one training and mirrors it as a run in MLflow; a `Listener` of pipeline.training.history."""
+
+    def __init__(self, cell: CellParams, vocabulary_size: int, folder: Path) -> None:
+        self._cell, self._vocabulary_size, self._folder = cell, vocabulary_size, folder
+        self._try = BestEffort()
+        self._run_id: str | None = None
+
+    def started(self, parameter_count: int, train_tokens: int) -> None:
+        """Begin the run; `train_tokens` already stands in the dataset's profile."""
+        self._run_id = self._try(lambda store: create_run(store, self._cell, self._vocabulary_size, parameter_count))
+
+    def epoch_ended(self, record: EpochRecord, seconds: float, tokens_per_second: float) -> None:
+        """Add the epoch's points to the curves."""
+        speed = {"speed/epoch_seconds": seconds, "speed/tokens_per_second": tokens_per_second}
+        self._with_run(lambda store, run: log_points(store, run, epoch_metrics(record) | speed, record.epoch))
+
+    def finished(self, seconds: float) -> None:
+        """Log the model that now lies in the folder, and end the run."""
+
+        def finish(store: Store, run: str) -> None:
+            log_points(store, run, {"speed/training_seconds": seconds}, 0)
+            complete_run(store, run, self._cell, self._folder)
+
+        self._with_run(finish)
+
+    def failed(self, killed: bool) -> None:
+        """End the run as FAILED, or as KILLED where somebody stopped the training."""
+        status = "KILLED" if killed else "FAILED"
+        self._with_run(lambda store, run: store.client.set_terminated(run, status))
+
+    def _with_run(self, action: Callable[[Store, str], None]) -> None:
+        run = self._run_id
+        if run is not None:
+            self._try(lambda store: action(store, run))
+
+
+def training_listener(cell: CellParams, vocabulary_size: int, folder: Path) -> TrainingRun:
+    """What a training reports to.
+
+    Args:
+        cell: what is trained.
+        vocabulary_size: C.
+        folder: where its model and history will lie when it has finished.
+    """
+    return TrainingRun(cell, vocabulary_size, folder)
+
+
+def log_evaluation(cell: CellParams, model_folder: Path, evaluation_folder: Path) -> None:
+    """Add what `evaluate` left to the run of its model, which is made, marked `restored`, where there is none.
+
+    Where MLflow fails, there is one warning and no error; so too in `log_report` and in what follows a training.
+
+    Args:
+        cell: whose model it is.
+        model_folder: data/models/NAME.
+        evaluation_folder: data/evaluation/NAME.
+    """
+    BestEffort()(lambda store: add_evaluation(store, cell, model_folder, evaluation_folder))
+
+
+def log_report(report_folder: Path, names: Sequence[str]) -> None:
+    """Add the report to the runs of the models it compares, and put its table on the experiment's page.
+
+    Args:
+        report_folder: data/report; the models lie beside it, in data/models/NAME.
+        names: of the models.
+    """
+    BestEffort()(lambda store: add_report(store, report_folder, names))
+
+
+def add_evaluation(store: Store, cell: CellParams, model_folder: Path, evaluation_folder: Path) -> bool:
+    """As `log_evaluation`, but raises what MLflow raises; says whether anything was missing."""
+    from mlflow.entities import Metric
+
+    run = trained_run(store, cell, model_folder)
+    files = sorted(path for path in evaluation_folder.iterdir() if path.is_file())
+    digest = _digest(files)
+    if run.data.tags.get("evaluation_digest") == digest:
+        return False
+    run_id = run.info.run_id
+    measured = read_metrics(evaluation_folder / "metrics.json")
+    test = dataset("test", "evaluation")
+    store.client.log_inputs(run_id, [test])
+    now = int(time.time() * 1000)
+    models = run.outputs.model_outputs if run.outputs else []
+    points = [
+        Metric(
+            key,
+            value,
+            now,
+            0,
+            model_id=models[-1].model_id if models else None,
+            dataset_name=test.dataset.name,
+            dataset_digest=test.dataset.digest,
+            run_id=run_id,
+        )
+        for key, value in evaluation_metrics(measured).items()
+        # MLflow appends: an evaluation that ran again would draw every point twice.
+        if run.data.metrics.get(key) != value
+    ]
+    store.client.log_batch(run_id, metrics=points)
+    for path in files:
+        store.client.log_artifact(run_id, str(path), "evaluation")
+    samples = (evaluation_folder / "samples.txt").read_text(encoding="utf-8").splitlines()
+    note = evaluation_note(training_text(cell, model_folder), measured, samples)
+    store.client.set_tag(run_id, NOTE, fitting_note(note))
+    store.client.set_tag(run_id, "evaluation_digest", digest)
+    return True
+
+
+def add_report(store: Store, report_folder: Path, names: Sequence[str]) -> bool:
+    """As `log_report`, but raises what MLflow raises; says whether anything was missing."""
+    files = sorted(path for path in report_folder.iterdir() if path.is_file())
+    digest = _digest(files)
+    changed = False
+    for name in names:
+        run = find_run(store, model_digest(report_folder.parent / "models" / name))
+        if run is None or run.data.tags.get("report_digest") == digest:
+            continue
+        changed = True
+        for path in files:
+            store.client.log_artifact(run.info.run_id, str(path), "report")
+        store.client.set_tag(run.info.run_id, "report_digest", digest)
+    if changed:
+        # The report up to its first chapter: what was measured, the table, the verdicts.
+        table = (report_folder / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
+        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting_note(table))
+    return changed
+
+
+def _digest(files: Iterable[Path]) -> str:
+    return fingerprint({path.name: dvc_digest(path) for path in files})

@@ -1,0 +1,197 @@
+"""A training as a run in MLflow: begun while it trains, completed when its model is there, or made from its files."""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.evaluation.selection import read_history
+from pipeline.model.language_model import WEIGHTS_FILE, model_digest
+from pipeline.params import CellParams, load_params
+from pipeline.text.encoding import load_split
+from pipeline.tracking.description import cell_params, epoch_metrics, run_name, training_note
+from pipeline.tracking.logged_model import log_model
+from pipeline.tracking.provenance import code_tags, dvc_digest, fingerprint, machine_params
+from pipeline.tracking.store import Store
+from pipeline.training.history import EpochRecord, best_record
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Run
+
+ENCODED = Path("data/encoded")
+VOCABULARY = Path("data/vocabulary.tsv")
+NOTE = "mlflow.note.content"  # the tag that MLflow shows as Markdown on the page
+LONGEST_NOTE = 5000  # characters that MLflow keeps
+
+
+def create_run(
+    store: Store, cell: CellParams, vocabulary_size: int, parameter_count: int, restored: bool = False
+) -> str:
+    """Begin the run of a training, with parameters, tags and dataset; returns its id.
+
+    Args:
+        store: an open store.
+        cell: what is trained.
+        vocabulary_size: C.
+        parameter_count: numbers that training changes.
+        restored: the training was not seen: this machine may not be the one that trained.
+    """
+    from mlflow.entities import Param
+
+    tags = code_tags() | {
+        "mlflow.source.name": f"dvc repro train@{cell.name}",
+        "mlflow.source.type": "LOCAL",
+        "cell": cell.name,
+        "cell_type": cell.model.cell,
+        "training_inputs": _training_inputs(cell, vocabulary_size),
+    }
+    params = cell_params(cell, vocabulary_size) | {"model.parameters": str(parameter_count), "data.corpus": _corpus()}
+    if restored:
+        tags["restored"] = "true"
+    else:
+        params |= machine_params()
+    run = store.client.create_run(store.experiment_id, run_name=run_name(cell, cell.train.epochs), tags=tags)
+    store.client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in params.items()])
+    store.client.log_inputs(run.info.run_id, [dataset("train", "training")])
+    return run.info.run_id
+
+
+def log_points(store: Store, run_id: str, values: Mapping[str, float], step: int) -> None:
+    """Add one point to each of the run's curves."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    store.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
+
+
+def complete_run(store: Store, run_id: str, cell: CellParams, folder: Path) -> None:
+    """Bring a run up to what `folder` holds: missing epochs, model, note; mark it with the model's digest and end it.
+
+    Args:
+        store: an open store.
+        run_id: a run of `create_run`; what it already holds is not logged twice.
+        cell: what was trained.
+        folder: holds model.safetensors, config.json and history.csv.
+    """
+    history = _records(folder)
+    best = best_record(history)
+    logged = {point.step for point in store.client.get_metric_history(run_id, "valid/perplexity")}
+    for record in history:
+        if record.epoch not in logged:
+            log_points(store, run_id, epoch_metrics(record), record.epoch)
+    # A single value stands at step 0, where MLflow draws it as a bar.
+    log_points(store, run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
+    store.client.update_run(run_id, name=run_name(cell, len(history)))
+    store.client.set_tag(run_id, NOTE, _note(cell, folder, history))
+    log_model(store, run_id, cell.name, folder, VOCABULARY, load_params().tokenize.lowercase, best.epoch)
+    # Last, so that a run that bears a digest is whole.
+    store.client.set_tag(run_id, "model_digest", model_digest(folder))
+
+
+def find_run(store: Store, digest: str) -> "Run | None":
+    """The newest run whose model has this digest."""
+    return _newest(store, f"tags.model_digest = '{digest}'")
+
+
+def trained_run(store: Store, cell: CellParams, folder: Path) -> "Run":
+    """The run of the model in `folder`; where there is none, the one that broke off is completed, or one made."""
+    run = find_run(store, model_digest(folder))
+    if run is None:
+        vocabulary_size = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocabulary_size"])
+        broken_off = _newest(
+            store,
+            f"tags.training_inputs = '{_training_inputs(cell, vocabulary_size)}' and attributes.status != 'FINISHED'",
+        )
+        run_id = (
+            broken_off.info.run_id
+            if broken_off
+            else create_run(store, cell, vocabulary_size, parameter_count(folder), restored=True)
+        )
+        complete_run(store, run_id, cell, folder)
+        run = store.client.get_run(run_id)
+    return run
+
+
+def training_text(cell: CellParams, folder: Path) -> str:
+    """What the run's page says of the training."""
+    return _note(cell, folder, _records(folder))
+
+
+def dataset(split: str, context: str) -> "DatasetInput":
+    """A split of the encoded corpus as MLflow's dataset; its digest is the one that DVC has in dvc.lock.
+
+    Args:
+        split: train, valid or test.
+        context: what it is used for, such as `training`.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    folder = ENCODED / split
+    encoded = load_split(folder)
+    return DatasetInput(
+        Dataset(
+            name=f"{_corpus()}, {split}",
+            digest=dvc_digest(folder),
+            source_type="local",
+            source=json.dumps({"uri": folder.as_posix()}),
+            profile=json.dumps({"sentences": len(encoded), "tokens": encoded.tokens}),
+        ),
+        [InputTag("mlflow.data.context", context)],
+    )
+
+
+def fitting_note(text: str) -> str:
+    """`text`, cut at a line's end to what MLflow keeps."""
+    return text if len(text) <= LONGEST_NOTE else text[: LONGEST_NOTE + 1].rpartition("\n")[0][:LONGEST_NOTE]
+
+
+def parameter_count(folder: Path) -> int:
+    """Numbers that training changed in a saved model, read from the head of its file."""
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS_FILE, framework="numpy") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
+def _newest(store: Store, query: str) -> "Run | None":
+    runs = store.client.search_runs(
+        [store.experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1
+    )
+    return runs[0] if runs else None
+
+
+def _training_inputs(cell: CellParams, vocabulary_size: int) -> str:
+    """What decides a training's result, as one short hash: a run that broke off is found by it."""
+    return fingerprint(
+        {
+            "params": cell_params(cell, vocabulary_size),
+            **{split: dvc_digest(ENCODED / split) for split in ("train", "valid")},
+        }
+    )
+
+
+def _note(cell: CellParams, folder: Path, history: Sequence[EpochRecord]) -> str:
+    return training_note(cell, parameter_count(folder), history)
+
+
+def _records(folder: Path) -> list[EpochRecord]:
+    rows = read_history(folder / "history.csv")
+    return [
+        EpochRecord(
+            int(row["epoch"]),
+            int(row["steps"]),
+            row["learning_rate"],
+            row["train_nats"],
+            row["valid_nats"],
+            row["valid_perplexity"],
+        )
+        for row in rows
+    ]
+
+
+def _corpus() -> str:
+    """The corpus's name: its source, or the file or folder it comes from."""
+    download = load_params().download
+    return download.source if download.source != "files" else Path(download.path).name

@@ -1,0 +1,116 @@
+"""params.yaml: what is refused, and how clearly."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.errors import InputError
+from pipeline.params import check_params, load_params
+from tests.conftest import PROJECT
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    return yaml.safe_load((PROJECT / "params.yaml").read_text())
+
+
+def test_the_file_in_the_repository_is_valid_and_holds_the_notes_models() -> None:
+    params = load_params(PROJECT / "params.yaml")
+    assert list(params.cells) == ["rnn", "lstm", "gru"]
+    assert params.cells["rnn"].model.bias is False
+    assert params.cells["gru"].model.embedding_dim == 100
+    assert {cell.model.hidden_size for cell in params.cells.values()} == {100}
+
+
+def test_a_cell_overrides_model_and_train_and_may_be_repeated(content: dict[str, Any]) -> None:
+    content["cells"] = {"a": {"cell": "gru", "hidden_size": 7, "learning_rate": 0.5}, "b": {"cell": "gru"}}
+    params = check_params(content)
+    assert params.cells["a"].model.hidden_size == 7
+    assert params.cells["a"].train.learning_rate == 0.5
+    assert params.cells["b"].model.hidden_size == content["model"]["hidden_size"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (("train", "epochz"), 3, "train.epochz: unknown key"),
+        (("train", "epochs"), 0, "train.epochs: .*greater than or equal to 1.*got 0"),
+        (("train", "epochs"), "three", "train.epochs: .*integer.*got 'three'"),
+        (("train", "epochs"), True, "train.epochs: .*integer.*got True"),
+        (("model", "dropout"), 1.0, "model.dropout: .*less than 1.*got 1.0"),
+        (("model", "cell"), "transformer", "model.cell: .*'rnn', 'lstm' or 'gru'.*got 'transformer'"),
+        (("model", "tie_weights"), True, "tie_weights.*embedding_dim must equal hidden_size"),
+        (("vocabulary", "size"), 3, "vocabulary.size: .*greater than or equal to 4"),
+        (("tokenize", "splits", "test"), 0, "tokenize.splits.test: .*greater than 0"),
+        (("download", "source"), "web", "download.source: .*got 'web'"),
+        (("cells",), {}, "cells is empty"),
+        (("cells",), {"../x": {"cell": "rnn"}}, "'../x' is no usable name"),
+        (("cells",), {"a": {"hidden": 3}}, "cells.a.hidden: unknown key"),
+        (("cells",), {"a": {"hidden_size": -3}}, "cells.a: hidden_size: .*got -3"),
+    ],
+)
+def test_what_does_not_fit_is_refused_on_one_line(
+    content: dict[str, Any], path: tuple[str, ...], value: Any, expected: str
+) -> None:
+    section = content
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    with pytest.raises(InputError) as caught:
+        check_params(content)
+    assert re.search(expected, str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named(content: dict[str, Any]) -> None:
+    del content["train"]["seed"]
+    with pytest.raises(InputError, match=r"train\.seed: is missing"):
+        check_params(content)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"a: [", "not valid YAML"),
+        (b"- a\n", "must hold sections"),
+        (b"\xff\xfe", "not UTF-8"),
+        (None, "is missing"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, raw: bytes | None, expected: str) -> None:
+    path = tmp_path / "params.yaml"
+    if raw is not None:
+        path.write_bytes(raw)
+    with pytest.raises(InputError, match=expected) as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_with_an_exponent_are_numbers(content: dict[str, Any], tmp_path: Path) -> None:
+    text = (PROJECT / "params.yaml").read_text().replace("learning_rate: 0.015", "learning_rate: 1e-3")
+    (tmp_path / "params.yaml").write_text(text)
+    assert load_params(tmp_path / "params.yaml").cells["rnn"].train.learning_rate == 0.001
+
+
+def test_the_table_in_the_readme_names_every_parameter(content: dict[str, Any]) -> None:
+    def keys(value: dict[str, Any], prefix: str = "") -> list[str]:
+        found = []
+        for key, item in value.items():
+            if isinstance(item, dict) and prefix + key != "cells":
+                found += keys(item, f"{prefix}{key}.")
+            else:
+                found.append(prefix + key)
+        return found
+
+    section = (PROJECT / "README.md").read_text().partition("## Parameters")[2]
+    documented = re.findall(r"^\| `([a-z_.]+)` \| `?([^|]*?)`? \|", section, re.MULTILINE)
+    assert [name for name, _ in documented] == keys(content)
+    for name, shown in documented:
+        value: Any = content
+        for key in name.split("."):
+            value = value[key]
+        if not isinstance(value, list | dict):
+            assert yaml.safe_load(shown) == value, name

@@ -1,0 +1,166 @@
+"""Runs in MLflow: one a training, evaluation and report in the same one, and a store that fails is borne."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.model.language_model import model_digest
+from pipeline.tracking import runs
+from pipeline.tracking.provenance import dvc_digest
+from pipeline.tracking.store import Store, connect
+from tests.tracking.conftest import HISTORY, Project
+
+
+def train(project: Project, until: int = 2) -> runs.TrainingRun:
+    """A training that the listener follows up to epoch `until`, not finished."""
+    listener = runs.training_listener(project.cell, len(project.vocabulary), project.models)
+    listener.started(123, 14)
+    for record in HISTORY[:until]:
+        listener.epoch_ended(record, 2.0, 7.0)
+    return listener
+
+
+def all_runs(store: Store) -> list[Any]:
+    return list(store.client.search_runs([store.experiment_id]))
+
+
+def points(store: Store, run: Any, key: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in store.client.get_metric_history(run.info.run_id, key)]
+
+
+def test_a_training_becomes_one_finished_run_with_parameters_curves_dataset_and_model(project: Project) -> None:
+    train(project).finished(9.0)
+    store = connect()
+    (run,) = all_runs(store)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "lstm, 4 units, 2 epochs"  # of the three planned
+    assert run.data.params["model.hidden_size"] == "4"
+    assert run.data.params["model.embedding_dim"] == "null"
+    assert run.data.params["model.bias"] == "true"
+    assert run.data.params["train.epochs"] == "3"
+    assert run.data.params["model.parameters"] == "123"
+    assert run.data.params["vocabulary.size"] == "8"
+    assert run.data.params["machine.processor"]
+    assert points(store, run, "valid/perplexity") == [(1, 7.39), (2, 5.75)]
+    assert points(store, run, "train/loss") == [(1, 2.5), (2, 1.5)]
+    assert points(store, run, "speed/tokens_per_second") == [(1, 7.0), (2, 7.0)]
+    assert points(store, run, "speed/training_seconds") == [(0, 9.0)]
+    assert run.data.tags["model_digest"] == model_digest(project.models)
+    (used,) = run.inputs.dataset_inputs
+    assert used.dataset.digest == dvc_digest(Path("data/encoded/train"))
+    assert len(used.dataset.digest) <= 36
+    assert json.loads(used.dataset.profile) == {"sentences": 3, "tokens": 14}
+    model = store.client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    assert model.name == "lstm"
+    assert {metric.key for metric in model.metrics or []} >= {"valid/perplexity"}
+    assert Path(model.artifact_location.removeprefix("file://")).is_relative_to(project.folder / "mlruns")
+
+
+def test_points_arrive_while_it_trains_and_a_killed_training_says_so(project: Project) -> None:
+    listener = train(project, until=1)
+    store = connect()
+    (run,) = all_runs(store)
+    assert run.info.status == "RUNNING"
+    assert points(store, run, "valid/perplexity") == [(1, 7.39)]
+    listener.failed(killed=True)
+    assert all_runs(store)[0].info.status == "KILLED"
+
+
+def test_evaluation_and_report_go_into_the_run_of_their_model(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(project).finished(9.0)
+    project.train(seed=2)  # a newer model, trained with other bytes
+    train(project).finished(9.0)
+    project.train(seed=1)  # `dvc checkout` of the older one
+    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_report(Path("data/report"), ["lstm"])
+    store = connect()
+    newer, run = all_runs(store)
+    assert not any(key.startswith("test/") for key in newer.data.metrics)
+    assert run.data.metrics["test/perplexity"] == 6.0
+    assert run.data.metrics["test_interval/perplexity_low"] == 5.0
+    assert "The cat sees the dog." in run.data.tags["mlflow.note.content"]
+    assert "6.00" in run.data.tags["mlflow.note.content"]
+    assert "    *Not* markup" in run.data.tags["mlflow.note.content"]
+    assert "restored" not in run.data.tags
+    listed = [
+        item.path
+        for folder in ("evaluation", "report")
+        for item in store.client.list_artifacts(run.info.run_id, folder)
+    ]
+    assert listed == ["evaluation/metrics.json", "evaluation/samples.txt", "report/curves.png", "report/report.md"]
+    model = store.client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    linked = {metric.key: metric for metric in model.metrics or []}["test/perplexity"]
+    assert linked.dataset_digest == dvc_digest(Path("data/encoded/test"))
+    note = store.client.get_experiment(store.experiment_id).tags["mlflow.note.content"]
+    assert "| model | perplexity |" in note
+    assert "more" not in note
+    assert capsys.readouterr().err == ""
+
+
+def test_an_evaluation_that_runs_again_draws_no_point_twice(project: Project) -> None:
+    train(project).finished(9.0)
+    for _ in range(2):
+        runs.log_evaluation(project.cell, project.models, project.evaluation)
+    project.evaluate(perplexity=5.5)
+    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    store = connect()
+    (run,) = all_runs(store)
+    assert [value for _, value in points(store, run, "test/perplexity")] == [6.0, 5.5]
+    assert run.data.metrics["test/perplexity"] == 5.5
+
+
+def test_a_model_that_nobody_saw_train_gets_a_run_marked_restored(project: Project) -> None:
+    for _ in range(2):
+        runs.log_evaluation(project.cell, project.models, project.evaluation)
+    store = connect()
+    (run,) = all_runs(store)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["restored"] == "true"
+    assert "machine.processor" not in run.data.params
+    assert points(store, run, "valid/perplexity") == [(1, 7.39), (2, 5.75)]
+    assert run.data.metrics["test/perplexity"] == 6.0
+    weights = 4 * (8 * 4 + 4 * 4 + 4) + 8 * 4  # U, W, b of four gates, and V
+    assert run.data.params["model.parameters"] == str(weights)
+    assert run.outputs.model_outputs
+
+
+def test_a_run_that_broke_off_is_completed_not_doubled(project: Project) -> None:
+    train(project, until=1)  # and MLflow's server dies
+    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    store = connect()
+    (run,) = all_runs(store)
+    assert run.info.status == "FINISHED"
+    assert points(store, run, "valid/perplexity") == [(1, 7.39), (2, 5.75)]
+    assert "restored" not in run.data.tags
+    assert run.data.params["machine.processor"]
+
+
+def test_a_dead_server_costs_one_warning_and_nothing_else(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
+    train(project).finished(9.0)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    (line,) = shown.err.splitlines()
+    assert line.startswith("warning: ")
+    assert "rnnlm sync" in line
+    assert "secret" not in line
+
+
+def test_tracking_can_be_switched_off(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RNNLM_TRACKING", "off")
+    train(project).finished(9.0)
+    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    assert capsys.readouterr().err == ""
+    assert all_runs(connect()) == []
