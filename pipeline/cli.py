@@ -1,0 +1,174 @@
+"""The `rnnlm` command: what a person does with the trained models. Heavy imports wait inside the commands."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import InputError
+from pipeline.stage import run
+
+if TYPE_CHECKING:
+    from pipeline.model.language_model import LanguageModel
+    from pipeline.params import Params
+    from pipeline.text.tokenizer import Tokenizer
+    from pipeline.text.vocabulary import Vocabulary
+
+MODELS, EVALUATION, VOCABULARY = Path("data/models"), Path("data/evaluation"), Path("data/vocabulary.tsv")
+TIMINGS = Path(".rnnlm/timings")
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Use and inspect the trained language models.")
+ModelOption = Annotated[str | None, typer.Option("--model", help="a name in `cells`; the best on validation if absent")]
+
+
+@app.command()
+def generate(
+    model: ModelOption = None,
+    count: Annotated[int, typer.Option(min=1, help="sentences")] = 10,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+    temperature: Annotated[float, typer.Option(min=1e-6, help="below 1: likelier words")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="draw from the k likeliest words only")] = None,
+    prompt: Annotated[str, typer.Option(help="what every sentence begins with")] = "",
+) -> None:
+    """Write sentences, one a line."""
+    from pipeline.evaluation import generation
+
+    params, language_model, vocabulary, tokenizer = _load(model)
+    sentences = generation.generate(
+        language_model,
+        vocabulary,
+        count,
+        temperature=temperature,
+        top_k=top_k,
+        max_length=params.evaluate.max_length,
+        seed=seed,
+        prompt=tokenizer.tokenize(prompt),
+    )
+    for tokens in sentences:
+        print(generation.readable(tokens))
+
+
+@app.command()
+def score(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="one sentence a line, UTF-8; - reads standard input")],
+    model: ModelOption = None,
+) -> None:
+    """Score sentences: for each line its natural-log probability, a tab, and its number of tokens, the end included."""
+    import numpy as np
+
+    from pipeline.evaluation.scoring import score_split
+    from pipeline.text.encoding import EncodedSplit
+
+    lines = _lines(file)
+    _, language_model, vocabulary, tokenizer = _load(model)
+    sentences = [vocabulary.sentence_ids(tokenizer.tokenize(line)) for line in lines]
+    if not sentences:
+        return
+    offsets = np.cumsum([0, *map(len, sentences)])
+    split = EncodedSplit(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in sentences]), offsets)
+    scores = score_split(language_model, split, "score").sentences
+    for nats, tokens in zip(scores.nats, scores.tokens, strict=True):
+        print(f"{-nats:.6f}\t{tokens}")
+
+
+@app.command()
+def suggest(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="the text so far")],
+    model: ModelOption = None,
+    count: Annotated[int, typer.Option(min=1, help="words")] = 5,
+) -> None:
+    """Suggest the next word: a word, a tab, its probability; the likeliest first."""
+    from pipeline.evaluation import generation
+
+    _, language_model, vocabulary, tokenizer = _load(model)
+    for word, probability in generation.suggest(language_model, vocabulary, tokenizer.tokenize(text), count):
+        print(f"{word}\t{probability:.4f}")
+
+
+@app.command()
+def table() -> None:
+    """Compare all models: test perplexity with its interval, accuracy, parameters, training time on this machine."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.evaluation.comparison import comparison_table, table_cells
+
+    params = _project()
+    rows = comparison_table(EVALUATION, MODELS, list(params.cells), TIMINGS)
+    header, *lines = table_cells(rows, with_times=True)
+    shown = Table(*header)
+    for line in lines:
+        shown.add_row(*line)
+    # Piped output is as wide as the table, so that nothing is cut in a log.
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+
+
+@app.command()
+def sync() -> None:
+    """Bring MLflow up to what lies in data/: runs that DVC restored from its cache, or that MLflow missed."""
+    from pipeline.tracking.store import BestEffort
+    from pipeline.tracking.sync import sync as bring_up_to_date
+
+    _project()
+    for line in BestEffort()(bring_up_to_date) or []:
+        print(line)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+    """Serve MLflow's pages over this project's runs on this machine, until Ctrl-C."""
+    from pipeline.tracking.store import connect
+    from pipeline.tracking.ui import serve
+
+    _project()
+    serve(connect(), port)
+
+
+def main() -> None:
+    """Run the command line; what the user can mend ends in one line and status 1."""
+    run(lambda: app())
+
+
+def _project() -> "Params":
+    """Go to the project's folder, here or above, and read its parameters."""
+    from pipeline.params import load_params
+
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
+            os.chdir(folder)
+            return load_params()
+    raise InputError(f"no dvc.yaml and params.yaml in {here} or above it; run the command inside the project")
+
+
+def _load(name: str | None) -> "tuple[Params, LanguageModel, Vocabulary, Tokenizer]":
+    """A trained model with what its text went through."""
+    from pipeline.evaluation.selection import best_cell
+    from pipeline.model.language_model import load_model
+    from pipeline.text.tokenizer import Tokenizer
+    from pipeline.text.vocabulary import Vocabulary
+
+    params = _project()
+    name = best_cell(MODELS, list(params.cells)) if name is None else params.cell(name).name
+    model, vocabulary = load_model(MODELS / name), Vocabulary.load(VOCABULARY)
+    if model.vocabulary_size != len(vocabulary):
+        raise InputError(
+            f"{MODELS / name} knows {model.vocabulary_size} words, "
+            f"{VOCABULARY} holds {len(vocabulary)}; run `dvc repro`"
+        )
+    return params, model, vocabulary, Tokenizer(params.tokenize.lowercase)
+
+
+def _lines(file: str) -> list[str]:
+    """The lines of a file, or of standard input for `-`, without their ends."""
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        text = raw.decode("utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{file} is no file; name one with a sentence a line") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines

@@ -1,0 +1,32 @@
+"""baselines: the train and test splits -> the figures of models that only count words."""
+
+from pathlib import Path
+
+from pipeline.evaluation.baselines import ORDERS, baseline_scores
+from pipeline.evaluation.perplexity import summarise, write_bands, write_metrics, write_sentences
+from pipeline.params import load_params
+from pipeline.progress import progress_bar
+from pipeline.stage import run
+from pipeline.text.encoding import load_split
+from pipeline.text.vocabulary import Vocabulary
+
+
+def baselines() -> None:
+    """Write data/evaluation/baselines/: metrics.json, bands.csv and sentences/MODEL.parquet."""
+    options = load_params().evaluate
+    vocabulary = Vocabulary.load(Path("data/vocabulary.tsv"))
+    train, test = (load_split(Path("data/encoded") / split, len(vocabulary)) for split in ("train", "test"))
+    folder = Path("data/evaluation/baselines")
+    metrics, bands = {}, {}
+    with progress_bar("baselines", len(ORDERS), "models") as bar:
+        for name, sums in baseline_scores(train, test, len(vocabulary)):
+            metrics[name] = summarise(sums.sentences, options.bootstrap_samples, options.seed)
+            bands[name] = sums.bands()
+            write_sentences(folder / "sentences" / f"{name}.parquet", sums.sentences)
+            bar.advance()
+    write_metrics(folder / "metrics.json", metrics)
+    write_bands(folder / "bands.csv", bands)
+
+
+if __name__ == "__main__":
+    run(baselines)

@@ -1,0 +1,19 @@
+"""encode: data/tokens/sentences.parquet and data/vocabulary.tsv -> ids.npy and offsets.npy of each split."""
+
+from pathlib import Path
+
+from pipeline.progress import progress_bar
+from pipeline.stage import run
+from pipeline.text.encoding import encode_tokens
+from pipeline.text.vocabulary import Vocabulary
+
+
+def encode() -> None:
+    """Replace every token by its id."""
+    words = Vocabulary.load(Path("data/vocabulary.tsv"))
+    with progress_bar("encode", None, "sentences") as bar:
+        encode_tokens(Path("data/tokens/sentences.parquet"), words, Path("data/encoded"), bar)
+
+
+if __name__ == "__main__":
+    run(encode)

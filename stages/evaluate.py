@@ -1,0 +1,51 @@
+"""evaluate NAME: a trained model and the test split -> its figures, what it writes, how its gradient flows."""
+
+import sys
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.evaluation.generation import generate, readable
+from pipeline.evaluation.gradient_flow import gradient_norms, write_gradient_norms
+from pipeline.evaluation.perplexity import summarise, write_bands, write_metrics, write_sentences
+from pipeline.evaluation.scoring import score_split
+from pipeline.files import write_text
+from pipeline.model.language_model import load_model
+from pipeline.params import load_params
+from pipeline.stage import run
+from pipeline.text.encoding import load_split
+from pipeline.text.vocabulary import Vocabulary
+from pipeline.tracking.runs import log_evaluation
+
+
+def evaluate() -> None:
+    """Write data/evaluation/NAME/: metrics.json, bands.csv, sentences.parquet, gradient_flow.csv and samples.txt."""
+    if len(sys.argv) != 2:
+        raise InputError("say which cell of params.yaml to evaluate: python -m stages.evaluate NAME")
+    params = load_params()
+    cell, options = params.cell(sys.argv[1]), params.evaluate
+    model_folder, folder = Path("data/models") / cell.name, Path("data/evaluation") / cell.name
+    model = load_model(model_folder)
+    vocabulary = Vocabulary.load(Path("data/vocabulary.tsv"))
+    test = load_split(Path("data/encoded/test"), model.vocabulary_size)
+
+    sums = score_split(model, test, f"evaluate {cell.name}")
+    metrics = summarise(sums.sentences, options.bootstrap_samples, options.seed)
+    write_metrics(folder / "metrics.json", metrics | {"parameters": model.parameter_count()})
+    write_bands(folder / "bands.csv", {cell.name: sums.bands()})
+    write_sentences(folder / "sentences.parquet", sums.sentences)
+    write_gradient_norms(folder / "gradient_flow.csv", gradient_norms(model, test))
+    samples = generate(
+        model,
+        vocabulary,
+        options.generated_sentences,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        max_length=options.max_length,
+        seed=options.seed,
+    )
+    write_text(folder / "samples.txt", "".join(f"{readable(tokens)}\n" for tokens in samples))
+    log_evaluation(cell, model_folder, folder)
+
+
+if __name__ == "__main__":
+    run(evaluate)

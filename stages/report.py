@@ -1,0 +1,20 @@
+"""report: the evaluations of all cells and of the baselines -> data/report/."""
+
+from pathlib import Path
+
+from pipeline.evaluation.report import write_report
+from pipeline.params import load_params
+from pipeline.stage import run
+from pipeline.tracking.runs import log_report
+
+
+def report() -> None:
+    """Write data/report/: report.md and its figures."""
+    names = list(load_params().cells)
+    folder = Path("data/report")
+    write_report(Path("data/evaluation"), Path("data/models"), names, folder)
+    log_report(folder, names)
+
+
+if __name__ == "__main__":
+    run(report)

@@ -1,0 +1,29 @@
+"""tokenize: data/raw/documents.parquet -> data/tokens/sentences.parquet."""
+
+from pathlib import Path
+
+from pipeline.parallel import available_workers
+from pipeline.params import load_params
+from pipeline.pins import check_installed
+from pipeline.progress import progress_bar
+from pipeline.stage import run
+from pipeline.text.corpus import read_documents
+from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
+from pipeline.text.tokenization import write_tokens
+
+DOCUMENTS = Path("data/raw/documents.parquet")
+TOKENS = Path("data/tokens/sentences.parquet")
+
+
+def tokenize() -> None:
+    """Split the documents into sentences and these into tokens, every sentence in one split only."""
+    check_installed(Path("data/pins/nltk.txt"))
+    params = load_params().tokenize
+    sample = training_sample(read_documents(DOCUMENTS)) if params.language == TRAIN else ()
+    splitter = SentenceSplitter(params.language, sample)
+    with progress_bar("tokenize", None, "documents") as bar:
+        write_tokens(read_documents(DOCUMENTS), splitter, params, TOKENS, available_workers(), bar)
+
+
+if __name__ == "__main__":
+    run(tokenize)

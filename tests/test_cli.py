@@ -1,0 +1,115 @@
+"""The `rnnlm` command on a small untrained project."""
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.model.packed import pack
+from pipeline.params import load_params
+from pipeline.text.vocabulary import Vocabulary
+from tests.conftest import PROJECT
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(PROJECT / "params.yaml", folder)
+    shutil.copy(PROJECT / "dvc.yaml", folder)
+    words = ["the", "cat", "sat", "on", "a", "mat", ".", "n't", "do"]
+    vocabulary = Vocabulary.build({word: 20 - index for index, word in enumerate(words)}, None, 10)
+    vocabulary.save(folder / "data" / "vocabulary.tsv")
+    for number, (name, cell) in enumerate(load_params(PROJECT / "params.yaml").cells.items()):
+        model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(number))
+        save_model(model, folder / "data" / "models" / name)
+        history = "epoch,steps,learning_rate,train_nats,valid_nats,valid_perplexity\n"
+        history += f"1,10,0.1,2.0,{math.log(9 - number)},{9 - number}\n"
+        (folder / "data" / "models" / name / "history.csv").write_text(history)
+    return folder
+
+
+def rnnlm(folder: Path, *arguments: str, status: int = 0, stdin: bytes = b"") -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments],
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(PROJECT), "RNNLM_TRACKING": "off"},
+    )
+    error = done.stderr.decode()
+    assert done.returncode == status, error
+    assert "Traceback" not in error
+    return (done.stdout if status == 0 else done.stderr).decode()
+
+
+def test_score_gives_log_probability_and_tokens_of_each_line_in_order(project: Path) -> None:
+    lines = ["The cat sat on a mat.", "", "don't. the cat", "cat"]
+    output = rnnlm(project, "score", "-", "--model", "lstm", stdin="\n".join(lines).encode() + b"\n")
+    rows = [line.split("\t") for line in output.splitlines()]
+    # Tokens and the end: 7 + 1, the empty sentence's end alone, `do n't . the cat`... never split into sentences.
+    assert [int(tokens) for _, tokens in rows] == [8, 1, 6, 2]
+    from pipeline.model.language_model import load_model
+
+    vocabulary = Vocabulary.load(project / "data" / "vocabulary.tsv")
+    ids = vocabulary.sentence_ids(["the", "cat", "sat", "on", "a", "mat", "."])
+    batch = pack(np.array(ids), np.array([0, len(ids)]), [0])
+    expected = -float(load_model(project / "data" / "models" / "lstm").score(batch).nats_N.double().sum())
+    assert float(rows[0][0]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_default_model_is_the_best_on_validation(project: Path) -> None:
+    # The last of `cells`, by the histories above.
+    assert rnnlm(project, "suggest", "the cat") == rnnlm(project, "suggest", "the cat", "--model", "gru")
+    assert rnnlm(project, "suggest", "the cat") != rnnlm(project, "suggest", "the cat", "--model", "rnn")
+
+
+def test_suggestions_are_words_with_falling_probabilities(project: Path) -> None:
+    rows = [line.split("\t") for line in rnnlm(project, "suggest", "The cat", "--count", "4").splitlines()]
+    assert len(rows) == 4
+    assert not {"UNKNOWN_TOKEN", "SENTENCE_START", "SENTENCE_END"} & {word for word, _ in rows}
+    probabilities = [float(probability) for _, probability in rows]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_generation_is_seeded_and_continues_the_prompt(project: Path) -> None:
+    first = rnnlm(project, "generate", "--count", "3", "--prompt", "the cat")
+    assert first == rnnlm(project, "generate", "--count", "3", "--prompt", "the cat")
+    assert first != rnnlm(project, "generate", "--count", "3", "--prompt", "the cat", "--seed", "2")
+    assert all(line.startswith("the cat") for line in first.splitlines())
+    assert len(first.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("suggest", "a", "--model", "../rnn"), "no cell named '../rnn'"),
+        (("score", "nothing.txt"), "nothing.txt is no file"),
+        (("table",), "metrics.json"),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_one_line(project: Path, arguments: tuple[str, ...], expected: str) -> None:
+    error = rnnlm(project, *arguments, status=1)
+    assert error.startswith("error: ")
+    assert expected in error
+    assert len(error.splitlines()) == 1
+
+
+def test_text_that_is_not_utf8_is_refused(project: Path) -> None:
+    assert "not UTF-8 (byte 1)" in rnnlm(project, "score", "-", status=1, stdin=b"a\xff\n")
+
+
+def test_outside_a_project_it_says_so(tmp_path: Path) -> None:
+    assert "run the command inside the project" in rnnlm(tmp_path, "table", status=1)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = "import sys, pipeline.cli; print(sorted({'torch', 'mlflow', 'pandas', 'nltk'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
