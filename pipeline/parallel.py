@@ -63,13 +63,14 @@ def ordered_map(make: Callable[[], Callable[[Item], Result]], items: Iterable[It
         pool.shutdown(cancel_futures=True)
 
 
+_make: Callable[[], Callable] | None = None
 _function: Callable | None = None
 
 
 def _start(make: Callable[[], Callable]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    global _function
-    _function = make()
+    global _make
+    _make = make
 
 
 def _end_with_parent() -> None:
@@ -81,5 +82,9 @@ def _end_with_parent() -> None:
 
 
 def _call(item: object) -> object:
-    assert _function
+    # Made here and not in `_start`: what a pool's initializer raises is lost.
+    global _function
+    if _function is None:
+        assert _make
+        _function = _make()
     return _function(item)

@@ -143,7 +143,7 @@ def _load(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; run `dvc repro encode`") from None
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # NumPy's parser raises nearly anything for a damaged header
         raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {ADVICE}") from None
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype not in dtypes:
         kind = f"{array.ndim} dimensions of {array.dtype}" if isinstance(array, np.ndarray) else "an archive"

@@ -37,8 +37,10 @@ def read_tokens(path: Path, split: Split) -> Iterator[pa.ListArray]:
                 names = ", ".join(f"{field.name}: {field.type}" for field in file.schema_arrow)
                 raise InputError(f"{path} should hold document, split and tokens, but holds {names}; {advice}")
             for batch in file.iter_batches(ROW_GROUP_SENTENCES, columns=["split", "tokens"]):
-                yield batch.column("tokens").filter(call_function("equal", [batch.column("split"), pa.scalar(split)]))
+                rows = batch.column("tokens").filter(call_function("equal", [batch.column("split"), pa.scalar(split)]))
+                rows.validate(full=True)  # the reader itself does not look whether words are UTF-8
+                yield rows
     except FileNotFoundError:
         raise InputError(f"{path} is missing; run `dvc repro tokenize`") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {advice}") from None
