@@ -14,6 +14,7 @@ setup: .venv/ready
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pipeline.plots_page .dvc/plots.html
 	touch $@
 
 repro: setup
@@ -33,4 +34,4 @@ ui: setup
 	rnnlm ui
 
 clean:
-	rm -rf .venv .rnnlm dvc_plots
+	rm -rf .venv .rnnlm dvc_plots .dvc/plots.html

@@ -173,8 +173,15 @@ def test_the_first_run_leaves_what_the_readme_promises(built: Clone) -> None:
     assert all(cell in table for cell in CELLS)
     suggestions = built._run("rnnlm", "suggest", "The cat")
     assert suggestions.strip()
-    built.dvc("plots", "show", "-o", str(built.folder / "dvc_plots"))
-    assert (built.folder / "dvc_plots" / "index.html").is_file()
+
+
+def test_the_plots_page_needs_nothing_from_the_web(built: Clone) -> None:
+    built._run(sys.executable, "-m", "pipeline.plots_page", ".dvc/plots.html")  # as `make setup` does
+    built.dvc("plots", "show", "-o", "dvc_plots")
+    page = (built.folder / "dvc_plots" / "index.html").read_text()
+    assert "window.vegaEmbed=" in page
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
+    assert all(f'"rev": "data/models/{cell}' in page or cell in page for cell in CELLS)
 
 
 def test_one_run_a_cell_in_mlflow(built: Clone) -> None:
