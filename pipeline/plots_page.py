@@ -33,7 +33,7 @@ def write_plots_page(path: Path) -> None:
     """Write the template to `path`."""
     import vl_convert
 
-    write_text(path, PAGE.replace("SCRIPTS", vl_convert.javascript_bundle()))
+    write_text(path, PAGE.replace("SCRIPTS", vl_convert.javascript_bundle(None)))
 
 
 if __name__ == "__main__":

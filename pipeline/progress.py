@@ -60,14 +60,14 @@ class _PlainBar(Bar):
             self._last = now
             self.line()
 
-    def line(self) -> None:
+    def line(self, over: bool = False) -> None:
         seconds = time.monotonic() - self._start
         parts = [f"{self._name}: {self._done:,.0f}"]
         if self._total:
             parts[0] += f" of {self._total:,.0f}"
         parts[0] += f" {self._unit}"
         parts.append(_rate(self._done, seconds, self._unit))
-        if self._total and 0 < self._done < self._total:
+        if self._total and 0 < self._done < self._total and not over:
             parts.append(f"{seconds * (self._total / self._done - 1):.0f} s left")
         parts.append(self._note)
         print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
@@ -83,7 +83,7 @@ def progress_bar(name: str, total: float | None, unit: str) -> Iterator[Bar]:
         unit: what is counted, in the plural ("tokens").
     """
     console = Console(stderr=True)
-    if console.is_terminal:
+    if console.is_interactive:  # a dumb terminal could only show a bar once all is over
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -98,4 +98,4 @@ def progress_bar(name: str, total: float | None, unit: str) -> Iterator[Bar]:
     else:
         bar = _PlainBar(name, total, unit)
         yield bar
-        bar.line()
+        bar.line(over=True)
