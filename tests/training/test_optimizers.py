@@ -1,0 +1,115 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.training.optimizers import build_optimizer, learning_rate, warmup_and_decay
+from tests.training.conftest import history, train_params
+
+totals = st.integers(1, 500)
+warmups = st.floats(0, 0.99)
+
+
+def factors(total: int, warmup: float) -> list[float]:
+    return [warmup_and_decay(step, total, warmup) for step in range(total)]
+
+
+@given(totals, warmups)
+def test_the_rate_rises_then_falls_and_no_step_is_wasted(total, warmup):
+    rates = factors(total, warmup)
+    assert min(rates) > 0
+    assert max(rates) <= 1
+    peak = rates.index(max(rates))
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+@given(totals, warmups)
+def test_the_rate_equals_an_independent_transcription(total, warmup):
+    steps_up = math.ceil(warmup * total)
+    up = np.arange(1, steps_up + 1) / (steps_up + 1)
+    share_of_the_way_down = (np.arange(steps_up, total) - warmup * total) / (total - warmup * total)
+    down = np.cos(np.pi / 2 * share_of_the_way_down) ** 2
+    np.testing.assert_allclose(factors(total, warmup), np.concatenate((up, down)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("total", "warmup", "peak"), [(100, 0.1, 10), (8, 0.5, 4), (100, 0.0, 0), (1, 0.0, 0)])
+def test_the_peak_ends_the_warmup(total, warmup, peak):
+    rates = factors(total, warmup)
+    assert rates[peak] == max(rates) == 1
+
+
+def test_adamw_follows_the_step_and_not_the_history():
+    params = train_params(learning_rate=0.3, warmup=0.5)
+    rates = [learning_rate(params, step, 4, history(train_nats=[1, 2, 3])) for step in range(4)]
+    assert rates == pytest.approx([0.3 / 3, 0.3 * 2 / 3, 0.3, 0.15])
+
+
+@pytest.mark.parametrize(
+    ("train_nats", "halvings"),
+    [([], 0), ([3], 0), ([3, 2, 1], 0), ([3, 3], 0), ([3, 2, 2.5], 1), ([1, 2, 1, 2], 2), ([1, 2, 3, 4], 3)],
+)
+def test_sgd_halves_its_rate_each_time_the_training_loss_rose(train_nats, halvings):
+    params = train_params(optimizer="sgd", learning_rate=0.4, warmup=0.5)
+    # The validation loss does the opposite, the step would still be in the warm-up: neither counts.
+    past = history(train_nats=train_nats, valid_nats=[-nats for nats in train_nats])
+    assert learning_rate(params, 1, 100, past) == 0.4 / 2**halvings
+
+
+@pytest.mark.parametrize(("name", "expected"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
+def test_the_optimizer_that_params_name_gets_every_parameter_and_spares_the_biases(name, expected, make_model):
+    model = make_model(layers=2, embedding_dim=5)
+    optimizer = build_optimizer(model, train_params(optimizer=name, learning_rate=0.3, weight_decay=0.25))
+    assert type(optimizer) is expected
+    decay = {id(weight): group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
+    assert {name: decay.pop(id(weight)) for name, weight in model.named_parameters()} == {
+        "E": 0.25,
+        "layers.0.U": 0.25,
+        "layers.0.W": 0.25,
+        "layers.0.b": 0.0,
+        "layers.1.U": 0.25,
+        "layers.1.W": 0.25,
+        "layers.1.b": 0.0,
+        "V": 0.25,
+        "c": 0.0,
+    }
+    assert not decay
+    assert all(group["lr"] == 0.3 for group in optimizer.param_groups)
+
+
+def adamw(w: np.ndarray, gradients: list[np.ndarray], rate: float, decay: float) -> np.ndarray:
+    """Loshchilov and Hutter 2019, algorithm 2; as torch has it, the decay too is in units of the learning rate."""
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(gradients, start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
+        w = w - rate * (m_hat / (np.sqrt(v_hat) + epsilon) + decay * w)
+    return w
+
+
+def sgd(w: np.ndarray, gradients: list[np.ndarray], rate: float, decay: float) -> np.ndarray:
+    for g in gradients:
+        w = w - rate * (g + decay * w)
+    return w
+
+
+@pytest.mark.parametrize(("optimizer_name", "formula"), [("adamw", adamw), ("sgd", sgd)])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_steps_equal_the_published_formula(optimizer_name, formula, steps):
+    generator = np.random.default_rng(0)
+    model = torch.nn.Linear(3, 2).double()
+    before = {name: weight.detach().numpy().copy() for name, weight in model.named_parameters()}
+    gradients = {name: [generator.normal(size=w.shape) for _ in range(steps)] for name, w in before.items()}
+    optimizer = build_optimizer(model, train_params(optimizer=optimizer_name, learning_rate=0.1, weight_decay=0.5))
+    for step in range(steps):
+        for name, weight in model.named_parameters():
+            weight.grad = torch.from_numpy(gradients[name][step])
+        optimizer.step()
+    for name, weight in model.named_parameters():
+        expected = formula(before[name], gradients[name], 0.1, 0.5 if name == "weight" else 0.0)
+        np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-12, atol=1e-14)

@@ -1,0 +1,321 @@
+import itertools
+import math
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from pipeline.errors import InputError
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.output import Sampler
+from pipeline.model.packed import pack
+from pipeline.text.encoding import EncodedSplit
+from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.batches import token_budget_batches
+from pipeline.training.history import EpochRecord, Listener, best_record
+from pipeline.training.optimizers import learning_rate
+from pipeline.training.trainer import is_over, train, validation_nats
+from stages import train as stage
+from tests.conftest import PROJECT
+from tests.training.conftest import SIZE, Remembers, counting, encode, history, noise, train_params
+
+TRAIN, VALID = counting(30, seed=1), counting(10, seed=2)
+ONE_BATCH = 10**6  # tokens: as large as any split here
+
+Make = Callable[..., LanguageModel]
+
+
+def fit(
+    model: LanguageModel,
+    train_split: EncodedSplit = TRAIN,
+    valid_split: EncodedSplit = VALID,
+    listener: Listener | None = None,
+    **changes,
+) -> list[EpochRecord]:
+    counts = np.bincount(train_split.ids, minlength=SIZE).tolist()
+    return train(model, train_split, valid_split, counts, train_params(**changes), listener or Remembers())
+
+
+def weights(model: LanguageModel) -> bytes:
+    return b"".join(weight.numpy().tobytes() for weight in model.state_dict().values())
+
+
+def vector(model: LanguageModel) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten().double() for weight in model.parameters()])
+
+
+@dataclass
+class Steps:
+    """What `LanguageModel.loss` was asked and answered, a value a step."""
+
+    sentences: list[list[int]] = field(default_factory=list)
+    words: list[list[int]] = field(default_factory=list)  # drawn for the sampled softmax
+    masks: list[int] = field(default_factory=list)  # seeds of the generators
+    nats: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    training: list[bool] = field(default_factory=list)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    seen, loss = Steps(), LanguageModel.loss
+
+    def recorded(self, batch, sampler, step, precision, generator):
+        nats = loss(self, batch, sampler, step, precision, generator)
+        seen.sentences.append(sorted(batch.order))
+        seen.words.append([] if sampler is None else sampler.draw(step).tolist())
+        seen.masks.append(generator.initial_seed())
+        seen.nats.append(nats.item())
+        seen.tokens.append(len(batch.y_N))
+        seen.training.append(self.training)
+        return nats
+
+    monkeypatch.setattr(LanguageModel, "loss", recorded)
+    return seen
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 0.05), ("sgd", 2.0)])
+@pytest.mark.parametrize("sampled_words", [None, 8])
+def test_it_learns_with_both_optimizers_by_the_full_and_the_sampled_softmax(optimizer, rate, sampled_words, make_model):
+    model = make_model(hidden_size=16)
+    untrained = validation_nats(model, VALID, 40)
+    records = fit(model, optimizer=optimizer, learning_rate=rate, sampled_words=sampled_words, epochs=6)
+    assert records[-1].train_nats < records[0].train_nats
+    assert records[-1].valid_nats < untrained - 0.8
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 0.02), ("sgd", 50.0)])
+def test_a_row_of_the_history_says_what_happened_in_its_epoch(optimizer, rate, make_model, steps):
+    records = fit(make_model(), optimizer=optimizer, learning_rate=rate, epochs=4, patience=4)
+    params = train_params(optimizer=optimizer, learning_rate=rate)
+    batches = len(steps.nats) // 4
+    assert batches == len(token_budget_batches(TRAIN, 40, seed=1, epoch=1)) > 1
+    for epoch, record in enumerate(records, start=1):
+        of_epoch = slice((epoch - 1) * batches, epoch * batches)
+        nats = np.average(steps.nats[of_epoch], weights=steps.tokens[of_epoch])
+        assert record.epoch == epoch
+        assert record.steps == epoch * batches
+        assert record.learning_rate == learning_rate(params, record.steps - 1, 4 * batches, records[: epoch - 1])
+        assert record.train_nats == pytest.approx(nats)
+        assert record.valid_perplexity == math.exp(record.valid_nats)
+        assert sum(steps.tokens[of_epoch]) == TRAIN.tokens
+    if optimizer == "sgd":
+        assert records[-1].learning_rate < rate  # so high a rate that the loss rose
+
+
+def test_each_step_has_its_own_batch_words_and_masks_by_the_seed(make_model, steps):
+    counts = np.bincount(TRAIN.ids, minlength=SIZE).tolist()
+    for seed in (1, 2):
+        fit(make_model(), seed=seed, sampled_words=8)
+    batches = [
+        batch for seed in (1, 2) for epoch in (1, 2, 3) for batch in token_budget_batches(TRAIN, 40, seed, epoch)
+    ]
+    assert steps.sentences == [sorted(batch) for batch in batches]
+    assert steps.words == [Sampler(counts, 8, 0.5, seed).draw(step).tolist() for seed in (1, 2) for step in range(18)]
+    assert len(set(steps.masks)) == 36
+    assert all(steps.training)
+
+
+@pytest.mark.parametrize("clip_norm", [1e6, 1e-3])
+def test_a_step_goes_down_the_gradient_cut_to_clip_norm(clip_norm, make_model):
+    model = make_model().double()
+    before = vector(model)
+    model.loss(pack(TRAIN.ids, TRAIN.offsets, range(len(TRAIN)))).backward()
+    gradient = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+    assert 1e-3 < gradient.norm() < 1e6
+    fit(model, optimizer="sgd", learning_rate=0.5, clip_norm=clip_norm, batch_tokens=ONE_BATCH, epochs=1)
+    cut = gradient * min(1.0, clip_norm / float(gradient.norm()))
+    # torch divides by the norm plus 1e-6.
+    torch.testing.assert_close(vector(model) - before, -0.5 * cut, rtol=1e-4, atol=1e-12)
+
+
+def test_validation_is_the_mean_score_of_all_sentences_by_the_full_softmax_without_dropout(make_model):
+    model = make_model(embedding_dim=5, dropout=0.5).train()
+    nats = validation_nats(model, VALID, 7)
+    scores = [model.score(pack(VALID.ids, VALID.offsets, [sentence])).nats_N for sentence in range(len(VALID))]
+    assert nats == pytest.approx(torch.cat(scores).mean().item(), rel=1e-6)
+    # A model that learns next to nothing is validated as it is, however it is trained.
+    (record,) = fit(model, learning_rate=1e-12, sampled_words=5, epochs=1)
+    assert record.valid_nats == pytest.approx(nats, rel=1e-6)
+    assert record.train_nats != pytest.approx(nats, rel=1e-2)
+
+
+def test_the_best_epochs_weights_are_kept_though_training_went_on(make_model):
+    chance = (noise(12, seed=1), noise(12, seed=2))
+    model, until_the_best = make_model(), make_model()
+    records = fit(model, *chance, optimizer="sgd", learning_rate=1.0, epochs=12, patience=12)
+    best = best_record(records)
+    assert 1 < best.epoch < len(records) == 12
+    assert records[-1].train_nats < best.train_nats  # it learnt by heart
+    assert validation_nats(model, chance[1], 40) == best.valid_nats
+    fit(until_the_best, *chance, optimizer="sgd", learning_rate=1.0, epochs=best.epoch, patience=12)
+    assert weights(model) == weights(until_the_best)
+
+
+def test_training_stops_when_patience_is_over(make_model):
+    chance = (noise(12, seed=1), noise(12, seed=2))
+    changes = {"optimizer": "sgd", "learning_rate": 1.0, "epochs": 12}
+    whole = fit(make_model(), *chance, **changes, patience=12)
+    model = make_model()
+    stopped = fit(model, *chance, **changes, patience=2)
+    assert stopped == whole[: best_record(whole).epoch + 2]
+    assert validation_nats(model, chance[1], 40) == best_record(whole).valid_nats
+
+
+@pytest.mark.parametrize(
+    ("valid_nats", "over"),
+    [
+        ([], False),
+        ([5], False),
+        ([5, 4, 3], False),
+        ([5, 4, 3, 2, 1], True),  # all five epochs
+        ([3, 4], False),
+        ([3, 4, 5], True),
+        ([3, 3, 3], True),  # as good is not better
+        ([5, 3, 4], False),
+        ([5, 3, 4, 3.5], True),
+        ([3, 4, 2.9], False),
+        ([3, 4, 2.9, 3.1], False),
+    ],
+)
+def test_when_it_is_over(valid_nats, over):
+    assert is_over(history(valid_nats=valid_nats), train_params(epochs=5, patience=2)) is over
+
+
+def poison(model: LanguageModel, call: int) -> None:
+    """Make the gradient of one of the steps infinite, `call` counted from 1."""
+    calls = itertools.count(1)
+    assert model.V is not None
+    model.V.register_hook(lambda gradient: gradient * math.inf if next(calls) == call else gradient)
+
+
+def nan_weight(model: LanguageModel) -> None:
+    with torch.no_grad():
+        next(model.parameters())[0, 0] = math.nan
+
+
+@pytest.mark.parametrize(
+    ("spoil", "changes", "expected"),
+    [
+        (nan_weight, {}, r"loss is nan in epoch 1, step 1 \(batch 1 of 6\)"),
+        (lambda model: poison(model, 8), {}, r"gradient is (inf|nan) in epoch 2, step 8 \(batch 2 of 6\)"),
+        (lambda _: None, {"learning_rate": 1e300}, r"loss is (inf|nan) in epoch 1, step 2 \(batch 2 of 6\)"),
+        (
+            lambda _: None,
+            {"learning_rate": 1e300, "batch_tokens": ONE_BATCH},
+            r"weight [\w.]+ is (inf|nan) after epoch 1",
+        ),
+        (lambda _: None, {"learning_rate": 1e15}, "validation perplexity is inf after epoch 1"),
+    ],
+)
+def test_a_diverged_training_says_where_and_what_to_do(spoil, changes, expected, make_model):
+    model = make_model()
+    spoil(model)
+    with pytest.raises(InputError) as caught:
+        fit(model, **{"optimizer": "sgd", "learning_rate": 0.25, "clip_norm": 0.125, **changes})
+    rate = changes.get("learning_rate", 0.25)
+    advice = f"lower train.learning_rate ({rate:g}) or train.clip_norm (0.125) and train again"
+    assert re.fullmatch(f"training diverged: {expected}; {re.escape(advice)}", str(caught.value))
+
+
+def test_a_diverged_training_leaves_no_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    content = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    content["cells"] = {"wild": {"cell": "rnn", "optimizer": "sgd", "learning_rate": 1e300, "sampled_words": None}}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    Vocabulary.build({chr(97 + i): 9 for i in range(SIZE - 3)}, None, sentences=9).save(Path("data/vocabulary.tsv"))
+    for split in ("train", "valid"):
+        folder = Path("data/encoded") / split
+        folder.mkdir(parents=True)
+        np.save(folder / "ids.npy", TRAIN.ids)
+        np.save(folder / "offsets.npy", TRAIN.offsets)
+    listener = Remembers()
+    monkeypatch.setattr(stage, "training_listener", lambda *_: listener)
+    monkeypatch.setattr(sys, "argv", ["train", "wild"])
+    with pytest.raises(InputError, match="training diverged"):
+        stage.train()
+    assert listener.told[-1] == ("failed", False)
+    shutil.rmtree("data/encoded")
+    assert sorted(str(path) for path in Path().rglob("*") if path.is_file()) == ["data/vocabulary.tsv", "params.yaml"]
+
+
+def test_the_listener_is_told_of_the_start_and_of_every_epoch(make_model, listener):
+    model = make_model()
+    records = fit(model, listener=listener)
+    started, *ended = listener.told
+    assert started == ("started", model.parameter_count(), TRAIN.tokens)
+    assert [(name, record) for name, record, _, _ in ended] == [("epoch_ended", record) for record in records]
+    for _, _, seconds, tokens_per_second in ended:
+        assert seconds * tokens_per_second == pytest.approx(TRAIN.tokens)
+
+
+def test_global_random_states_are_neither_used_nor_touched(make_model):
+    trained = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        before = torch.get_rng_state(), str(np.random.get_state())
+        model = make_model(embedding_dim=5, dropout=0.3)
+        fit(model, sampled_words=8)
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert str(np.random.get_state()) == before[1]
+        trained.append(weights(model))
+    assert trained[0] == trained[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 2},
+        {"epochs": 4},
+        {"batch_tokens": 50},
+        {"optimizer": "sgd"},
+        {"learning_rate": 0.03},
+        {"warmup": 0.5},
+        {"weight_decay": 0.1},
+        {"clip_norm": 0.01},
+        {"sampled_words": None},
+        {"sampled_words": 9},
+        {"sampling_power": 0.0},
+        {"precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_every_setting_counts(change, make_model):
+    plain, changed = make_model(embedding_dim=5, dropout=0.3), make_model(embedding_dim=5, dropout=0.3)
+    fit(plain, sampled_words=8)
+    fit(changed, **{"sampled_words": 8, **change})
+    assert weights(plain) != weights(changed)
+
+
+def test_without_dropout_and_sampling_only_the_batches_depend_on_the_seed(make_model):
+    split = encode([[2, 3, 4, 5]])
+    models = {seed: make_model() for seed in (1, 2)}
+    for seed, model in models.items():
+        fit(model, split, split, seed=seed)
+    assert weights(models[1]) == weights(models[2])
+
+
+def test_plain_lines_tell_the_progress_where_there_is_no_terminal(make_model, capsys, monkeypatch):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    records = fit(make_model(), epochs=2)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    first, *epochs, last = shown.err.splitlines()
+    assert first == f"training on cpu with {torch.get_num_threads()} threads"
+    for record, line in zip(records, epochs, strict=True):
+        figures = (
+            f"training loss {record.train_nats:.3f} nats/token, validation perplexity {record.valid_perplexity:.2f}"
+        )
+        assert re.fullmatch(rf"epoch {record.epoch} of 2: {re.escape(figures)}, [\d,]+ tokens/s", line)
+    total = 2 * TRAIN.tokens
+    loss = f"epoch 2 of 2, loss {records[-1].train_nats:.3f}"
+    assert re.fullmatch(rf"train: {total} of {total} tokens, [\d,]+ tokens/s, {re.escape(loss)}", last)
