@@ -33,7 +33,7 @@ def write_plots_page(path: Path) -> None:
     """Write the template to `path`."""
     import vl_convert
 
-    write_text(path, PAGE.replace("SCRIPTS", vl_convert.javascript_bundle(None)))
+    write_text(path, PAGE.replace("SCRIPTS", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,200 @@
+"""Training speed: output layer, recurrence, whole steps and epochs, each against what people use instead.
+
+Rows `epoch_*` and `tutorial_step` read the encoded default corpus, so they need one `make repro` before; without it
+they are left out. `python -m benchmarks.training --json FILE`; docs/performance.md explains the rows.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.harness import Result, compare, run
+from benchmarks.peers import PlainModel, TutorialRNN, padded
+from pipeline.model.cells import GATES
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.output import Precision, Sampler, cross_entropy
+from pipeline.model.packed import PackedBatch, pack
+from pipeline.model.params import ModelParams
+from pipeline.model.recurrence import run_layer
+from pipeline.params import CellParams, load_params
+from pipeline.text.encoding import EncodedSplit, load_split
+from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.batches import token_budget_batches
+from pipeline.training.optimizers import build_optimizer
+
+ENCODED, VOCABULARY = Path("data/encoded/train"), Path("data/vocabulary.tsv")
+EPOCH_SHARE = 24  # rows `epoch_*` train on every 24th batch of an epoch
+PLAIN_OUTPUT = "F.linear and F.cross_entropy, fp32"
+MODULES: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+def rows() -> Iterator[Result]:
+    """All rows, in the order of the module's head."""
+    torch.manual_seed(0)
+    for N, H, C in ((2048, 100, 8000), (700, 200, 10000)):
+        yield output_layer(N, H, C, "fp32")
+        yield output_layer(N, H, C, "bf16")
+    for T, B, H in ((32, 64, 100), (35, 20, 200), (35, 128, 256)):
+        for cell in GATES:
+            yield recurrence(cell, T, B, H)
+    yield from word_language_model()
+    yield peak_share()
+    if not ENCODED.is_dir():
+        print(f"{ENCODED} is missing: no rows epoch_* and tutorial_step; run `make repro` first", file=sys.stderr)
+        return
+    split, vocabulary = load_split(ENCODED), Vocabulary.load(VOCABULARY)
+    cells = load_params().cells
+    for cell in cells.values():
+        yield epoch(cell, split, vocabulary)
+    yield tutorial_step(cells["rnn"], split, vocabulary)
+
+
+def output_layer(N: int, H: int, C: int, precision: Precision) -> Result:
+    """Loss and all gradients of the full softmax."""
+    h_NH, V_CH, c_C = (torch.randn(shape, requires_grad=True) for shape in ((N, H), (C, H), (C,)))
+    y_N = torch.randint(C, (N,))
+    return compare(
+        f"output_{N}x{H}x{C}_{precision}",
+        PLAIN_OUTPUT,
+        lambda: cross_entropy(h_NH, V_CH, c_C, y_N, precision).backward(),
+        lambda: functional.cross_entropy(functional.linear(h_NH, V_CH, c_C), y_N).backward(),
+    )
+
+
+def recurrence(cell: str, T: int, B: int, H: int) -> Result:
+    """Forward and backward of one layer over B sequences of length T, as many inputs as units, fp32."""
+    module = MODULES[cell](H, H)
+    G = len(GATES[cell]) * H
+    bound = H**-0.5
+    U, W, b = (torch.empty(shape).uniform_(-bound, bound).requires_grad_() for shape in ((H, G), (H, G), (G,)))
+    x_TBH = torch.randn(T, B, H, requires_grad=True)
+    ds_TBH = torch.randn(T, B, H)
+    x_NH = x_TBH.detach().flatten(0, 1).requires_grad_()
+    ds_NH = ds_TBH.flatten(0, 1)
+    return compare(
+        f"recurrence_{cell}_{T}x{B}x{H}",
+        f"nn.{module.mode.partition('_')[0]}",
+        lambda: run_layer(cell, x_NH, (B,) * T, U, W, b)[0].backward(ds_NH),
+        lambda: module(x_TBH)[0].backward(ds_TBH),
+    )
+
+
+def word_language_model() -> Iterator[Result]:
+    """A whole step in the shape of PyTorch's word_language_model: LSTM, 2 x 200, 10,000 words, 20 x 35 tokens."""
+    C, H, B, T = 10_000, 200, 20, 35
+    params = ModelParams(
+        cell="lstm", hidden_size=H, embedding_dim=H, layers=2, bias=True, output_bias=True, tie_weights=False,
+        dropout=0.2, lookup_init=0.1,
+    )  # fmt: skip
+    # Zipf's law, as in text: the sampled softmax works on the distinct targets of a batch.
+    chances = 1 / torch.arange(1, C + 1)
+    words_TB = torch.multinomial(chances, (T + 1) * B, replacement=True).view(T + 1, B)
+    batch = PackedBatch(words_TB[:-1].flatten(), words_TB[1:].flatten(), (B,) * T, np.arange(B))
+    sampler = Sampler((1e6 * chances).long().tolist(), 1000, 0.5, seed=1)
+    plain = PlainModel("lstm", C, H, H, layers=2, bias=True, output_bias=True, dropout=0.2)
+    plain_step = _plain_step(plain, words_TB[:-1], words_TB[1:], "sgd")
+    peer = "nn.Embedding, nn.LSTM, nn.Linear, fp32"
+    sides: list[tuple[str, Precision, Sampler | None]] = [
+        ("fp32", "fp32", None),
+        ("bf16", "bf16", None),
+        ("sampled", "auto", sampler),
+    ]
+    for name, precision, chosen in sides:
+        step = _our_step(LanguageModel(params, C, torch.Generator().manual_seed(1)), batch, precision, chosen, "sgd")
+        yield compare(f"step_wlm_{name}", peer, step, plain_step, T * B, "tokens/s")
+
+
+def peak_share() -> Result:
+    """Arithmetic of a step of the default LSTM with the full softmax, against the processor's best matrix product.
+
+    Counted are the products of the model: 6 operations a weight and token (forward, and backward by both sides); the
+    look-up of one-hot words multiplies nothing.
+    """
+    cell = load_params().cells["lstm"]
+    C, H, N, T = 8000, cell.model.hidden_size, 2048, 32
+    batch = PackedBatch(torch.randint(C, (N,)), torch.randint(C, (N,)), (N // T,) * T, np.arange(N // T))
+    model = LanguageModel(cell.model, C, torch.Generator().manual_seed(1))
+    step = _our_step(model, batch, "auto", None, "adamw")
+    operations = 6 * N * (H * C + H * 4 * H)
+    size = 2048
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
+    product = compare("", "", step, lambda: a @ b)
+    ours, theirs = operations / product.ours / 1e6, 2 * size**3 / product.theirs / 1e6
+    return Result("peak_share", "a bf16 product of 2048 x 2048", ours, theirs, "GFLOP/s", ours / theirs, product.spread)
+
+
+def epoch(cell: CellParams, split: EncodedSplit, vocabulary: Vocabulary) -> Result:
+    """The default configuration as it ships, over every 24th batch of an epoch, packing and optimiser included."""
+    chosen = token_budget_batches(split, cell.train.batch_tokens, cell.train.seed, 1)[::EPOCH_SHARE]
+    tokens = sum(int(split.lengths[sentences].sum()) for sentences in chosen)
+    model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(cell.train.seed))
+    train = cell.train
+    sampler = train.sampled_words and Sampler(vocabulary.counts, train.sampled_words, train.sampling_power, train.seed)
+    optimizer = build_optimizer(model, train)
+    shape = cell.model
+    plain = PlainModel(
+        shape.cell, len(vocabulary), shape.embedding_dim or shape.hidden_size, shape.hidden_size, shape.layers,
+        shape.bias, shape.output_bias, shape.dropout, one_hot=shape.embedding_dim is None,
+    )  # fmt: skip
+    plain_optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3)
+
+    def ours() -> None:
+        for step, sentences in enumerate(chosen):
+            batch = pack(split.ids, split.offsets, sentences)
+            _step(model, model.loss(batch, sampler or None, step, train.precision), optimizer, train.clip_norm)
+
+    def theirs() -> None:
+        for sentences in chosen:
+            x_TB, y_TB = padded(split, sentences)
+            _step(plain, plain.loss(x_TB, y_TB), plain_optimizer, train.clip_norm)
+
+    return compare(f"epoch_{cell.name}", f"{plain}, padded, fp32", ours, theirs, tokens, "tokens/s")
+
+
+def tutorial_step(cell: CellParams, split: EncodedSplit, vocabulary: Vocabulary) -> Result:
+    """The plain RNN as it ships, against the tutorial's NumPy step by step; both on the same 64 sentences."""
+    sentences = np.random.default_rng(0).choice(len(split), 64, replace=False)
+    tokens = int(split.lengths[sentences].sum())
+    tutorial = TutorialRNN(len(vocabulary), cell.model.hidden_size)
+    train = cell.train
+    sampler = train.sampled_words and Sampler(vocabulary.counts, train.sampled_words, train.sampling_power, train.seed)
+    batch = pack(split.ids, split.offsets, sentences)
+    model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(1))
+    step = _our_step(model, batch, train.precision, sampler or None, train.optimizer)
+    rows = [np.asarray(split.ids[split.offsets[i] : split.offsets[i + 1]], np.int64) for i in sentences[:8]]
+    few = sum(len(row) - 1 for row in rows)  # eight sentences are enough to time it; its cost is by the token
+
+    def theirs() -> None:
+        for row in rows:
+            tutorial.sgd_step(row[:-1], row[1:], 0.005)
+
+    timed = compare("", "", step, theirs)
+    ours, peer = 1e3 * tokens / timed.ours, 1e3 * few / timed.theirs
+    return Result("tutorial_step", "the tutorial's NumPy RNN", ours, peer, "tokens/s", ours / peer, timed.spread)
+
+
+def _our_step(model: LanguageModel, batch: PackedBatch, precision: Precision, sampler: Sampler | None, optimizer: str):
+    train = load_params().cells["lstm"].train.model_copy(update={"optimizer": optimizer})
+    updates = build_optimizer(model, train)
+    return lambda: _step(model, model.loss(batch, sampler, 0, precision), updates, 1.0)
+
+
+def _plain_step(model: PlainModel, x_TB: Tensor, y_TB: Tensor, optimizer: str):
+    updates = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer](model.parameters(), lr=1e-3)
+    return lambda: _step(model, model.loss(x_TB, y_TB), updates, 1.0)
+
+
+def _step(model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, clip_norm: float) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    optimizer.step()
+
+
+if __name__ == "__main__":
+    run(rows)
