@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,7 @@ class Clone:
             text=True,
         ).stdout.split("\0")
         for name in filter(None, files):
-            if name == "dvc.lock" or (name.startswith("data/") and name != "data/.gitignore"):
+            if name == "dvc.lock" or name.startswith("data/"):
                 continue  # results of the project's own corpus
             if (PROJECT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -97,9 +98,7 @@ class Clone:
 
     def digests(self) -> dict[str, str]:
         """sha256 of every file under data/, by name."""
-        files = sorted(
-            path for path in (self.folder / "data").rglob("*") if path.is_file() and path.name != ".gitignore"
-        )
+        files = sorted(path for path in (self.folder / "data").rglob("*") if path.is_file())
         return {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -205,7 +204,6 @@ def test_a_second_repro_runs_nothing_and_git_stays_clean_of_stray_files(built: C
 def test_data_comes_back_from_the_cache_without_training(built: Clone) -> None:
     before = built.digests()
     shutil.rmtree(built.folder / "data")
-    built.git("checkout", "--", "data")
     assert built.repro() == []
     assert built.digests() == before
 
@@ -213,7 +211,7 @@ def test_data_comes_back_from_the_cache_without_training(built: Clone) -> None:
 def test_git_checkout_and_dvc_checkout_bring_data_back(built: Clone) -> None:
     before = built.digests()
     built.git("add", "dvc.lock", "data")
-    built.git("commit", "-qm", "results")
+    built.git("commit", "-q", "--allow-empty", "-m", "results")
     shutil.rmtree(built.folder / "data")
     built.git("checkout", "--", "data")
     built.dvc("checkout")
@@ -231,15 +229,32 @@ def test_another_size_reruns_only_training_evaluation_and_report(built: Clone) -
     assert built.repro() == []
 
 
-def test_an_experiment_changes_one_parameter(built: Clone) -> None:
-    before = (built.folder / "params.yaml").read_text()
-    built.dvc("exp", "run", "-n", "smaller", "-S", "model.hidden_size=6")
-    shown = built.dvc("exp", "diff", "HEAD", "smaller")
-    assert "hidden_size" in shown
-    assert "perplexity" in shown
-    built.git("checkout", "--", ".")
-    built.dvc("checkout")
-    assert yaml.safe_load((built.folder / "params.yaml").read_text()) == yaml.safe_load(before)
+def test_every_command_of_the_readme_works_as_printed(built: Clone) -> None:
+    """The block under "Work with it", `dvc exp run` included."""
+    block = (PROJECT / "README.md").read_text().partition("## Work with it")[2].partition("### ")[0]
+    commands = re.findall(r"^(?:dvc|rnnlm) .+?(?= *#|$)", block, re.MULTILINE)
+    assert len(commands) >= 10
+    before = yaml.safe_load((built.folder / "params.yaml").read_text())
+    built.git("add", "dvc.lock", "data")
+    built.git("commit", "-q", "--allow-empty", "-m", "results")
+    (built.folder / "sentences.txt").write_text("The cat sees fish.\nNobody likes you!\n")
+    printed = {}
+    for command in commands:
+        if command.startswith("dvc exp run"):
+            command += " --name changed"  # else DVC thinks one up
+        printed[command] = built._run(*shlex.split(command))
+        if command.startswith("dvc exp run"):
+            assert yaml.safe_load((built.folder / "params.yaml").read_text()) != before
+            for name in ("hidden_size", "perplexity"):
+                assert name in built.dvc("exp", "diff", "HEAD", "changed")
+            assert "perplexity" in built.dvc("metrics", "diff")
+            built.git("checkout", "--", ".")
+            built.dvc("checkout")
+    assert len(printed["rnnlm generate --count 5"].splitlines()) == 5
+    assert re.fullmatch(r"(-\d+\.\d+\t\d+\n){2}", printed["rnnlm score sentences.txt"])
+    assert "changed" in printed["dvc exp show"]
+    assert yaml.safe_load((built.folder / "params.yaml").read_text()) == before
+    (built.folder / "sentences.txt").unlink()
     assert built.repro() == []
 
 

@@ -86,7 +86,8 @@ def _markdown(rows: Sequence[Row], samples: dict[str, list[str]], lags: int) -> 
         "![Test perplexity by frequency band](perplexity_by_band.png)",
         "## Gradient flow",
         f"How strongly the loss at a word still depends on the network's state k words earlier, k = 0 to {lags}: the "
-        "faster the curve falls, the less the network can learn from words further back.",
+        "faster the curve falls, the less the network can learn from words further back. Of an LSTM this shows the "
+        "state s only: what it carries along in its cell state c does not pass through s.",
         "![Norm of the gradient k words back](gradient_flow.png)",
     ]
     if any(samples.values()):
