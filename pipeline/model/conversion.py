@@ -38,13 +38,20 @@ def to_torch(module: nn.RNN | nn.LSTM, U: Tensor, W: Tensor, b: Tensor | None, l
     cell = _cell(module)
     if module.bias != (b is not None):
         raise ValueError(f"the module has bias={module.bias}, the weights have {'one' if b is not None else 'none'}")
-    ours, theirs = GATES[cell], TORCH_GATES[cell]
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     with torch.no_grad():
-        module.get_parameter(f"weight_ih_l{layer}").copy_(_reordered(U.t(), ours, theirs))
-        module.get_parameter(f"weight_hh_l{layer}").copy_(_reordered(W.t(), ours, theirs))
-        if b is not None:
-            module.get_parameter(f"bias_ih_l{layer}").copy_(_reordered(b, ours, theirs))
-            module.get_parameter(f"bias_hh_l{layer}").zero_()
+        for name, weight in zip(names, torch_weights(cell, U, W, b), strict=False):
+            module.get_parameter(f"{name}_l{layer}").copy_(weight)
+
+
+def torch_weights(cell: str, U: Tensor, W: Tensor, b: Tensor | None) -> list[Tensor]:
+    """U (X, G), W (H, G) and b (G,) as torch.nn takes them: (G, X), (G, H), and twice (G,) where `b` is not None.
+
+    Gradients flow back through it.
+    """
+    ours, theirs = GATES[cell], TORCH_GATES[cell]
+    weights = [_reordered(weight.t(), ours, theirs) for weight in (U, W)]
+    return weights if b is None else [*weights, _reordered(b, ours, theirs), torch.zeros_like(b)]
 
 
 def _cell(module: nn.RNN | nn.LSTM) -> str:

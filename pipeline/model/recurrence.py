@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
 from pipeline.model.cells import State
+from pipeline.model.conversion import TORCH_GATES, torch_weights
 from pipeline.model.packed import last_rows, previous_rows
 
 aten = torch.ops.aten
@@ -41,6 +42,8 @@ def run_layer(
     Returns:
         The states s of all rows (N, H), and each sequence's last state, in the form of `state`.
     """
+    if x.is_cuda and cell in TORCH_GATES:
+        return run_library_layer(cell, x, batch_sizes, U, W, b, state)
     last_B = last_rows(batch_sizes).to(x.device)
     if cell == "lstm":
         s_BH, c_BH = (None, None) if state is None else state
@@ -49,6 +52,29 @@ def run_layer(
     function = {"rnn": _RNN, "gru": _GRU}[cell]
     s_NH = function.apply(x, tuple(batch_sizes), U, W, b, state)
     return s_NH, s_NH.index_select(0, last_B)
+
+
+def run_library_layer(
+    cell: str, x: Tensor, batch_sizes: Sequence[int], U: Tensor, W: Tensor, b: Tensor | None, state: State | None = None
+) -> tuple[Tensor, State]:
+    """As `run_layer`, for the plain RNN and the LSTM, by torch's own kernels: on a GPU cuDNN's, all steps in one call.
+
+    Step by step a GPU would wait for the processor to start each small product. cuDNN takes no ids, so for one-hot
+    words it gets the rows of U and a unit matrix to multiply them by. It has no GRU whose reset gate acts first.
+    """
+    if not x.is_floating_point():
+        x, U = embedding(x, U), torch.eye(U.shape[1], dtype=U.dtype, device=U.device)
+    sizes_T = torch.tensor(batch_sizes)
+    zero_BH = W.new_zeros(batch_sizes[0], len(W))
+    started = [] if state is None else list(state) if isinstance(state, tuple) else [state]
+    initial = [s_BH.unsqueeze(0) for s_BH in started or [zero_BH] * (2 if cell == "lstm" else 1)]
+    # The arguments behind the weights: biases, layers, dropout, training, both directions.
+    rest = (torch_weights(cell, U, W, b), b is not None, 1, 0.0, torch.is_grad_enabled(), False)
+    if cell == "lstm":
+        s_NH, s_1BH, c_1BH = torch.lstm(x, sizes_T, initial, *rest)
+        return s_NH, (s_1BH.squeeze(0), c_1BH.squeeze(0))
+    s_NH, s_1BH = torch.rnn_tanh(x, sizes_T, initial[0], *rest)
+    return s_NH, s_1BH.squeeze(0)
 
 
 class _RNN(torch.autograd.Function):

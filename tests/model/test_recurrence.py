@@ -17,18 +17,19 @@ CELL_NAMES = ["rnn", "lstm", "gru"]
 class Case:
     """Random weights, inputs and initial states in float64; every float tensor wants its gradient."""
 
-    def __init__(self, cell, lengths, X, H, bias=True, one_hot=False, state=True, seed=0):
+    def __init__(self, cell, lengths, X, H, bias=True, one_hot=False, state=True, seed=0, device="cpu"):
         generator = torch.Generator().manual_seed(seed)
 
         def random(*shape):
-            return torch.empty(shape, dtype=torch.float64).uniform_(-1, 1, generator=generator).requires_grad_()
+            values = torch.empty(shape, dtype=torch.float64).uniform_(-1, 1, generator=generator)
+            return values.to(device).requires_grad_()
 
         G = len(GATES[cell]) * H
         lengths = sorted(lengths, reverse=True)
         self.cell, self.lengths = cell, lengths
         self.sizes = tuple(sum(n > t for n in lengths) for t in range(lengths[0]))
         N, B = sum(lengths), len(lengths)
-        self.x = torch.randint(X, (N,), generator=generator) if one_hot else random(N, X)
+        self.x = torch.randint(X, (N,), generator=generator).to(device) if one_hot else random(N, X)
         self.U, self.W = random(X, G), random(H, G)
         self.biases = [random(G)] if bias else []
         self.states = [random(B, H) for _ in range(2 if cell == "lstm" else 1)] if state else []
@@ -49,9 +50,9 @@ class Case:
         parts = [part[b] for part in self.states or [zero, zero]]
         return (parts[0], parts[1]) if self.cell == "lstm" else parts[0]
 
-    def fast(self):
+    def fast(self, run=recurrence.run_layer):
         state = self.state(slice(None)) if self.states else None
-        return recurrence.run_layer(self.cell, self.x, self.sizes, self.U, self.W, self.bias, state)
+        return run(self.cell, self.x, self.sizes, self.U, self.W, self.bias, state)
 
     def readable(self):
         """Each sequence by itself, one step after another, through cells.py."""
@@ -93,7 +94,30 @@ cases = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(cases, st.booleans())
 def test_values_and_every_gradient_equal_the_readable_cells(case, last_counts):
-    fast, readable = case.fast(), case.readable()
+    assert_equal(case, case.fast(), last_counts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases.filter(lambda case: case.cell != "gru"), st.booleans())
+def test_so_do_those_of_the_kernels_that_a_gpu_runs(case, last_counts):
+    # The same operators of torch that are cuDNN's on a GPU.
+    assert_equal(case, case.fast(recurrence.run_library_layer), last_counts)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("cell", CELL_NAMES)
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_a_gpu_computes_what_the_processor_does(cell, one_hot):
+    here, there = (Case(cell, [9, 7, 7, 2], X=20, H=16, one_hot=one_hot, device=device) for device in ("cpu", "cuda"))
+    ours = torch.autograd.grad(there.loss(there.fast()), there.tensors())
+    theirs = torch.autograd.grad(here.loss(here.fast()), here.tensors())
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.cpu(), b, rtol=1e-9, atol=1e-10)
+
+
+def assert_equal(case, fast, last_counts):
+    """Values and every gradient of `fast` equal those of cells.py."""
+    readable = case.readable()
     torch.testing.assert_close(fast, readable, rtol=1e-12, atol=1e-12)
     ours = torch.autograd.grad(case.loss(fast, last_counts), case.tensors())
     theirs = torch.autograd.grad(case.loss(readable, last_counts), case.tensors(), materialize_grads=True)

@@ -1,0 +1,70 @@
+"""What speed costs in quality: the default cells trained as they ship, against the full softmax and against fp32.
+
+Each row is a test perplexity on the default corpus, after as many epochs and from the same seed; ratio above 1: ours is
+better. `python -m benchmarks.quality --json FILE` takes half an hour on 2 cores and needs one `make repro` before.
+"""
+
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from benchmarks.harness import Result, run
+from pipeline.errors import InputError
+from pipeline.model.language_model import LanguageModel
+from pipeline.params import CellParams, load_params
+from pipeline.text.encoding import load_split
+from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.history import EpochRecord
+from pipeline.training.trainer import train, validation_nats
+
+ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
+CHANGES = {
+    "full softmax": {"sampled_words": None},
+    "fp32": {"precision": "fp32"},
+    "full softmax, fp32": {"sampled_words": None, "precision": "fp32"},
+}
+
+
+def rows() -> Iterator[Result]:
+    """Sampled against full for every cell; for the LSTM also bf16 against fp32, with either softmax."""
+    if not ENCODED.is_dir():
+        raise InputError(f"{ENCODED} is missing; run `make repro` first")
+    for cell in load_params().cells.values():
+        ours = perplexity(cell)
+        for name, change in CHANGES.items():
+            if name == "full softmax" or cell.name == "lstm":
+                theirs = perplexity(cell, **change)
+                row = f"perplexity_{cell.name}_{name.replace(', ', '_').replace(' ', '_')}"
+                yield Result(row, f"trained with {name}", ours, theirs, "test perplexity", theirs / ours, 0.0)
+
+
+def perplexity(cell: CellParams, **change: object) -> float:
+    """Test perplexity after a training with `change` made to section `train`."""
+    vocabulary = Vocabulary.load(VOCABULARY)
+    splits = {split: load_split(ENCODED / split) for split in ("train", "valid", "test")}
+    params = cell.train.model_copy(update=change)
+    model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(params.seed))
+    train(model, splits["train"], splits["valid"], vocabulary.counts, params, _Silent())
+    return math.exp(validation_nats(model, splits["test"], params.batch_tokens))
+
+
+class _Silent:
+    """A listener that lets progress on standard error suffice."""
+
+    def started(self, parameter_count: int, train_tokens: int) -> None: ...
+
+    def epoch_ended(self, record: EpochRecord, seconds: float, tokens_per_second: float) -> None: ...
+
+    def finished(self, seconds: float) -> None: ...
+
+    def failed(self, killed: bool) -> None: ...
+
+
+if __name__ == "__main__":
+    try:
+        run(rows)
+    except InputError as error:
+        sys.exit(f"error: {error}")
