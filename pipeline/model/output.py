@@ -20,13 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 from torch.nn.functional import embedding
 
 Precision = Literal["fp32", "bf16", "auto"]
 
 IGNORED = -100  # a target that counts for nothing, as in torch.nn.functional.cross_entropy
 BLOCK_BYTES = 4 << 20  # of logits: a block stays in the cache from the product to the gradients
-FEWEST_BLOCKS = 9  # so that a block, and what little it needs besides, is less than an eighth of all logits
+IMPOSSIBLE = -1e4  # a logit whose exponential is 0
+SHAPES = 64  # sizes of bf16 products are multiples of this
+FEWEST_BLOCKS = 9  # of logits that do not fit: a block, and what little it needs besides, is under an eighth of them
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,10 @@ def sampled_cross_entropy(
     correction = -sampler.log_inclusion_C.to(h_NH)[words]
     correction[torch.searchsorted(words, targets)] = 0.0
     bias = correction if c_C is None else correction + c_C.index_select(0, words)
-    rows = embedding(words, V_CH)
+    # Filled up with copies of a word that cannot be chosen, so that few sizes are in use (see SHAPES).
+    added = _rounded_up(len(words)) - len(words)
+    rows = embedding(functional.pad(words, (0, added)), V_CH)
+    bias = functional.pad(bias, (0, added), value=IMPOSSIBLE)
     return _CrossEntropy.apply(h_NH, rows, bias, torch.searchsorted(words, y_N), uses_bf16(precision, h_NH.device))
 
 
@@ -145,25 +151,10 @@ def uses_bf16(precision: Precision, device: torch.device) -> bool:
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor, bf16: bool) -> Tensor:
-        total = h_NH.new_zeros(())
-        dh_NH, dV_CH = torch.empty_like(h_NH), torch.zeros_like(V_CH)
-        dc_C = torch.zeros_like(c_C) if c_C is not None and ctx.needs_input_grad[2] else None
-        for rows, p_RC in _blocks_of_logits(h_NH, V_CH, c_C, bf16):
-            h_RH, dh_RH, y_R1 = h_NH[rows], dh_NH[rows], y_N[rows].unsqueeze(1)
-            largest_R1 = p_RC.amax(1, keepdim=True)
-            target_R1 = p_RC.gather(1, y_R1)
-            sum_R1 = p_RC.sub_(largest_R1).exp_().sum(1, keepdim=True)
-            total += (largest_R1 + sum_R1.log() - target_R1).sum()
-            # The gradient by the logits is p / sum, less 1 at the target; dividing the products' other sides instead
-            # saves a pass over the block.
-            p_RC.scatter_add_(1, y_R1, -sum_R1)
-            _multiply(p_RC, V_CH, dh_RH, bf16)
-            dh_RH /= sum_R1
-            _multiply_add(p_RC.t(), h_RH / sum_R1, dV_CH, bf16)
-            if dc_C is not None:
-                dc_C.addmv_(p_RC.t(), sum_R1.squeeze(1).reciprocal())
-        ctx.gradients, ctx.rows = (dh_NH, dV_CH, dc_C), len(h_NH)
-        return total / len(h_NH)
+        work = _sums_and_gradients_bf16 if bf16 else _sums_and_gradients
+        nats, *gradients = work(h_NH, V_CH, c_C, y_N)
+        ctx.gradients, ctx.rows = gradients, len(h_NH)
+        return nats / len(h_NH)
 
     @staticmethod
     @once_differentiable
@@ -176,36 +167,82 @@ class _CrossEntropy(torch.autograd.Function):
         return (*(None if gradient is None else gradient.mul_(scale) for gradient in gradients), None, None)
 
 
-def _blocks_of_logits(
-    h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, bf16: bool = False
-) -> Iterator[tuple[slice, Tensor]]:
+Sums = tuple[Tensor, Tensor, Tensor, Tensor | None]  # nats of all rows, and its gradients by h, V and c
+
+
+def _sums_and_gradients(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor) -> Sums:
+    nats = h_NH.new_zeros(())
+    dh_NH, dV_CH = torch.empty_like(h_NH), torch.zeros_like(V_CH)
+    dc_C = None if c_C is None else torch.zeros_like(c_C)
+    for rows, p_RC in _blocks_of_logits(h_NH, V_CH, c_C):
+        y_R1 = y_N[rows].unsqueeze(1)
+        largest_R1 = p_RC.amax(1, keepdim=True)
+        target_R1 = p_RC.gather(1, y_R1)
+        sum_R1 = p_RC.sub_(largest_R1).exp_().sum(1, keepdim=True)
+        nats += (largest_R1 + sum_R1.log() - target_R1).sum()
+        # The gradient by the logits is p / sum, less 1 at the target; dividing the products' other sides instead
+        # saves a pass over the block.
+        p_RC.scatter_add_(1, y_R1, -sum_R1)
+        torch.mm(p_RC, V_CH, out=dh_NH[rows])
+        dh_NH[rows] /= sum_R1
+        dV_CH.addmm_(p_RC.t(), h_NH[rows] / sum_R1)
+        if dc_C is not None:
+            dc_C.addmv_(p_RC.t(), sum_R1.squeeze(1).reciprocal())
+    return nats, dh_NH, dV_CH, dc_C
+
+
+def _sums_and_gradients_bf16(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor) -> Sums:
+    """As `_sums_and_gradients`, logits and probabilities in bf16: half the memory to pass over, faster products."""
+    (N, H), V = h_NH.shape, V_CH.bfloat16()
+    h, Vc = h_NH.bfloat16(), V
+    if c_C is not None:
+        # The bias joins the product, which adds in fp32: two columns, what bf16 keeps of it and what that leaves out.
+        kept_C = c_C.bfloat16()
+        h = torch.cat((h, h.new_ones(N, 2)), dim=1)
+        Vc = torch.cat((V, kept_C.unsqueeze(1), (c_C - kept_C).bfloat16().unsqueeze(1)), dim=1)
+    # Blocks of one size, of which few are in use: a bf16 product of a new shape is compiled first.
+    R = _rounded_up(_rows_of_a_block(N, len(V), h.element_size()))
+    h = functional.pad(h, (0, 0, 0, -N % R))
+    nats = h_NH.new_zeros(())
+    dh, dVc = h_NH.new_empty(len(h), H), h_NH.new_zeros(Vc.shape)
+    p_RC, product, minus_one = h.new_empty(R, len(V)), torch.empty_like(Vc), h.new_tensor(-1.0)
+    for start in range(0, N, R):
+        rows, y_R = slice(start, start + R), y_N[start : start + R]
+        real_RC = p_RC[: len(y_R)]
+        torch.mm(h[rows], Vc.t(), out=p_RC)
+        nats += (real_RC.amax(1).float() - real_RC.gather(1, y_R.unsqueeze(1)).squeeze(1).float()).sum()
+        torch.softmax(p_RC, 1, out=p_RC)
+        # The likeliest word's probability is 1 over the sum of the exponentials, those less the largest logit.
+        nats -= real_RC.amax(1).float().log().sum()
+        real_RC.index_put_((torch.arange(len(y_R), device=h.device), y_R), minus_one, accumulate=True)
+        p_RC[len(y_R) :] = 0.0
+        dh[rows] = p_RC @ V
+        dVc += torch.mm(p_RC.t(), h[rows], out=product)
+    return nats, dh[:N], dVc[:, :H], None if c_C is None else dVc[:, H]
+
+
+def _blocks_of_logits(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
     """Rows, and their logits (R, C) in a buffer that the next block overwrites."""
     N, C = len(h_NH), len(V_CH)
-    R = -(-N // max(FEWEST_BLOCKS, -(-N * C * h_NH.element_size() // BLOCK_BYTES)))
+    R = _rows_of_a_block(N, C, h_NH.element_size())
     buffer = h_NH.new_empty(R, C)
     for start in range(0, N, R):
         rows = slice(start, min(start + R, N))
         logits_RC = buffer[: rows.stop - start]
-        _multiply(h_NH[rows], V_CH.t(), logits_RC, bf16)
+        torch.mm(h_NH[rows], V_CH.t(), out=logits_RC)
         if c_C is not None:
             logits_RC += c_C
         yield rows, logits_RC
 
 
-def _multiply(a: Tensor, b: Tensor, out: Tensor, bf16: bool) -> None:
-    """out = a @ b."""
-    if bf16:
-        out.copy_(a.bfloat16() @ b.bfloat16())
-    else:
-        torch.mm(a, b, out=out)
+def _rows_of_a_block(N: int, C: int, element_size: int) -> int:
+    """All N rows if their logits fit into `BLOCK_BYTES`, else as many as do, in `FEWEST_BLOCKS` blocks or more."""
+    blocks = -(-N * C * element_size // BLOCK_BYTES)
+    return -(-N // (max(FEWEST_BLOCKS, blocks) if blocks > 1 else 1))
 
 
-def _multiply_add(a: Tensor, b: Tensor, out: Tensor, bf16: bool) -> None:
-    """out += a @ b."""
-    if bf16:
-        out += a.bfloat16() @ b.bfloat16()
-    else:
-        out.addmm_(a, b)
+def _rounded_up(size: int) -> int:
+    return -(-size // SHAPES) * SHAPES
 
 
 def _without_ignored(h_NH: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
