@@ -10,8 +10,8 @@ Shape suffixes: N rows of the packed batch, B sequences (in a loop: those still 
 G all gates of the cell side by side, in the order of cells.GATES. A leading d is the loss's gradient by what follows.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ def run_layer(
     Returns:
         The states s of all rows (N, H), and each sequence's last state, in the form of `state`.
     """
-    if x.is_cuda and cell in TORCH_GATES:
+    if cell in TORCH_GATES and _has_fast_kernel(cell, x, batch_sizes):
         return run_library_layer(cell, x, batch_sizes, U, W, b, state)
     last_B = last_rows(batch_sizes).to(x.device)
     if cell == "lstm":
@@ -57,24 +57,38 @@ def run_layer(
 def run_library_layer(
     cell: str, x: Tensor, batch_sizes: Sequence[int], U: Tensor, W: Tensor, b: Tensor | None, state: State | None = None
 ) -> tuple[Tensor, State]:
-    """As `run_layer`, for the plain RNN and the LSTM, by torch's own kernels: on a GPU cuDNN's, all steps in one call.
+    """As `run_layer`, for the plain RNN and the LSTM, by torch's own kernels: all steps in one call.
 
-    Step by step a GPU would wait for the processor to start each small product. cuDNN takes no ids, so for one-hot
-    words it gets the rows of U and a unit matrix to multiply them by. It has no GRU whose reset gate acts first.
+    They take no ids, so for one-hot words they get the rows of U and a unit matrix to multiply them by.
     """
     if not x.is_floating_point():
         x, U = embedding(x, U), torch.eye(U.shape[1], dtype=U.dtype, device=U.device)
-    sizes_T = torch.tensor(batch_sizes)
-    zero_BH = W.new_zeros(batch_sizes[0], len(W))
+    T, B = len(batch_sizes), batch_sizes[0]
+    zero_BH = W.new_zeros(B, len(W))
     started = [] if state is None else list(state) if isinstance(state, tuple) else [state]
     initial = [s_BH.unsqueeze(0) for s_BH in started or [zero_BH] * (2 if cell == "lstm" else 1)]
     # The arguments behind the weights: biases, layers, dropout, training, both directions.
     rest = (torch_weights(cell, U, W, b), b is not None, 1, 0.0, torch.is_grad_enabled(), False)
-    if cell == "lstm":
-        s_NH, s_1BH, c_1BH = torch.lstm(x, sizes_T, initial, *rest)
-        return s_NH, (s_1BH.squeeze(0), c_1BH.squeeze(0))
-    s_NH, s_1BH = torch.rnn_tanh(x, sizes_T, initial[0], *rest)
-    return s_NH, s_1BH.squeeze(0)
+    hidden = initial if cell == "lstm" else initial[0]
+    function = cast(Callable[..., tuple[Tensor, ...]], torch.lstm if cell == "lstm" else torch.rnn_tanh)
+    if batch_sizes[-1] == B:
+        s_TBH, *last = function(x.unflatten(0, (T, B)), hidden, *rest, False)
+        s_NH = s_TBH.flatten(0, 1)
+    else:
+        s_NH, *last = function(x, torch.tensor(batch_sizes), hidden, *rest)
+    last_BH = [part_1BH.squeeze(0) for part_1BH in last]
+    return s_NH, (last_BH[0], last_BH[1]) if cell == "lstm" else last_BH[0]
+
+
+def _has_fast_kernel(cell: str, x: Tensor, batch_sizes: Sequence[int]) -> bool:
+    """Whether torch's kernel beats the functions below: a GPU's cuDNN always does, as it waits for no Python.
+
+    On a processor that is oneDNN's LSTM, which needs sequences of one length (so are most batches that are made by
+    length) and float32 inputs; one-hot words would be multiplied by a unit matrix, which costs more than it saves.
+    """
+    if x.is_cuda:
+        return True
+    return cell == "lstm" and x.dtype == torch.float32 and batch_sizes[0] == batch_sizes[-1]
 
 
 class _RNN(torch.autograd.Function):

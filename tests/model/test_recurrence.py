@@ -104,6 +104,20 @@ def test_so_do_those_of_the_kernels_that_a_gpu_runs(case, last_counts):
     assert_equal(case, case.fast(recurrence.run_library_layer), last_counts)
 
 
+@pytest.mark.parametrize("layer_state", [False, True])
+def test_an_lstm_over_sequences_of_one_length_takes_the_fast_kernel_and_gives_the_same(layer_state, monkeypatch):
+    case = Case("lstm", [5, 5, 5], X=4, H=6, state=layer_state)
+    exact = [*torch.autograd.grad(case.loss(case.readable()), case.tensors())]
+    for name in ("x", "U", "W"):
+        setattr(case, name, getattr(case, name).detach().float().requires_grad_())
+    case.biases = [b.detach().float().requires_grad_() for b in case.biases]
+    case.states = [s.detach().float().requires_grad_() for s in case.states]
+    monkeypatch.setattr(recurrence, "_LSTM", None)  # so that taking the slow way would fail
+    ours = torch.autograd.grad(case.loss(case.fast()), case.tensors())
+    for a, b in zip(ours, exact, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("cell", CELL_NAMES)
 @pytest.mark.parametrize("one_hot", [False, True])
