@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 
 IGNORED = -100  # target of a padded place
 

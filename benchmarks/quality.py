@@ -15,7 +15,7 @@ from benchmarks.harness import Result, run
 from pipeline.errors import InputError
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams, load_params
-from pipeline.text.encoding import load_split
+from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.history import EpochRecord
 from pipeline.training.trainer import train, validation_nats

@@ -22,7 +22,7 @@ from pipeline.model.packed import PackedBatch, pack
 from pipeline.model.params import ModelParams
 from pipeline.model.recurrence import run_layer
 from pipeline.params import CellParams, load_params
-from pipeline.text.encoding import EncodedSplit, load_split
+from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.batches import token_budget_batches
 from pipeline.training.optimizers import build_optimizer

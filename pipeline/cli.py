@@ -59,7 +59,7 @@ def score(
     import numpy as np
 
     from pipeline.evaluation.scoring import score_split
-    from pipeline.text.encoding import EncodedSplit
+    from pipeline.text.encoded import EncodedSplit
 
     lines = _lines(file)
     _, language_model, vocabulary, tokenizer = _load(model)

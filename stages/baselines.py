@@ -7,7 +7,7 @@ from pipeline.evaluation.perplexity import summarise, write_bands, write_metrics
 from pipeline.params import load_params
 from pipeline.progress import progress_bar
 from pipeline.stage import run
-from pipeline.text.encoding import load_split
+from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 
 

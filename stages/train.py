@@ -12,7 +12,7 @@ from pipeline.files import write_text
 from pipeline.model.language_model import LanguageModel, save_model
 from pipeline.params import load_params
 from pipeline.stage import run
-from pipeline.text.encoding import load_split
+from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import training_listener
 from pipeline.training.history import write_history

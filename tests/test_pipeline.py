@@ -285,6 +285,7 @@ def test_a_new_row_reruns_the_pipeline_and_keeps_old_documents_in_their_splits(b
     ("changes", "stage", "expected"),
     [
         ({"train__epochz": 3}, "train@rnn", "train.epochz: unknown key"),
+        ({"model__dropout": 1.5}, "train@rnn", "model.dropout: Input should be less than 1, got 1.5"),
         ({"vocabulary__size": 100_000}, "vocabulary", "vocabulary"),
         ({"download__path": "corpus/nothing.csv"}, "download", "nothing.csv"),
         ({"download__text_column": "text"}, "download", "column"),
@@ -306,6 +307,31 @@ def test_bad_parameters_end_in_one_clear_line(
     assert error.strip().splitlines()[-1].startswith("error: ")
     assert expected in error
     assert built.repro() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("empty.csv", b"body\n\n  \n", "empty corpus"),
+        ("latin.csv", "body\nnaïve\n".encode("latin-1"), "line 2 (byte 7): not UTF-8"),
+        ("cut.jsonl", b'{"body": "a line."}\n{"body": "half a', "line 2: not valid JSON"),
+    ],
+)
+def test_a_bad_corpus_ends_in_one_clear_line_and_leaves_no_half_file(
+    built: Clone, tmp_path: Path, name: str, content: bytes, expected: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    path, before = built.folder / "params.yaml", built.digests()
+    original = path.read_text()
+    built.change(download__path=str(tmp_path / name))
+    try:
+        error = built.fails(sys.executable, "-m", "stages.download")
+    finally:
+        path.write_text(original)
+    (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert name in line
+    assert expected in line
+    assert built.digests() == before
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.evaluation.kneser_ney import KneserNey
 from pipeline.evaluation.perplexity import ScoreSums
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import START_ID
 
 ORDERS = {"unigram": 1, "trigram": 3, "fivegram": 5}

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pipeline.files import atomic_path
 from pipeline.model.language_model import LanguageModel
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 
 LAGS = 30
 SENTENCES = 500  # at most: their mean is steady, and the measurement takes about a second

@@ -23,7 +23,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import START_ID
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # KenLM's, for corpora too small or too regular for the formula

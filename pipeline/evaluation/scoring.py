@@ -4,7 +4,7 @@ from pipeline.evaluation.perplexity import ScoreSums
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack, steps_and_sequences
 from pipeline.progress import progress_bar
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 from pipeline.training.batches import token_budget_batches
 
 BATCH_TOKENS = 8192  # enough to keep the processor busy; the model never holds all their logits at once

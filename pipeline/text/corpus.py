@@ -15,6 +15,7 @@ from pipeline.files import atomic_path
 from pipeline.text.docstrings import docstring_documents
 from pipeline.text.local_files import file_documents
 from pipeline.text.params import DownloadParams
+from pipeline.text.parquet import open_parquet
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)])
 BLOCK_CHARACTERS = 8 << 20  # text held in memory at a time, but for a longer document
@@ -61,18 +62,9 @@ def read_documents(path: Path) -> Iterator[tuple[str, str]]:
     Raises:
         InputError: the file is missing or damaged, or holds other columns.
     """
-    advice = "delete it and run `dvc repro`"
-    try:
-        with pq.ParquetFile(path) as file:
-            if not file.schema_arrow.equals(SCHEMA):
-                names = ", ".join(f"{field.name}: {field.type}" for field in file.schema_arrow)
-                raise InputError(f"{path} should hold `id` and `text`, both strings, but holds {names}; {advice}")
-            for batch in file.iter_batches(batch_size=READ_DOCUMENTS):
-                yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; run `dvc repro`") from None
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {advice}") from None
+    with open_parquet(path, SCHEMA, "download") as file:
+        for batch in file.iter_batches(batch_size=READ_DOCUMENTS):
+            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
 
 
 def _blocks(found: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

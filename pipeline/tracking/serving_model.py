@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.generation import generate, readable, suggest
 from pipeline.model.language_model import load_model
 from pipeline.model.packed import pack, steps_and_sequences
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.batches import token_budget_batches

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.evaluation.selection import read_history
 from pipeline.model.language_model import WEIGHTS_FILE, model_digest
 from pipeline.params import CellParams, load_params
-from pipeline.text.encoding import load_split
+from pipeline.text.encoded import load_split
 from pipeline.tracking.description import cell_params, epoch_metrics, run_name, training_note
 from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.provenance import code_tags, dvc_digest, fingerprint, machine_params

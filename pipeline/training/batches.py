@@ -6,7 +6,7 @@ together; the output layer costs by the token, so a batch is a number of tokens,
 
 import numpy as np
 
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 
 
 def token_budget_batches(split: EncodedSplit, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
 from pipeline.model.packed import PackedBatch, pack
 from pipeline.progress import Bar, progress_bar
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 from pipeline.training.batches import token_budget_batches
 from pipeline.training.history import EpochRecord, Listener, best_record
 from pipeline.training.optimizers import build_optimizer, learning_rate

@@ -11,7 +11,7 @@ from pipeline.evaluation.comparison import BASELINES
 from pipeline.evaluation.perplexity import ScoreSums, summarise, write_bands, write_metrics
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
 TEXT = "the of a to in and is it that for , . ? not n't be as on with this"  # each word once

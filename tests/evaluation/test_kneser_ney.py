@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.evaluation import kneser_ney
 from pipeline.evaluation.kneser_ney import FALLBACK_DISCOUNTS, KneserNey
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID
 
 Sentence = Sequence[int]

@@ -63,7 +63,7 @@ def test_nothing_is_left_of_a_failed_write(tmp_path: Path) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"documents\.parquet is missing; run `dvc repro`"):
+    with pytest.raises(InputError, match=r"documents\.parquet is missing; run `dvc repro download`"):
         list(read_documents(tmp_path / "documents.parquet"))
 
 
@@ -81,9 +81,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_a_file_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "documents.parquet"
     pq.write_table(pa.table({"id": [1], "text": ["a"]}), path)
-    with pytest.raises(
-        InputError, match=r"should hold `id` and `text`, both strings, but holds id: int64, text: string"
-    ):
+    with pytest.raises(InputError, match=r"should hold id: string, text: string, but holds id: int64, text: string"):
         list(read_documents(path))
 
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.progress import Bar
-from pipeline.text import encoding, tokens
-from pipeline.text.encoding import encode_tokens, id_dtype, load_split
+from pipeline.text import encoded as encoded_splits
+from pipeline.text import tokens
+from pipeline.text.encoded import load_split
+from pipeline.text.encoding import encode_tokens, id_dtype
 from pipeline.text.splits import SPLITS
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
@@ -68,7 +70,7 @@ def test_ids_are_those_of_each_sentence(more: Rows, block: int, tmp_path_factory
     path, bar = write_rows(folder / "tokens.parquet", rows), CountingBar()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokens, "ROW_GROUP_SENTENCES", block)
-        patch.setattr(encoding, "CHECKED_IDS", block)
+        patch.setattr(encoded_splits, "CHECKED_IDS", block)
         encode_tokens(path, WORDS, folder, bar)
         splits = {split: load_split(folder / split, len(WORDS)) for split in SPLITS}
     assert bar.done == len(rows)
@@ -110,7 +112,7 @@ def test_the_largest_id_survives(size: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", [4, 100])
 def test_ids_outside_the_vocabulary_are_refused(block: int, encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "CHECKED_IDS", block)
+    monkeypatch.setattr(encoded_splits, "CHECKED_IDS", block)
     assert len(load_split(encoded, 11)) == 3
     with pytest.raises(InputError, match=r"ids\.npy: id 10 at 6 is outside the vocabulary of 10 tokens"):
         load_split(encoded, 10)
@@ -197,7 +199,10 @@ def not_utf8(path: Path) -> None:
         (lambda path: cut(path, -10), "is damaged"),
         (lambda path: path.write_bytes(path.read_bytes().replace(b"document", b"d\xffcument")), "is damaged"),
         (not_utf8, "is damaged"),
-        (lambda path: pq.write_table(pa.table({"tokens": ["a"]}), path), "should hold document, split and tokens, but"),
+        (
+            lambda path: pq.write_table(pa.table({"tokens": ["a"]}), path),
+            "should hold document: string, split: string, tokens: list<",
+        ),
     ],
 )
 def test_unreadable_tokens_leave_no_ids(damage: Callable[[Path], object], message: str, tmp_path: Path) -> None:

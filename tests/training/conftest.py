@@ -9,7 +9,7 @@ import torch
 
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID
 from pipeline.training.history import EpochRecord
 from pipeline.training.params import TrainParams

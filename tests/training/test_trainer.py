@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
 from pipeline.model.packed import pack
-from pipeline.text.encoding import EncodedSplit
+from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.batches import token_budget_batches
 from pipeline.training.history import EpochRecord, Listener, best_record
