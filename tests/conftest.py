@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.model.params import ModelParams
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -14,3 +16,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder shared/data beside the checkout (corpora that cannot be distributed)")
     return folder
+
+
+def model_params(**changes) -> ModelParams:
+    """Section `model` of a small LSTM, but for `changes`."""
+    values = {
+        "cell": "lstm",
+        "hidden_size": 12,
+        "embedding_dim": None,
+        "layers": 1,
+        "bias": True,
+        "output_bias": True,
+        "tie_weights": False,
+        "dropout": 0.0,
+        "lookup_init": None,
+    }
+    return ModelParams.model_validate({**values, **changes})

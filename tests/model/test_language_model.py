@@ -10,29 +10,14 @@ from pipeline.model import initialisation
 from pipeline.model.language_model import LanguageModel, load_model, model_digest, save_model
 from pipeline.model.output import Sampler
 from pipeline.model.packed import PackedBatch, pack, steps_and_sequences
-from pipeline.model.params import ModelParams
+from tests.conftest import model_params
 from tests.model import reference
 
 CELL_NAMES = ["rnn", "lstm", "gru"]
 
 
-def params(**changes) -> ModelParams:
-    values = {
-        "cell": "lstm",
-        "hidden_size": 12,
-        "embedding_dim": None,
-        "layers": 1,
-        "bias": True,
-        "output_bias": True,
-        "tie_weights": False,
-        "dropout": 0.0,
-        "lookup_init": None,
-    }
-    return ModelParams.model_validate({**values, **changes})
-
-
 def build(vocabulary_size: int = 30, seed: int = 1, **changes) -> LanguageModel:
-    return LanguageModel(params(**changes), vocabulary_size, torch.Generator().manual_seed(seed))
+    return LanguageModel(model_params(**changes), vocabulary_size, torch.Generator().manual_seed(seed))
 
 
 def random_batch(sentences: int, longest: int, vocabulary_size: int, seed: int = 0) -> PackedBatch:
@@ -115,7 +100,7 @@ def test_loss_is_the_mean_of_the_scores_and_sampling_replaces_it(cell):
 
 
 def test_the_notes_plain_rnn_has_1610000_parameters():
-    notes = params(cell="rnn", hidden_size=100, bias=False, output_bias=False)
+    notes = model_params(cell="rnn", hidden_size=100, bias=False, output_bias=False)
     assert LanguageModel(notes, 8000).parameter_count() == 1_610_000
 
 
@@ -245,7 +230,7 @@ def test_files_that_are_no_model_are_named_on_one_line(tmp_path: Path):
 
 def test_the_tutorials_trained_model_gives_the_tutorials_probabilities(shared_data: Path):
     trained = np.load(shared_data / "wildml-rnn-h50.npz")
-    model = LanguageModel(params(cell="rnn", hidden_size=50, bias=False, output_bias=False), 8000)
+    model = LanguageModel(model_params(cell="rnn", hidden_size=50, bias=False, output_bias=False), 8000)
     model.load_state_dict(
         {
             "layers.0.U": torch.from_numpy(trained["U"].T.copy()),

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.params import ModelParams
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID
 from pipeline.training.history import EpochRecord
 from pipeline.training.params import TrainParams
+from tests.conftest import model_params
 
 SIZE = 20  # of the vocabulary
 
@@ -99,18 +99,7 @@ def make_model() -> Callable[..., LanguageModel]:
     """Builds the same small model each time."""
 
     def make(**changes) -> LanguageModel:
-        values = {
-            "cell": "gru",
-            "hidden_size": 8,
-            "embedding_dim": None,
-            "layers": 1,
-            "bias": True,
-            "output_bias": True,
-            "tie_weights": False,
-            "dropout": 0.0,
-            "lookup_init": None,
-        }
-        params = ModelParams.model_validate({**values, **changes})
+        params = model_params(**{"cell": "gru", "hidden_size": 8, **changes})
         return LanguageModel(params, SIZE, torch.Generator().manual_seed(1))
 
     return make
