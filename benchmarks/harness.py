@@ -68,31 +68,40 @@ def from_pairs(name: str, peer: str, pairs: list[tuple[float, float]], amount: f
     return Result(name, peer, our_figure, their_figure, unit, theirs / ours, (high - low) / middle)
 
 
+JsonFile = Annotated[Path | None, typer.Option("--json", help="write the rows to this file")]
+
+
 def run(rows: Callable[[], Iterable[Result]]) -> None:
-    """The command line of a benchmark: measure, print a table, and with `--json FILE` write the rows to FILE.
+    """The command line of a benchmark without arguments; see `report`."""
 
-    Args:
-        rows: measures, and yields a row as soon as it has it.
-    """
-
-    def main(json_file: Annotated[Path | None, typer.Option("--json", help="write the rows to this file")] = None):
-        results = []
-        for result in rows():
-            print(f"{result.name}: {result.ratio:.2f}x", file=sys.stderr, flush=True)
-            results.append(result)
-        table = Table("name", "peer", "ours", "theirs", "unit", "ratio", "spread")
-        for row in results:
-            table.add_row(
-                row.name,
-                row.peer,
-                f"{row.ours:,.4g}",
-                f"{row.theirs:,.4g}",
-                row.unit,
-                f"{row.ratio:.2f}",
-                f"{row.spread:.0%}",
-            )
-        Console(width=None if sys.stdout.isatty() else 140).print(table)
-        if json_file:
-            json_file.write_text(json.dumps([asdict(row) for row in results], indent=1) + "\n", encoding="utf-8")
+    def main(json_file: JsonFile = None) -> None:
+        report(rows(), json_file)
 
     typer.run(main)
+
+
+def report(rows: Iterable[Result], json_file: Path | None) -> None:
+    """Measure, print a table, and write the rows to `json_file`, if that is named.
+
+    Args:
+        rows: yields a row as soon as it is measured.
+        json_file: where they go, a list of objects with the fields of `Result`.
+    """
+    results = []
+    for result in rows:
+        print(f"{result.name}: {result.ratio:.2f}x", file=sys.stderr, flush=True)
+        results.append(result)
+    table = Table("name", "peer", "ours", "theirs", "unit", "ratio", "spread")
+    for row in results:
+        table.add_row(
+            row.name,
+            row.peer,
+            f"{row.ours:,.4g}",
+            f"{row.theirs:,.4g}",
+            row.unit,
+            f"{row.ratio:.2f}",
+            f"{row.spread:.0%}",
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    if json_file:
+        json_file.write_text(json.dumps([asdict(row) for row in results], indent=1) + "\n", encoding="utf-8")

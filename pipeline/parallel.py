@@ -1,21 +1,31 @@
-"""Work spread over local processes, its results in the order of the work."""
+"""Work spread over processes by Dask, its results in the order of the work.
 
-import multiprocessing
+The processes are this machine's, or, where the environment variable DASK_SCHEDULER_ADDRESS names a scheduler, those of
+its cluster, which must have this project installed in the same version.
+"""
+
+import itertools
+import logging
 import os
-import threading
+import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, islice
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 QUEUED = 2  # items waiting for each worker: enough that none idles, few enough that memory does not grow with the work
+FEW = 8  # so many items are worked off here before other processes would have started
+CONNECT_SECONDS = 30
 
 
 def available_workers() -> int:
@@ -24,67 +34,100 @@ def available_workers() -> int:
 
 
 def ordered_map(make: Callable[[], Callable[[Item], Result]], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield `make()(item)` of every item, in the order of the items, so that nothing depends on `workers`.
+    """Yield `make()(item)` of every item, in the order of the items, so that nothing depends on who works.
 
-    Items are read only as fast as they are worked off. One worker, or one item, is worked off in this process.
+    Items are read only as fast as they are worked off. A worker that dies is replaced and its work done again. Without
+    a cluster, little work, or that of one worker, is done in this process.
 
     Args:
         make: picklable; called once in each process, for what is slow to set up.
         items: picklable, as are the results.
-        workers: number of processes.
+        workers: number of processes on this machine.
 
     Raises:
-        InputError: a worker was killed.
+        InputError: the scheduler cannot be reached, or an item kills every worker that it is given to.
         Exception: what `make`, the function it made or the iteration of `items` raises.
     """
     items = iter(items)
-    head = list(islice(items, 2))
-    items = chain(head, items)
-    if workers == 1 or len(head) < 2:
-        yield from map(make(), items)
-        return
-    # Not `fork`: the parent may have threads by now (Arrow's, the progress bar's). The server imports once for all.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([getattr(make, "func", make).__module__])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(make,))
-    waiting: deque[Future] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(_call, item))
-            if len(waiting) >= workers * QUEUED:
+    address = os.environ.get(SCHEDULER)
+    if not address:
+        head = list(itertools.islice(items, FEW + 1))
+        items = itertools.chain(head, items)
+        if workers == 1 or len(head) <= FEW:
+            yield from map(make(), items)
+            return
+    with _client(address, workers) as client, _maker(client, make) as name:
+        from distributed import KilledWorker
+
+        threads = cast("dict[str, int]", client.nthreads())
+        window = QUEUED * max(sum(threads.values()), 1)
+        waiting: deque[Future] = deque()
+        try:
+            for item in items:
+                waiting.append(client.submit(_call, name, item, pure=False))
+                if len(waiting) >= window:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise InputError(
-            "a worker process was killed, most likely for lack of memory; free memory and run again"
-        ) from None
+        except KilledWorker:
+            raise InputError(
+                "worker processes were killed again and again, most likely for lack of memory; free some and run again"
+            ) from None
+
+
+@contextmanager
+def _client(address: str | None, workers: int) -> "Iterator[Client]":
+    from dask import config
+    from distributed import Client, LocalCluster
+
+    # Dask keeps its last messages in a log, up to 1,000 blocks of a corpus and as many results.
+    settings = {"distributed.comm.timeouts.connect": CONNECT_SECONDS, "distributed.admin.low-level-log-length": 1}
+    with config.set(settings), warnings.catch_warnings():
+        # A long document is a large part of a graph, as Dask would warn, and rightly so.
+        warnings.filterwarnings("ignore", message="Sending large graph")
+        if address:
+            try:
+                client = Client(address, timeout=CONNECT_SECONDS)
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"cannot reach a Dask scheduler at {address} ({type(error).__name__}); start it, or correct or "
+                    f"unset {SCHEDULER}"
+                ) from None
+            with client:
+                yield client
+            return
+        with (
+            LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",  # some free port; nobody looks
+                memory_limit=None,
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+
+
+@contextmanager
+def _maker(client: "Client", make: Callable[[], Callable]) -> Iterator[str]:
+    """Put `make` on every worker, also on those that join later, until the block ends."""
+    name = f"rnnlm-{uuid.uuid4().hex}"
+    client.register_plugin(_plugin(make), name=name)
+    try:
+        yield name
     finally:
-        pool.shutdown(cancel_futures=True)
+        if client.status == "running":
+            client.unregister_worker_plugin(name)
 
 
-_make: Callable[[], Callable] | None = None
-_function: Callable | None = None
+def _plugin(make: Callable[[], Callable]) -> Any:
+    from pipeline.worker import Maker
+
+    return Maker(make)
 
 
-def _start(make: Callable[[], Callable]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    global _make
-    _make = make
+def _call(name: str, item: object) -> object:
+    from distributed import get_worker
 
-
-def _end_with_parent() -> None:
-    """Without this, the workers of a killed process wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-        os._exit(1)
-
-
-def _call(item: object) -> object:
-    # Made here and not in `_start`: what a pool's initializer raises is lost.
-    global _function
-    if _function is None:
-        assert _make
-        _function = _make()
-    return _function(item)
+    return cast(Any, get_worker().plugins[name]).call(item)

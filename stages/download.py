@@ -6,15 +6,19 @@ from pathlib import Path
 from pipeline.params import load_params
 from pipeline.progress import progress_bar
 from pipeline.stage import run
-from pipeline.text.corpus import documents, write_documents
+from pipeline.text.corpus import documents
+from pipeline.text.documents import Document, write_documents
+from pipeline.text.fetch import Fetcher, mirror_folder
 
 
 def download() -> None:
     """Write the documents of the source that section `download` of params.yaml names."""
+    params = load_params().download
+    fetcher = Fetcher(params.max_bytes, mirror=mirror_folder())
     with progress_bar("download", None, "documents") as bar:
 
-        def counted() -> Iterator[tuple[str, str]]:
-            for document in documents(load_params().download, Path("data/pins/corpus.txt")):
+        def counted() -> Iterator[Document]:
+            for document in documents(params, Path("data/pins/corpus.txt"), fetcher):
                 yield document
                 bar.advance()
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.parallel import available_workers
 from pipeline.progress import progress_bar
 from pipeline.stage import run
 from pipeline.text.encoding import encode_tokens
@@ -12,7 +13,7 @@ def encode() -> None:
     """Replace every token by its id."""
     words = Vocabulary.load(Path("data/vocabulary.tsv"))
     with progress_bar("encode", None, "sentences") as bar:
-        encode_tokens(Path("data/tokens/sentences.parquet"), words, Path("data/encoded"), bar)
+        encode_tokens(Path("data/tokens/sentences.parquet"), words, Path("data/encoded"), available_workers(), bar)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pipeline.params import load_params
 from pipeline.pins import check_installed
 from pipeline.progress import progress_bar
 from pipeline.stage import run
-from pipeline.text.corpus import read_documents
+from pipeline.text.documents import read_documents
 from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
 from pipeline.text.tokenization import write_tokens
 

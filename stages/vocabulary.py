@@ -2,16 +2,20 @@
 
 from pathlib import Path
 
+from pipeline.parallel import available_workers
 from pipeline.params import load_params
+from pipeline.progress import progress_bar
 from pipeline.stage import run
-from pipeline.text.counting import count_words
-from pipeline.text.vocabulary import Vocabulary
+from pipeline.text.counting import build_vocabulary, count_words
 
 
 def vocabulary() -> None:
     """Keep the most frequent words of the training split."""
-    counts, sentences = count_words(Path("data/tokens/sentences.parquet"), "train")
-    Vocabulary.build(counts, load_params().vocabulary.size, sentences).save(Path("data/vocabulary.tsv"))
+    with (
+        progress_bar("vocabulary", None, "sentences") as bar,
+        count_words(Path("data/tokens/sentences.parquet"), "train", available_workers(), bar) as counts,
+    ):
+        build_vocabulary(counts, load_params().vocabulary.size).save(Path("data/vocabulary.tsv"))
 
 
 if __name__ == "__main__":

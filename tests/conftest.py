@@ -1,10 +1,13 @@
 """What several tests share."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from pipeline.model.params import ModelParams
+from pipeline.text.counting import WordCounts, build_vocabulary
+from pipeline.text.vocabulary import Vocabulary
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -16,6 +19,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder shared/data beside the checkout (corpora that cannot be distributed)")
     return folder
+
+
+def vocabulary_of(counts: Mapping[str, int], size: int | None, sentences: int) -> Vocabulary:
+    """The vocabulary of a training split with these counts."""
+    with WordCounts() as words:
+        words.add(counts.keys(), counts.values())
+        words.sentences = sentences
+        return build_vocabulary(words, size)
 
 
 def model_params(**changes) -> ModelParams:

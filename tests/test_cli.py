@@ -15,7 +15,7 @@ from pipeline.model.language_model import LanguageModel, save_model
 from pipeline.model.packed import pack
 from pipeline.params import load_params
 from pipeline.text.vocabulary import Vocabulary
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, vocabulary_of
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(PROJECT / "params.yaml", folder)
     shutil.copy(PROJECT / "dvc.yaml", folder)
     words = ["the", "cat", "sat", "on", "a", "mat", ".", "n't", "do"]
-    vocabulary = Vocabulary.build({word: 20 - index for index, word in enumerate(words)}, None, 10)
+    vocabulary = vocabulary_of({word: 20 - index for index, word in enumerate(words)}, None, 10)
     vocabulary.save(folder / "data" / "vocabulary.tsv")
     for number, (name, cell) in enumerate(load_params(PROJECT / "params.yaml").cells.items()):
         model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(number))

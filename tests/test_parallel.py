@@ -1,14 +1,23 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
+from pathlib import Path
+from typing import Any, cast
 
+import psutil
 import pytest
+from distributed import Client, LocalCluster, Worker
 
+from pipeline import parallel
 from pipeline.errors import InputError
-from pipeline.parallel import QUEUED, available_workers, ordered_map
+from pipeline.parallel import FEW, QUEUED, available_workers, ordered_map
+from tests.conftest import PROJECT
 
 
 def add(amount: int, item: int) -> int:
@@ -45,6 +54,17 @@ def killer() -> Callable[[int], int]:
     return kill
 
 
+def kill_once(flag: Path, item: int) -> int:
+    if item == 30 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def kills_once(flag: Path) -> Callable[[int], int]:
+    return partial(kill_once, flag)
+
+
 def broken() -> Callable[[int], int]:
     raise InputError("cannot be set up")
 
@@ -69,7 +89,7 @@ def test_items_are_read_only_as_fast_as_they_are_worked_off(workers: int) -> Non
 
     def endless() -> Iterator[int]:
         for item in count():
-            assert item - worked_off < workers * QUEUED
+            assert item - worked_off <= max(FEW, workers * QUEUED)
             yield item
 
     results = ordered_map(partial(adder, 0), endless(), workers)
@@ -83,7 +103,7 @@ def test_items_are_read_only_as_fast_as_they_are_worked_off(workers: int) -> Non
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_the_function_raises_comes_in_its_place(workers: int) -> None:
-    results = ordered_map(divider, [1, 2, 0, 3], workers)
+    results = ordered_map(divider, [1, 2, 0, *range(1, 20)], workers)
     assert [next(results), next(results)] == [6, 3]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -93,7 +113,7 @@ def test_what_the_function_raises_comes_in_its_place(workers: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_the_items_raise_comes_through(workers: int) -> None:
     def items() -> Iterator[int]:
-        yield from range(10)
+        yield from range(30)
         raise InputError("cannot be read")
 
     with pytest.raises(InputError, match="cannot be read"):
@@ -104,14 +124,65 @@ def test_what_the_items_raise_comes_through(workers: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_setting_up_raises_comes_through(workers: int) -> None:
     with pytest.raises(InputError, match="cannot be set up"):
-        list(ordered_map(broken, range(5), workers))
+        list(ordered_map(broken, range(50), workers))
 
 
-def test_a_killed_worker_is_an_input_error() -> None:
-    with pytest.raises(InputError, match="a worker process was killed, most likely for lack of memory") as error:
-        list(ordered_map(killer, range(10), 2))
+def test_an_item_that_kills_every_worker_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="killed again and again, most likely for lack of memory") as error:
+        list(ordered_map(killer, range(20), 2))
     assert "\n" not in str(error.value)
     assert multiprocessing.active_children() == []
+
+
+def test_a_killed_worker_is_replaced_and_its_work_done_again(tmp_path: Path) -> None:
+    items = list(range(60))
+    assert list(ordered_map(partial(kills_once, tmp_path / "killed"), items, 2)) == items
+    assert (tmp_path / "killed").exists()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_cluster_is_used_when_the_environment_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", str(cast(Any, cluster).scheduler_address))
+        processes = set(ordered_map(reports_process, range(3), 1))
+        assert os.getpid() not in processes
+        assert list(ordered_map(partial(adder, 1000), range(40), 1)) == list(range(1000, 1040))
+        with pytest.raises(ZeroDivisionError):
+            list(ordered_map(divider, [0], 1))
+        plugins = cast("dict[str, list[str]]", client.run(plugin_names))
+        # The cluster is left as it was found.
+        assert all(not any(name.startswith("rnnlm") for name in names) for names in plugins.values())
+
+
+def plugin_names(dask_worker: Worker) -> list[str]:
+    return list(dask_worker.plugins)
+
+
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "CONNECT_SECONDS", 1)
+    for address in ("tcp://127.0.0.1:9", "carrier-pigeon://roof"):
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+        with pytest.raises(InputError, match=f"cannot reach a Dask scheduler at {address} .*; start it, or") as error:
+            list(ordered_map(divider, [1], 2))
+        assert "\n" not in str(error.value)
+
+
+def test_workers_end_with_a_process_that_is_killed() -> None:
+    script = (
+        "from tests.test_parallel import *\nfor pid in ordered_map(reports_process, count(), 2): print(pid, flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        workers = {int(process.stdout.readline()) for _ in range(50)}
+        process.kill()
+    assert process.pid not in workers
+    deadline = time.monotonic() + 60
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_as_many_workers_as_processors_allowed() -> None:

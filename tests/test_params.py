@@ -45,7 +45,13 @@ def test_a_cell_overrides_model_and_train_and_may_be_repeated(content: dict[str,
         (("model", "tie_weights"), True, "tie_weights.*embedding_dim must equal hidden_size"),
         (("vocabulary", "size"), 3, "vocabulary.size: .*greater than or equal to 4"),
         (("tokenize", "splits", "test"), 0, "tokenize.splits.test: .*greater than 0"),
-        (("download", "source"), "web", "download.source: .*got 'web'"),
+        (("download", "source"), "web", "download: source: there is no 'web'; there are installed-docs, files, reddit"),
+        (("download", "sources", "files"), [{"url": "a"}], "download: sources: files is built in"),
+        (("download", "sources", "x"), [], "download.sources.x: .*at least 1 item"),
+        (("download", "sources", "x"), [{"url": "a", "split": "test"}], "sources.x: give every file a split"),
+        (("download", "sources", "x"), [{"url": "a", "checksum": "md5:00"}], "sources.x.0.checksum: .*pattern"),
+        (("download", "sources", "x"), [{"url": "a", "format": "docx"}], "sources.x.0.format: .*'word/tag'"),
+        (("download", "max_bytes"), 0, "download.max_bytes: .*greater than 0"),
         (("cells",), {}, "cells is empty"),
         (("cells",), {"../x": {"cell": "rnn"}}, "'../x' is no usable name"),
         (("cells",), {"a": {"hidden": 3}}, "cells.a.hidden: unknown key"),
@@ -99,7 +105,7 @@ def test_the_table_in_the_readme_names_every_parameter(content: dict[str, Any]) 
     def keys(value: dict[str, Any], prefix: str = "") -> list[str]:
         found = []
         for key, item in value.items():
-            if isinstance(item, dict) and prefix + key != "cells":
+            if isinstance(item, dict) and prefix + key not in ("cells", "download.sources"):
                 found += keys(item, f"{prefix}{key}.")
             else:
                 found.append(prefix + key)

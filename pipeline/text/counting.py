@@ -1,27 +1,161 @@
-"""How often each word occurs."""
+"""How often each word occurs, exactly, in bounded memory.
 
+Words are counted in a dictionary. When it grows too large it goes to disk, sorted, and counting begins anew; in the end
+the sorted runs are merged. So a corpus with more distinct words than memory holds is counted as exactly as a small one,
+and nothing is ever pruned.
+"""
+
+import heapq
+import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.parallel import ordered_map
+from pipeline.progress import Bar
 from pipeline.text.splits import Split
 from pipeline.text.tokens import read_tokens
+from pipeline.text.vocabulary import SENTENCE_END, SENTENCE_START, SPECIALS, UNKNOWN_TOKEN, Vocabulary
+
+WORDS_IN_MEMORY = 2_000_000
+RUN_BATCH = 1 << 12  # words of each run that are in memory while runs are merged
+
+Count = tuple[str, int]
 
 
-def count_words(tokens: Path, split: Split) -> tuple[Counter[str], int]:
-    """Occurrences of every word in one split, and the number of its sentences.
+class WordCounts:
+    """Counts of words, to be closed when done with; a context manager.
+
+    Attributes:
+        sentences: how many there are.
+        unknown: tokens of which the corpus itself says that they are unknown.
+        tokens: all others.
+
+    Args:
+        words_in_memory: distinct words held before they go to disk.
+    """
+
+    def __init__(self, words_in_memory: int = WORDS_IN_MEMORY) -> None:
+        self._limit = words_in_memory
+        self._counts: Counter[str] = Counter()
+        self._folder = tempfile.TemporaryDirectory(prefix="rnnlm-words-")
+        self._runs: list[Path] = []
+        self.sentences = self.unknown = self.tokens = 0
+
+    def __enter__(self) -> "WordCounts":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._folder.cleanup()
+
+    def add(self, words: Iterable[str], counts: Iterable[int]) -> None:
+        """Add to the counts of `words`."""
+        for word, count in zip(words, counts, strict=True):
+            self._counts[word] += count
+            self.tokens += count
+        if len(self._counts) > self._limit:
+            self._write_run()
+
+    def by_word(self) -> Iterator[Count]:
+        """Every word and its count, in the order of code points."""
+        runs = [_read_run(path) for path in self._runs]
+        merged = heapq.merge(*runs, sorted(self._counts.items()), key=itemgetter(0))
+        for word, same in groupby(merged, key=itemgetter(0)):
+            yield word, sum(count for _, count in same)
+
+    def most_frequent(self, number: int | None) -> tuple[list[Count], int]:
+        """The `number` most frequent words, or all, ties in the order of code points; and how many words there are.
+
+        Memory holds `number` words.
+        """
+        distinct = 0
+
+        def counted() -> Iterator[Count]:
+            nonlocal distinct
+            for count in self.by_word():
+                distinct += 1
+                yield count
+
+        def rank(item: Count) -> tuple[int, str]:
+            return -item[1], item[0]
+
+        best = sorted(counted(), key=rank) if number is None else heapq.nsmallest(number, counted(), key=rank)
+        return best, distinct
+
+    def _write_run(self) -> None:
+        path = Path(self._folder.name) / str(len(self._runs))
+        schema = pa.schema([("word", pa.string()), ("count", pa.int64())])
+        ranked = sorted(self._counts.items())
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for start in range(0, len(ranked), RUN_BATCH):
+                words, counts = zip(*ranked[start : start + RUN_BATCH], strict=True)
+                writer.write_batch(pa.record_batch([pa.array(words), pa.array(counts, pa.int64())], schema=schema))
+        self._runs.append(path)
+        self._counts.clear()
+
+
+def count_words(tokens: Path, split: Split, workers: int, bar: Bar) -> WordCounts:
+    """Count every word of one split.
 
     Args:
         tokens: what the stage `tokenize` wrote.
         split: the split to count.
+        workers: number of processes.
+        bar: advanced by the number of sentences.
 
     Raises:
         InputError: the tokens cannot be read.
     """
-    counts: Counter[str] = Counter()
-    sentences = 0
-    for rows in read_tokens(tokens, split):
-        sentences += len(rows)
-        found = rows.flatten().value_counts()
-        for word, count in zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True):
-            counts[word] += count
-    return counts, sentences
+    counts = WordCounts()
+    for sentences, unknown, words, numbers in ordered_map(_make, read_tokens(tokens, split), workers):
+        counts.sentences += sentences
+        counts.unknown += unknown
+        counts.add(words.to_pylist(), numbers.to_pylist())
+        bar.advance(sentences)
+    return counts
+
+
+def build_vocabulary(counts: WordCounts, size: int | None) -> Vocabulary:
+    """The `size` - 3 most frequent words, ties in alphabetical (code point) order; all of them when `size` is None.
+
+    Args:
+        counts: of the training split.
+        size: C, the special tokens included.
+
+    Raises:
+        InputError: there are fewer than `size` - 3 distinct words.
+    """
+    kept, distinct = counts.most_frequent(None if size is None else size - SPECIALS)
+    available = distinct + SPECIALS
+    if size is not None and size > available:
+        raise InputError(
+            f"vocabulary.size is {size}, but the training split has {distinct} distinct words, which with the "
+            f"{SPECIALS} special tokens makes {available}; lower vocabulary.size, or set it to null to keep all"
+        )
+    outside = counts.tokens - sum(count for _, count in kept) + counts.unknown
+    return Vocabulary(
+        [SENTENCE_START, SENTENCE_END, *(word for word, _ in kept), UNKNOWN_TOKEN],
+        [0, counts.sentences, *(count for _, count in kept), outside],
+    )
+
+
+def _make() -> Callable[[pa.ListArray], tuple[int, int, pa.Array, pa.Array]]:
+    return _count_block
+
+
+def _count_block(rows: pa.ListArray) -> tuple[int, int, pa.Array, pa.Array]:
+    tokens = rows.flatten()
+    found = tokens.drop_null().value_counts()
+    return len(rows), tokens.null_count, found.field("values"), found.field("counts")
+
+
+def _read_run(path: Path) -> Iterator[Count]:
+    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+        for number in range(reader.num_record_batches):
+            words, counts = reader.get_batch(number).columns
+            yield from zip(words.to_pylist(), counts.to_pylist(), strict=True)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.errors import InputError
 from pipeline.parallel import available_workers, ordered_map
 from pipeline.pins import canonical, check_installed, read_constraints
+from pipeline.text.documents import Document
 from pipeline.text.prose import prose
 
 TEST_FOLDERS = frozenset({"test", "tests", "testing", "benchmarks"})
@@ -22,8 +23,8 @@ VENDOR_FOLDERS = frozenset({"externals", "_vendor", "vendored"})
 MODULES_A_BLOCK = 32  # work for a process at a time: enough to outweigh sending it, small enough to share it evenly
 
 
-def docstring_documents(packages: Iterable[str], pins: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, text) of every module with prose in it, ordered by id.
+def docstring_documents(packages: Iterable[str], pins: Path) -> Iterator[Document]:
+    """Yield a document for every module with prose in it, ordered by id.
 
     The id is the module's dotted name; the text is its paragraphs, each on one line, separated by blank lines.
     Modules are read in parallel; order and content do not depend on how many processes there are.
@@ -41,20 +42,20 @@ def docstring_documents(packages: Iterable[str], pins: Path) -> Iterator[tuple[s
         yield from found
 
 
-def _make() -> Callable[[list[tuple[str, Path]]], list[tuple[str, str]]]:
+def _make() -> Callable[[list[tuple[str, Path]]], list[Document]]:
     return _block_documents
 
 
-def _block_documents(modules: list[tuple[str, Path]]) -> list[tuple[str, str]]:
+def _block_documents(modules: list[tuple[str, Path]]) -> list[Document]:
     # Syntax trees hold no cycles, and to look for some would take a quarter of the time.
     collects = gc.isenabled()
     gc.disable()
     try:
-        found = [(name, module_text(path)) for name, path in modules]
+        found = [Document(name, module_text(path)) for name, path in modules]
     finally:
         if collects:
             gc.enable()
-    return [(name, text) for name, text in found if text]
+    return [document for document in found if document.text]
 
 
 def module_text(path: Path) -> str:

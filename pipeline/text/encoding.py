@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.files import atomic_path
+from pipeline.parallel import ordered_map
 from pipeline.progress import Bar
 from pipeline.text.splits import SPLITS, Split
 from pipeline.text.tokens import read_tokens
@@ -20,13 +22,14 @@ def id_dtype(vocabulary_size: int) -> np.dtype:
     return np.dtype(np.uint16 if vocabulary_size <= 1 << 16 else np.int32)
 
 
-def encode_tokens(tokens: Path, vocabulary: Vocabulary, folder: Path, bar: Bar) -> None:
+def encode_tokens(tokens: Path, vocabulary: Vocabulary, folder: Path, workers: int, bar: Bar) -> None:
     """Write `folder/SPLIT/ids.npy` and `offsets.npy` for each split, reading the tokens in blocks.
 
     Args:
         tokens: what the stage `tokenize` wrote.
         vocabulary: gives the ids.
         folder: where the splits' folders go.
+        workers: number of processes; the bytes do not depend on it.
         bar: advanced by the number of sentences.
 
     Raises:
@@ -40,12 +43,12 @@ def encode_tokens(tokens: Path, vocabulary: Vocabulary, folder: Path, bar: Bar) 
         ):
             end = 0
             offsets_file.write(np.zeros(1, np.int64).tobytes())
-            for rows in read_tokens(tokens, split):
-                encoded, ends = _encode(rows, vocabulary)
+            make = partial(_BlockEncoder, vocabulary)
+            for encoded, ends in ordered_map(make, read_tokens(tokens, split), workers):
                 ids_file.write(encoded.tobytes())
                 offsets_file.write((ends + end).tobytes())
                 end += len(encoded)
-                bar.advance(len(rows))
+                bar.advance(len(ends))
 
 
 def _sizes(tokens: Path, split: Split) -> tuple[int, int]:
@@ -57,18 +60,27 @@ def _sizes(tokens: Path, split: Split) -> tuple[int, int]:
     return sentences, ids
 
 
-def _encode(rows: pa.ListArray, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of the sentences `rows`, START and END included, and where each ends: (ids,) and (rows,) int64."""
-    dictionary = rows.flatten().dictionary_encode()
-    known = np.array(vocabulary.encode(dictionary.dictionary.to_pylist()), id_dtype(len(vocabulary)))
-    ends = np.cumsum(np.diff(rows.offsets.to_numpy()) + 2, dtype=np.int64)
-    starts = np.concatenate((np.zeros(1, np.int64), ends))[:-1]
-    encoded = np.empty(len(dictionary) + 2 * len(rows), id_dtype(len(vocabulary)))
-    is_word = np.ones(len(encoded), bool)
-    encoded[starts], encoded[ends - 1] = START_ID, END_ID
-    is_word[starts] = is_word[ends - 1] = False
-    encoded[is_word] = known[dictionary.indices.to_numpy()]
-    return encoded, ends
+class _BlockEncoder:
+    """What a worker does: sentences in, out come their ids, START and END included, and where each ends."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._dtype = id_dtype(len(vocabulary))
+
+    def __call__(self, rows: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
+        """For (sentences,) rows: (ids,) and (sentences,) int64."""
+        dictionary = rows.flatten().dictionary_encode()
+        # A word that is null is one of which the corpus itself says that it is unknown.
+        known = np.array([*self._vocabulary.encode(dictionary.dictionary.to_pylist()), self._vocabulary.unknown_id])
+        places = dictionary.indices.fill_null(len(known) - 1).to_numpy()
+        ends = np.cumsum(np.diff(rows.offsets.to_numpy()) + 2, dtype=np.int64)
+        starts = np.concatenate((np.zeros(1, np.int64), ends))[:-1]
+        encoded = np.empty(len(dictionary) + 2 * len(rows), self._dtype)
+        is_word = np.ones(len(encoded), bool)
+        encoded[starts], encoded[ends - 1] = START_ID, END_ID
+        is_word[starts] = is_word[ends - 1] = False
+        encoded[is_word] = known.astype(self._dtype)[places]
+        return encoded, ends
 
 
 @contextmanager

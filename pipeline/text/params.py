@@ -1,20 +1,51 @@
 """The sections of params.yaml that the text path reads."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.section import Section
+
+
+class SourceFile(Section):
+    """One line of a corpus in `download.sources`; what is left out is None or false."""
+
+    url: Annotated[str, Field(min_length=1)]
+    checksum: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|git:[0-9a-f]{40})$")] | None = None
+    format: Literal["txt", "csv", "jsonl", "parquet", "word/tag"] | None = None
+    text_column: Annotated[str, Field(min_length=1)] | None = None
+    split: Literal["train", "valid", "test"] | None = None
+    tokenized: bool = False
+
+
+Source = Annotated[list[SourceFile], Field(min_length=1)]
 
 
 class DownloadParams(Section):
     """Section `download`: where the text comes from."""
 
-    source: Literal["installed-docs", "files"]
+    source: Annotated[str, Field(min_length=1)]
     path: Annotated[str, Field(min_length=1)]
     text_column: Annotated[str, Field(min_length=1)]
     txt_documents: Literal["line", "blank-line"]
+    max_bytes: Annotated[int, Field(gt=0)]
     packages: Annotated[list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]], Field(min_length=1)]
+    sources: dict[str, Source]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        known = ("installed-docs", "files", *self.sources)
+        if self.source not in known:
+            raise ValueError(f"source: there is no {self.source!r}; there are {', '.join(known)}")
+        for name, files in self.sources.items():
+            if name in known[:2]:
+                raise ValueError(f"sources: {name} is built in; take another name")
+            splits = {file.split for file in files}
+            if splits != {None} and splits != {"train", "valid", "test"}:
+                raise ValueError(
+                    f"sources.{name}: give every file a split, and each of train, valid, test one; or none"
+                )
+        return self
 
 
 class SplitShares(Section):

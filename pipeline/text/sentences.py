@@ -17,6 +17,7 @@ from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer, PunktTr
 from punkt import available_languages, load_model
 
 from pipeline.errors import InputError
+from pipeline.text.documents import Document
 
 TRAIN = "train"
 # The models of NLTK's `punkt_tab`; the package adds `english_web`, which NLTK does not have.
@@ -46,7 +47,7 @@ def paragraphs(text: str) -> list[str]:
     return [paragraph for paragraph in BLANK_LINE.split(text) if paragraph and not paragraph.isspace()]
 
 
-def training_sample(documents: Iterable[tuple[str, str]], characters: int = TRAINING_CHARACTERS) -> list[str]:
+def training_sample(documents: Iterable[Document], characters: int = TRAINING_CHARACTERS) -> list[str]:
     """Texts of the documents whose ids have the smallest hashes, at least `characters` together if there are so many.
 
     Which documents these are does not depend on their order, and hardly changes when others come or go. One text counts
@@ -54,9 +55,9 @@ def training_sample(documents: Iterable[tuple[str, str]], characters: int = TRAI
     """
     chosen: list[tuple[int, str]] = []  # a heap: the document with the largest hash comes first
     total = 0
-    for document, text in documents:
-        text = text[:characters]
-        rank = -int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big")
+    for document in documents:
+        text = document.text[:characters]
+        rank = -int.from_bytes(hashlib.sha256(document.id.encode()).digest()[:8], "big")
         heapq.heappush(chosen, (rank, text))
         total += len(text)
         while total - len(chosen[0][1]) >= characters:

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,19 +15,22 @@ from pipeline.errors import InputError
 from pipeline.files import atomic_path
 from pipeline.parallel import ordered_map
 from pipeline.progress import Bar
+from pipeline.text.deduplication import Deduplication
+from pipeline.text.documents import Document, blocks
 from pipeline.text.params import TokenizeParams
 from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.splits import SPLITS, Split, split_of
 from pipeline.text.tokenizer import Tokenizer
-from pipeline.text.tokens import ROW_GROUP_SENTENCES, SCHEMA
+from pipeline.text.tokens import READ_SENTENCES, ROW_GROUP_SENTENCES, SCHEMA
 
-# While sentences wait for deduplication, a digest of their lower-cased tokens stands beside them.
+UNKNOWN_MARK = "<unk>"  # an unknown word in corpora that come tokenized
+
+# While sentences wait for deduplication, a digest of their lower-cased tokens stands beside them; null: keep anyway.
 DIGEST_BYTES = 16
-SPILL_SCHEMA = SCHEMA.append(pa.field("digest", pa.binary(DIGEST_BYTES), nullable=False))
+WAITING_SCHEMA = SCHEMA.append(pa.field("digest", pa.binary(DIGEST_BYTES)))
 
-BLOCK_CHARACTERS = 1 << 20  # text that one worker gets at a time, but for a longer document
-
-Document = tuple[str, str]
+BLOCK_CHARACTERS = 1 << 18  # text that one worker gets at a time, but for a longer document
+BLOCK_DOCUMENTS = 1 << 12
 
 
 def write_tokens(
@@ -40,8 +43,11 @@ def write_tokens(
 ) -> None:
     """Split, tokenize and deduplicate `documents` into the Parquet file `path`, in blocks.
 
+    A sentence goes when an earlier split has it, even further on in the corpus; so sentences wait on disk, a file a
+    split, until all are there. Memory does not grow with their number.
+
     Args:
-        documents: (id, text) pairs.
+        documents: what to tokenize.
         splitter: finds the sentences.
         params: section `tokenize`.
         path: where the rows go, whole or not at all; its bytes do not depend on `workers`.
@@ -52,7 +58,6 @@ def write_tokens(
         InputError: there is no document, or a split ends up without a sentence.
     """
     make = partial(_BlockTokenizer, splitter, params)
-    seen: set[bytes] | None = set() if params.deduplicate else None
     total = 0
     found = dict.fromkeys(SPLITS, 0)
     kept = dict.fromkeys(SPLITS, 0)
@@ -61,25 +66,31 @@ def write_tokens(
         _RowGroups(temporary, SCHEMA) as output,
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder,
     ):
-        # A sentence of valid goes when train has it, even further on; so valid and test wait until train is done.
-        waiting: dict[Split, Path] = {split: Path(folder, split) for split in SPLITS[1:]}
+        waiting: dict[Split, Path] = {split: Path(folder, split) for split in SPLITS}
         with ExitStack() as stack:
-            spills = {split: stack.enter_context(_RowGroups(spill, SPILL_SCHEMA)) for split, spill in waiting.items()}
-            for documents_done, batches in ordered_map(make, _blocks(documents), workers):
+            files = {split: stack.enter_context(_RowGroups(file, WAITING_SCHEMA)) for split, file in waiting.items()}
+            in_blocks = blocks(documents, BLOCK_CHARACTERS, BLOCK_DOCUMENTS)
+            for documents_done, batches in ordered_map(make, in_blocks, workers):
                 total += documents_done
                 for split, batch in batches.items():
-                    found[split] += batch.num_rows
-                    if split == "train":
-                        kept[split] += output.write(_without_seen(batch, seen))
-                    else:
-                        spills[split].write(batch)
+                    found[split] += files[split].write(batch)
                 bar.advance(documents_done)
         if not total:
             raise InputError("empty corpus: there is no document to tokenize; see section download of params.yaml")
-        for split, spill in waiting.items():
-            for batch in pq.ParquetFile(spill).iter_batches(ROW_GROUP_SENTENCES):
-                kept[split] += output.write(_without_seen(batch, seen))
+        with Deduplication(Path(folder, "digests"), sum(found.values())) as deduplication:
+            for batch in _batches(waiting.values(), ["digest"]):
+                deduplication.add(batch.column(0))
+            deduplication.decide()
+            for split, file in waiting.items():
+                for batch in _batches([file], SCHEMA.names):
+                    kept[split] += output.write(batch.filter(deduplication.kept(batch.num_rows)))
         _check_not_empty(total, found, kept)
+
+
+def _batches(files: Iterable[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(READ_SENTENCES, columns=columns)
 
 
 def _check_not_empty(documents: int, found: dict[Split, int], kept: dict[Split, int]) -> None:
@@ -94,21 +105,8 @@ def _check_not_empty(documents: int, found: dict[Split, int], kept: dict[Split, 
             )
 
 
-def _blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    block: list[Document] = []
-    characters = 0
-    for document in documents:
-        block.append(document)
-        characters += len(document[1])
-        if characters >= BLOCK_CHARACTERS:
-            yield block
-            block, characters = [], 0
-    if block:
-        yield block
-
-
 class _BlockTokenizer:
-    """What a worker does: documents in, rows of `SPILL_SCHEMA` by split out."""
+    """What a worker does: documents in, rows of `WAITING_SCHEMA` by split out."""
 
     def __init__(self, splitter: SentenceSplitter, params: TokenizeParams) -> None:
         self._splitter = splitter
@@ -117,28 +115,37 @@ class _BlockTokenizer:
 
     def __call__(self, block: list[Document]) -> tuple[int, dict[Split, pa.RecordBatch]]:
         rows = {split: _Rows() for split in SPLITS}
-        for document, text in block:
-            sentences = map(self._tokenizer.tokenize, self._splitter.split(text))
-            split = split_of(document, self._params.splits)
-            rows[split].append(document, [tokens for tokens in sentences if tokens])
+        for document in block:
+            split = document.split or split_of(document.id, self._params.splits)
+            # What comes split and tokenized is a benchmark, whose figures mean something only word by word.
+            is_benchmark = document.tokenized and document.split is not None
+            sentences = (tokens for tokens in self._sentences(document, is_benchmark) if tokens)
+            rows[split].append(document.id, sentences, self._params.deduplicate and not is_benchmark)
         return len(block), {split: rows[split].batch(split) for split in SPLITS}
+
+    def _sentences(self, document: Document, is_benchmark: bool) -> Iterator[Sequence[str | None]]:
+        if not document.tokenized:
+            yield from map(self._tokenizer.tokenize, self._splitter.split(document.text))
+            return
+        lowercase = self._params.lowercase and not is_benchmark
+        for line in document.text.split("\n"):
+            words = (line.lower() if lowercase else line).split()
+            yield [None if word == UNKNOWN_MARK else word for word in words]
 
 
 class _Rows:
     def __init__(self) -> None:
         self._documents: list[str] = []
-        self._tokens: list[str] = []
+        self._tokens: list[str | None] = []
         self._offsets = [0]
-        self._digests: list[bytes] = []
+        self._digests: list[bytes | None] = []
 
-    def append(self, document: str, sentences: list[list[str]]) -> None:
-        self._documents += [document] * len(sentences)
+    def append(self, document: str, sentences: Iterable[Sequence[str | None]], deduplicate: bool) -> None:
         for tokens in sentences:
+            self._documents.append(document)
             self._tokens += tokens
             self._offsets.append(len(self._tokens))
-            # No token holds a space, so different sentences are different lines.
-            line = " ".join(tokens).lower().encode()
-            self._digests.append(hashlib.blake2b(line, digest_size=DIGEST_BYTES).digest())
+            self._digests.append(_digest(tokens) if deduplicate else None)
 
     def batch(self, split: Split) -> pa.RecordBatch:
         columns = [
@@ -149,22 +156,13 @@ class _Rows:
             ),
             pa.array(self._digests, pa.binary(DIGEST_BYTES)),
         ]
-        return pa.record_batch(columns, schema=SPILL_SCHEMA)
+        return pa.record_batch(columns, schema=WAITING_SCHEMA)
 
 
-def _without_seen(batch: pa.RecordBatch, seen: set[bytes] | None) -> pa.RecordBatch:
-    """The rows whose sentence is not in `seen` nor further up in `batch`, without digests; `seen` learns them.
-
-    With `seen` None every row stays.
-    """
-    rows = batch.select(SCHEMA.names)
-    if seen is None:
-        return rows
-    new: list[bool] = []
-    for digest in batch.column("digest").to_pylist():
-        new.append(digest not in seen)
-        seen.add(digest)
-    return rows.filter(pa.array(new, pa.bool_()))
+def _digest(tokens: Sequence[str | None]) -> bytes:
+    # No token holds a space or is empty, so different sentences are different lines.
+    line = " ".join(token or "" for token in tokens).lower()
+    return hashlib.blake2b(line.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 class _RowGroups:

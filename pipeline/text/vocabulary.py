@@ -4,7 +4,7 @@ SENTENCE_START is id 0, SENTENCE_END 1, then words by falling count from 2, and 
 makes a token special is its id, not its spelling: a word that happens to be spelled SENTENCE_START is a word.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import InputError
@@ -48,32 +48,6 @@ class Vocabulary:
     def sentence_ids(self, tokens: Sequence[str]) -> list[int]:
         """[START_ID, ids of `tokens`..., END_ID]: x is all but the last, y all but the first."""
         return [START_ID, *self.encode(tokens), END_ID]
-
-    @classmethod
-    def build(cls, counts: Mapping[str, int], size: int | None, sentences: int) -> "Vocabulary":
-        """The `size` - 3 most frequent words, ties in alphabetical (code point) order; all of them when `size` is None.
-
-        Args:
-            counts: how often each word occurs in the training split.
-            size: C, the special tokens included.
-            sentences: number of sentences of the training split.
-
-        Raises:
-            InputError: there are fewer than `size` - 3 distinct words.
-        """
-        available = len(counts) + SPECIALS
-        if size is not None and size > available:
-            raise InputError(
-                f"vocabulary.size is {size}, but the training split has {len(counts)} distinct words, which with the "
-                f"{SPECIALS} special tokens makes {available}; lower vocabulary.size, or set it to null to keep all"
-            )
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        kept = ranked if size is None else ranked[: size - SPECIALS]
-        outside = sum(counts.values()) - sum(count for _, count in kept)
-        return cls(
-            [SENTENCE_START, SENTENCE_END, *(token for token, _ in kept), UNKNOWN_TOKEN],
-            [0, sentences, *(count for _, count in kept), outside],
-        )
 
     def save(self, path: Path) -> None:
         """Write the rows `id token count`, tab separated, under a header; nothing is quoted, nothing is missing.

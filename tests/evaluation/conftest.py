@@ -13,6 +13,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
+from tests.conftest import vocabulary_of
 
 TEXT = "the of a to in and is it that for , . ? not n't be as on with this"  # each word once
 WORDS = TEXT.split()
@@ -22,7 +23,7 @@ WORDS = TEXT.split()
 def vocabulary() -> Vocabulary:
     """Ids 2 to 21 are WORDS in their order, 22 is UNKNOWN_TOKEN."""
     counts = {word: 1000 - 10 * rank for rank, word in enumerate(WORDS)}
-    return Vocabulary.build({**counts, "once": 1}, size=len(WORDS) + 3, sentences=100)
+    return vocabulary_of({**counts, "once": 1}, size=len(WORDS) + 3, sentences=100)
 
 
 @pytest.fixture

@@ -1,116 +1,123 @@
-import tracemalloc
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.params import load_params
 from pipeline.pins import read_constraints, write_pins
-from pipeline.text import corpus
-from pipeline.text.corpus import documents, read_documents, write_documents
+from pipeline.text.corpus import documents
+from pipeline.text.documents import Document, read_documents
+from pipeline.text.fetch import Fetcher
+from pipeline.text.splits import SPLITS
 from stages.download import download
+from tests.conftest import PROJECT
 
-PROJECT = Path(__file__).parents[2]
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-
-
-@given(found=st.lists(st.tuples(ANY_TEXT, ANY_TEXT)))
-def test_documents_come_back_in_their_order(
-    found: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.mktemp("documents") / "documents.parquet"
-    write_documents(iter(found), path)
-    assert list(read_documents(path)) == found
+DOCUMENTS = Path("data/raw/documents.parquet")
 
 
-def test_blocks_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "BLOCK_CHARACTERS", 100_000)
-
-    def many() -> Iterator[tuple[str, str]]:
-        for number in range(2000):
-            yield str(number), f"{number} " * 2000
-
-    path = tmp_path / "documents.parquet"
-    tracemalloc.start()
-    write_documents(many(), path)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2_000_000  # bytes, of 19 million characters
-    assert pq.ParquetFile(path).num_row_groups > 100
-    assert sum(1 for _ in read_documents(path)) == 2000
-
-
-def test_equal_documents_give_equal_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_documents([("id", "text")] * 1000, tmp_path / name)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_nothing_is_left_of_a_failed_write(tmp_path: Path) -> None:
-    def failing() -> Iterator[tuple[str, str]]:
-        yield "id", "text"
-        raise InputError("no more")
-
-    with pytest.raises(InputError, match="no more"):
-        write_documents(failing(), tmp_path / "documents.parquet")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"documents\.parquet is missing; run `dvc repro download`"):
-        list(read_documents(tmp_path / "documents.parquet"))
-
-
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "documents.parquet"
-    write_documents([(str(number), f"text {number}") for number in range(1000)], path)
-    whole = path.read_bytes()
-    for damaged in (whole[:-10], whole[:200], b"", whole[:50] + b"\xff" * 500 + whole[550:]):
-        path.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"documents\.parquet is damaged") as error:
-            list(read_documents(path))
-        assert "\n" not in str(error.value)
-
-
-def test_a_file_of_something_else(tmp_path: Path) -> None:
-    path = tmp_path / "documents.parquet"
-    pq.write_table(pa.table({"id": [1], "text": ["a"]}), path)
-    with pytest.raises(InputError, match=r"should hold id: string, text: string, but holds id: int64, text: string"):
-        list(read_documents(path))
-
-
-def write_params(folder: Path, **changes: str) -> None:
+def write_params(folder: Path, **changes: object) -> None:
     content = yaml.safe_load((PROJECT / "params.yaml").read_text())
     content["download"].update(changes)
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
 
 
-def test_the_stage_writes_the_documents_of_the_configured_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RNNLM_MIRROR", raising=False)
+
+
+def test_the_stage_writes_the_documents_of_the_configured_files(tmp_path: Path) -> None:
     write_params(tmp_path, source="files", path="mine.txt")
     Path("mine.txt").write_text("One document.\n\nAnother document.\n")
     download()
-    assert [text for _, text in read_documents(Path("data/raw/documents.parquet"))] == [
-        "One document.",
-        "Another document.",
-    ]
+    found = list(read_documents(DOCUMENTS))
+    assert [document.text for document in found] == ["One document.", "Another document."]
+    assert {(document.split, document.tokenized) for document in found} == {(None, False)}
 
 
-def test_an_empty_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_empty_corpus(tmp_path: Path) -> None:
     write_params(tmp_path, source="files", path="mine.txt")
     Path("mine.txt").write_text("\n  \n")
     with pytest.raises(InputError, match=r"empty corpus: mine\.txt holds no text"):
         download()
-    assert not Path("data/raw/documents.parquet").exists()
+    assert not DOCUMENTS.exists()
+
+
+def test_a_corpus_of_the_users_own_table(tmp_path: Path) -> None:
+    files = [{"split": split, "url": f"{split}.txt", "tokenized": True} for split in SPLITS]
+    write_params(tmp_path, source="mine", sources={"mine": files})
+    for split in SPLITS:
+        Path(f"{split}.txt").write_text(f"a sentence of {split}\n")
+    download()
+    assert [(document.text, document.split, document.tokenized) for document in read_documents(DOCUMENTS)] == [
+        (f"a sentence of {split}", split, True) for split in SPLITS
+    ]
+    write_params(tmp_path, source="mine", sources={"mine": [{"url": "empty.txt"}]})
+    Path("empty.txt").touch()
+    with pytest.raises(InputError, match=r"empty corpus: no file of download\.sources\.mine holds text"):
+        download()
+
+
+def preset(name: str, mirror: Path) -> list[Document]:
+    params = load_params(PROJECT / "params.yaml").download.model_copy(update={"source": name})
+    fetcher = Fetcher(params.max_bytes, Path("downloads"), mirror)
+    found = list(documents(params, Path("unused"), fetcher))
+    assert not Path("downloads").exists()  # all of it came from the mirror
+    return found
+
+
+def test_penn_treebank(shared_data: Path) -> None:
+    found = preset("ptb", shared_data)
+    words = {split: [d.text.split() for d in found if d.split == split] for split in SPLITS}
+    assert [len(words[split]) for split in SPLITS] == [42_068, 3_370, 3_761]
+    assert [sum(map(len, words[split])) for split in SPLITS] == [887_521, 70_390, 78_669]
+    types = {word for split in SPLITS for sentence in words[split] for word in sentence}
+    assert len(types) + 1 == 10_000  # with the end of a sentence
+    assert {"<unk>", "N"} <= types
+    assert all(document.tokenized for document in found)
+
+
+def test_brown(shared_data: Path) -> None:
+    found = preset("brown", shared_data)
+    assert len(found) == 500
+    assert (found[0].id, found[0].split, found[0].tokenized) == ("brown/ca01", None, True)
+    assert found[0].text.startswith("The Fulton County Grand Jury said Friday an investigation of Atlanta's recent")
+    # Francis and Kucera's million words, as NLTK counts them.
+    assert sum(len(document.text.split()) for document in found) == 1_161_192
+    assert sum(document.text.count("\n") + 1 for document in found) == 57_340
+
+
+def test_wikitext_2(shared_data: Path, tmp_path: Path) -> None:
+    # The training split is not among the shared files; its lines here are those of the validation split.
+    folder = tmp_path / "raw.githubusercontent.com/pytorch/examples/37ce9402ff0cae48d764d7788810fd2ed8238b25"
+    folder = folder / "word_language_model/data/wikitext-2"
+    folder.mkdir(parents=True)
+    for split, source in (("train", "valid"), ("valid", "valid"), ("test", "test")):
+        shutil.copy(shared_data / "wikitext-2" / f"{source}.txt", folder / f"{split}.txt")
+    found = preset("wikitext-2", tmp_path)
+    # Merity et al. 2016 count 217,646 and 245,569 tokens, with an end for each line, empty ones too.
+    for split, tokens in (("valid", 217_646), ("test", 245_569)):
+        lines = (shared_data / "wikitext-2" / f"{split}.txt").read_text().splitlines()
+        words = sum(len(document.text.split()) for document in found if document.split == split)
+        assert words + len(lines) == tokens
+
+
+def test_the_tutorials_comments(shared_data: Path) -> None:
+    shutil.copy(shared_data / "reddit-comments-sample.csv", "reddit-comments-2015-08.csv")
+    params = load_params(PROJECT / "params.yaml").download
+    (file,) = params.sources["reddit"]
+    assert file.checksum == "git:5c116635bce430ed464bcfadc8cc202c26f0b8a5"
+    sample = file.model_copy(update={"url": "reddit-comments-2015-08.csv", "checksum": None})
+    params = params.model_copy(update={"source": "reddit", "sources": {"reddit": [sample]}})
+    assert len(list(documents(params, Path("unused"), Fetcher(1 << 30)))) == 212
+    wrong = params.model_copy(update={"sources": {"reddit": [sample.model_copy(update={"checksum": file.checksum})]}})
+    with pytest.raises(
+        InputError, match=r"reddit-comments-2015-08\.csv has the checksum git:.*, but params\.yaml want"
+    ):
+        list(documents(wrong, Path("unused"), Fetcher(1 << 30)))
 
 
 @pytest.mark.slow
@@ -118,7 +125,7 @@ def test_the_default_corpus(tmp_path: Path) -> None:
     params = load_params(PROJECT / "params.yaml").download
     pins = tmp_path / "corpus.txt"
     write_pins(read_constraints(PROJECT / "constraints.txt"), params.packages, pins)
-    found = dict(documents(params, pins))
+    found = {document.id: document.text for document in documents(params, pins, Fetcher(params.max_bytes))}
     assert list(found) == sorted(found)
     assert 4000 < len(found) < 6000
     words = sum(len(text.split()) for text in found.values())

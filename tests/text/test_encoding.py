@@ -1,5 +1,5 @@
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from pipeline.text.encoding import encode_tokens, id_dtype
 from pipeline.text.splits import SPLITS
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
+from tests.conftest import vocabulary_of
 
 TUTORIAL = ["what", "are", "n't", "you", "understanding", "about", "this", "?", "!"]
-WORDS = Vocabulary.build({word: 20 - place for place, word in enumerate(TUTORIAL)}, size=None, sentences=1)
-Rows = list[tuple[str, list[str]]]
+WORDS = vocabulary_of({word: 20 - place for place, word in enumerate(TUTORIAL)}, size=None, sentences=1)
+Rows = Sequence[tuple[str, Sequence[str | None]]]
 
 
 class CountingBar(Bar):
@@ -45,14 +46,14 @@ def one_each(sentence: list[str]) -> Rows:
 def encoded(tmp_path: Path) -> Path:
     """Every split holds the sentences `this ?`, `you !` and `this ?`."""
     rows: Rows = [(split, list(words)) for split in SPLITS for words in (("this", "?"), ("you", "!"), ("this", "?"))]
-    encode_tokens(write_rows(tmp_path / "tokens.parquet", rows), WORDS, tmp_path / "encoded", Bar())
+    encode_tokens(write_rows(tmp_path / "tokens.parquet", rows), WORDS, tmp_path / "encoded", 1, Bar())
     return tmp_path / "encoded" / "train"
 
 
 def test_the_sentence_of_the_tutorial(tmp_path: Path) -> None:
     found = Tokenizer(lowercase=True).tokenize("what aren't you understanding about this?!")
     assert found == TUTORIAL
-    encode_tokens(write_rows(tmp_path / "tokens.parquet", one_each(found)), WORDS, tmp_path, Bar())
+    encode_tokens(write_rows(tmp_path / "tokens.parquet", one_each(found)), WORDS, tmp_path, 1, Bar())
     ids = load_split(tmp_path / "train").ids
     x, y = ids[:-1], ids[1:]
     assert x.tolist() == [0, 2, 3, 4, 5, 6, 7, 8, 9, 10]
@@ -69,9 +70,9 @@ def test_ids_are_those_of_each_sentence(more: Rows, block: int, tmp_path_factory
     rows = sorted([*one_each(["this"]), *more], key=lambda row: SPLITS.index(row[0]))
     path, bar = write_rows(folder / "tokens.parquet", rows), CountingBar()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "ROW_GROUP_SENTENCES", block)
+        patch.setattr(tokens, "READ_SENTENCES", block)
         patch.setattr(encoded_splits, "CHECKED_IDS", block)
-        encode_tokens(path, WORDS, folder, bar)
+        encode_tokens(path, WORDS, folder, 1, bar)
         splits = {split: load_split(folder / split, len(WORDS)) for split in SPLITS}
     assert bar.done == len(rows)
     for split, loaded in splits.items():
@@ -83,6 +84,19 @@ def test_ids_are_those_of_each_sentence(more: Rows, block: int, tmp_path_factory
         assert len(loaded) == len(sentences)
         assert loaded.lengths.tolist() == [len(sentence) + 1 for sentence in sentences]
         assert loaded.tokens == loaded.lengths.sum()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_word_that_the_corpus_calls_unknown_is_unknown(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "READ_SENTENCES", 1)
+    rows = [(split, ["this", None, "you"][: number % 4]) for split in SPLITS for number in range(20)]
+    encode_tokens(write_rows(tmp_path / "tokens.parquet", rows), WORDS, tmp_path, workers, Bar())
+    for split in SPLITS:
+        loaded = load_split(tmp_path / split, len(WORDS))
+        assert loaded.ids.tolist() == [0, 1, 0, 8, 1, 0, 8, 11, 1, 0, 8, 11, 5, 1] * 5
+        assert len(loaded) == 20
 
 
 def test_the_files_are_numpy_arrays_mapped_into_memory(encoded: Path) -> None:
@@ -104,7 +118,7 @@ def test_ids_take_two_bytes_while_they_fit(size: int, dtype: str) -> None:
 @pytest.mark.parametrize("size", [65_536, 65_537])
 def test_the_largest_id_survives(size: int, tmp_path: Path) -> None:
     vocabulary = Vocabulary(list(map(str, range(size))), [0] * size)
-    encode_tokens(write_rows(tmp_path / "t", one_each([str(size - 2), "?"])), vocabulary, tmp_path, Bar())
+    encode_tokens(write_rows(tmp_path / "t", one_each([str(size - 2), "?"])), vocabulary, tmp_path, 1, Bar())
     ids = load_split(tmp_path / "test", size).ids
     assert ids.tolist() == [0, size - 2, size - 1, 1]
     assert ids.dtype == id_dtype(size)
@@ -209,7 +223,7 @@ def test_unreadable_tokens_leave_no_ids(damage: Callable[[Path], object], messag
     path = write_rows(tmp_path / "tokens.parquet", one_each(["this"]))
     damage(path)
     with pytest.raises(InputError, match="dvc repro tokenize") as error:
-        encode_tokens(path, WORDS, tmp_path / "encoded", Bar())
+        encode_tokens(path, WORDS, tmp_path / "encoded", 1, Bar())
     assert str(error.value).startswith(f"{path} {message}")
     assert "\n" not in str(error.value)
     assert [found for found in (tmp_path / "encoded").rglob("*") if found.is_file()] == []

@@ -13,6 +13,7 @@ from punkt import load_model
 
 from pipeline.errors import InputError
 from pipeline.text.docstrings import module_text
+from pipeline.text.documents import Document
 from pipeline.text.sentences import LANGUAGES, TRAIN, SentenceSplitter, paragraphs, training_sample
 
 ENGLISH = SentenceSplitter("english")
@@ -157,10 +158,10 @@ def test_training_on_nothing_is_refused(sample: list[str]) -> None:
 def test_the_training_sample_is_bounded_whatever_the_order(
     texts: list[str], characters: int, shuffler: random.Random
 ) -> None:
-    documents = [(str(number), text) for number, text in enumerate(texts)]
+    documents = [Document(str(number), text) for number, text in enumerate(texts)]
     sample = training_sample(documents, characters)
     by_hash = sorted(documents, key=lambda document: hashlib.sha256(document[0].encode()).digest())
-    assert sample == [text[:characters] for _, text in by_hash][: len(sample)]
+    assert sample == [text[:characters] for _, text, *_ in by_hash][: len(sample)]
     total = sum(map(len, sample))
     assert min(characters, sum(map(len, texts))) <= total < 2 * characters
     shuffler.shuffle(documents)
@@ -168,12 +169,12 @@ def test_the_training_sample_is_bounded_whatever_the_order(
 
 
 def test_the_training_sample_hardly_changes_with_the_documents() -> None:
-    documents = [(str(number), f"{number:05d} " * 20) for number in range(2000)]
+    documents = [Document(str(number), f"{number:05d} " * 20) for number in range(2000)]
     before = training_sample(documents, 12_000)
-    after = training_sample([("another", "another " * 20), *documents[1:]], 12_000)
+    after = training_sample([Document("another", "another " * 20), *documents[1:]], 12_000)
     assert len(set(before) ^ set(after)) <= 4
-    assert before != [text for _, text in documents[: len(before)]]  # no mere first few
+    assert before != [document.text for document in documents[: len(before)]]  # no mere first few
 
 
 def test_one_long_text_counts_with_its_beginning() -> None:
-    assert training_sample([("long", "ab" * 1000)], 100) == ["ab" * 50]
+    assert training_sample([Document("long", "ab" * 1000)], 100) == ["ab" * 50]

@@ -1,14 +1,19 @@
+import os
+import signal
 from collections.abc import Iterable, Iterator
 from itertools import permutations
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
+from distributed import Client, LocalCluster
 
 from pipeline.errors import InputError
 from pipeline.progress import Bar
 from pipeline.text import tokenization
 from pipeline.text.counting import count_words
+from pipeline.text.documents import Document
 from pipeline.text.params import SplitShares, TokenizeParams
 from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.splits import SPLITS, split_of
@@ -17,12 +22,12 @@ from pipeline.text.tokens import SCHEMA
 
 SPLITTER = SentenceSplitter("english")
 SHARES = SplitShares(train=50.0, valid=25.0, test=25.0)
+TOKENIZE = TokenizeParams(language="english", lowercase=True, deduplicate=True, splits=SHARES)
 # The id decides the split; these are some that go where the tests want them.
 IDS = {split: [f"d{n}" for n in range(100) if split_of(f"d{n}", SHARES) == split] for split in SPLITS}
 TRAIN, TRAIN_TOO, *_ = IDS["train"]
 VALID, VALID_TOO, *_ = IDS["valid"]
 TEST, TEST_TOO, *_ = IDS["test"]
-Document = tuple[str, str]
 
 
 class CountingBar(Bar):
@@ -33,7 +38,7 @@ class CountingBar(Bar):
 
 
 def write(
-    documents: Iterable[Document],
+    documents: Iterable[tuple],
     path: Path,
     *,
     lowercase: bool = True,
@@ -43,7 +48,7 @@ def write(
 ) -> list[tuple[str, str]]:
     """The rows of the file, as document and tokens."""
     params = TokenizeParams(language="english", lowercase=lowercase, deduplicate=deduplicate, splits=SHARES)
-    write_tokens(documents, SPLITTER, params, path, workers, bar or Bar())
+    write_tokens((Document(*document) for document in documents), SPLITTER, params, path, workers, bar or Bar())
     rows = pq.read_table(path).to_pylist()
     assert all(row["split"] == split_of(row["document"], SHARES) for row in rows)
     return [(row["document"], " ".join(row["tokens"])) for row in rows]
@@ -76,7 +81,7 @@ SHARED = [(TRAIN, "Of train. All."), (VALID, "all. Of valid. Later"), (TEST, "La
 
 @pytest.mark.parametrize("documents", list(permutations(SHARED)))
 def test_a_sentence_is_kept_in_train_before_valid_before_test(
-    documents: list[Document], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    documents: list[tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokenization, "BLOCK_CHARACTERS", 1)
     assert write(documents, tmp_path / "tokens.parquet") == [
@@ -122,7 +127,9 @@ def test_every_sentence_is_kept_on_request(tmp_path: Path) -> None:
     documents = [(VALID, "Same."), (TEST, "Same."), (TRAIN, "Same. Same."), (TRAIN_TOO, "Same.")]
     rows = write(documents, tmp_path / "tokens.parquet", deduplicate=False)
     assert rows == [(document, "same .") for document in (TRAIN, TRAIN, TRAIN_TOO, VALID, TEST)]
-    assert count_words(tmp_path / "tokens.parquet", "train") == ({"same": 3, ".": 3}, 3)
+    with count_words(tmp_path / "tokens.parquet", "train", 1, Bar()) as counts:
+        assert (counts.sentences, counts.unknown, counts.tokens) == (3, 0, 6)
+        assert list(counts.by_word()) == [(".", 3), ("same", 3)]
 
 
 @pytest.mark.parametrize("deduplicate", [True, False])
@@ -165,7 +172,7 @@ def test_blocks_do_not_show_where_parquet_ends_its_pages(tmp_path: Path, monkeyp
         ),
     ],
 )
-def test_an_empty_split_is_refused(documents: list[Document], message: str, tmp_path: Path) -> None:
+def test_an_empty_split_is_refused(documents: list[tuple], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message) as error:
         write(documents, tmp_path / "tokens.parquet")
     assert "\n" not in str(error.value)
@@ -175,7 +182,7 @@ def test_an_empty_split_is_refused(documents: list[Document], message: str, tmp_
 def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenization, "BLOCK_CHARACTERS", 1)
 
-    def failing() -> Iterator[Document]:
+    def failing() -> Iterator[tuple]:
         yield from SHARED
         raise InputError("no more")
 
@@ -183,3 +190,75 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match="no more"):
         write(failing(), tmp_path / "tokens.parquet")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("tokens.parquet", "old")]
+
+
+def test_a_corpus_that_comes_split_and_tokenized_is_taken_word_for_word(tmp_path: Path) -> None:
+    same = "Same words , the.se <unk> N"
+    documents = [
+        Document(TEST, f"{same}\n\n{same}", "train", tokenized=True),
+        Document("x", same, "valid", tokenized=True),
+        Document("x", "Another one", "test", tokenized=True),
+    ]
+    write_tokens(documents, SPLITTER, TOKENIZE, tmp_path / "tokens.parquet", 1, Bar())
+    rows = pq.read_table(tmp_path / "tokens.parquet").to_pylist()
+    assert [row["split"] for row in rows] == ["train", "train", "valid", "test"]
+    assert all(row["tokens"] == ["Same", "words", ",", "the.se", None, "N"] for row in rows[:3])
+    with count_words(tmp_path / "tokens.parquet", "train", 1, Bar()) as counts:
+        assert counts.unknown == 2
+
+
+def test_a_corpus_that_comes_tokenized_only_is_split_lower_cased_and_deduplicated(tmp_path: Path) -> None:
+    documents = [
+        Document(TRAIN, "A b.c\nUnknown <unk>", tokenized=True),
+        Document(VALID, "a B.C\nvalid", tokenized=True),
+        Document(TEST, "unknown <UNK>\nUNKNOWN <unk>\nunknown", tokenized=True),
+    ]
+    write_tokens(documents, SPLITTER, TOKENIZE, tmp_path / "tokens.parquet", 1, Bar())
+    rows = pq.read_table(tmp_path / "tokens.parquet").to_pylist()
+    assert [(row["document"], row["tokens"]) for row in rows] == [
+        (TRAIN, ["a", "b.c"]),
+        (TRAIN, ["unknown", None]),
+        (VALID, ["valid"]),
+        (TEST, ["unknown"]),
+    ]
+
+
+def test_a_corpus_with_splits_of_its_own_keeps_them(tmp_path: Path) -> None:
+    documents = [
+        Document(TEST, "For training. Both.", "train"),
+        Document(TRAIN, "Both. To validate.", "valid"),
+        Document(TRAIN, "To test.", "test"),
+    ]
+    write_tokens(documents, SPLITTER, TOKENIZE, tmp_path / "tokens.parquet", 1, Bar())
+    rows = pq.read_table(tmp_path / "tokens.parquet").to_pylist()
+    assert [(row["split"], " ".join(row["tokens"])) for row in rows] == [
+        ("train", "for training ."),
+        ("train", "both ."),
+        ("valid", "to validate ."),
+        ("test", "to test ."),
+    ]
+
+
+def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenization, "BLOCK_CHARACTERS", 4000)
+    documents = [Document(f"d{n}", f"Number {n % 700} of Dr. {n % 30}. It's\n\nHalf of {n}") for n in range(5000)]
+    write_tokens(documents, SPLITTER, TOKENIZE, tmp_path / "alone", 1, Bar())
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", str(cast(Any, cluster).scheduler_address))
+        processes = cast("dict[str, int]", client.run(os.getpid))
+
+        class KillingBar(CountingBar):
+            def advance(self, amount: float = 1, note: str = "") -> None:
+                if self.done <= 2500 < self.done + amount:
+                    os.kill(min(processes.values()), signal.SIGKILL)
+                super().advance(amount, note)
+
+        bar = KillingBar()
+        write_tokens(documents, SPLITTER, TOKENIZE, tmp_path / "cluster", 1, bar)
+        assert bar.done == 5000
+        client.wait_for_workers(2, timeout=60)
+        assert min(processes.values()) not in cast("dict[str, int]", client.run(os.getpid)).values()
+    assert (tmp_path / "cluster").read_bytes() == (tmp_path / "alone").read_bytes()

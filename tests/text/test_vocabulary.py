@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.text.vocabulary import END_ID, SENTENCE_END, SENTENCE_START, START_ID, UNKNOWN_TOKEN, Vocabulary
+from tests.conftest import vocabulary_of
 
 COUNTS = {"b": 3, "the": 9, "a": 3, "Z": 3, "rare": 1, "é": 1}
 RANKED = ("the", "Z", "a", "b", "rare", "é")
 
 
 def test_ids_are_start_end_words_by_falling_count_unknown() -> None:
-    vocabulary = Vocabulary.build(COUNTS, size=7, sentences=5)
+    vocabulary = vocabulary_of(COUNTS, size=7, sentences=5)
     assert len(vocabulary) == 7
     assert vocabulary.tokens == (SENTENCE_START, SENTENCE_END, *RANKED[:4], UNKNOWN_TOKEN)
     assert vocabulary.counts == (0, 5, 9, 3, 3, 3, 2)
@@ -21,7 +22,7 @@ def test_ids_are_start_end_words_by_falling_count_unknown() -> None:
 
 @pytest.mark.parametrize("size", [None, 9])
 def test_every_word_is_kept(size: int | None) -> None:
-    vocabulary = Vocabulary.build(COUNTS, size, sentences=5)
+    vocabulary = vocabulary_of(COUNTS, size, sentences=5)
     assert vocabulary.tokens[2:-1] == RANKED
     assert vocabulary.counts[-1] == 0
     assert vocabulary.unknown_id == 8
@@ -31,8 +32,8 @@ def test_every_word_is_kept(size: int | None) -> None:
 def test_the_order_of_the_words_does_not_matter(counts: dict[str, int], data: st.DataObject) -> None:
     size = data.draw(st.integers(4, len(counts) + 3))
     shuffled = dict(data.draw(st.permutations(list(counts.items()))))
-    vocabulary = Vocabulary.build(counts, size, sentences=2)
-    assert vocabulary.tokens == Vocabulary.build(shuffled, size, sentences=2).tokens
+    vocabulary = vocabulary_of(counts, size, sentences=2)
+    assert vocabulary.tokens == vocabulary_of(shuffled, size, sentences=2).tokens
     assert sum(vocabulary.counts) == 2 + sum(counts.values())
     kept = vocabulary.tokens[2:-1]
     assert all(counts[word] >= counts[other] for word in kept for other in counts.keys() - set(kept))
@@ -40,12 +41,12 @@ def test_the_order_of_the_words_does_not_matter(counts: dict[str, int], data: st
 
 def test_too_few_words_are_refused() -> None:
     with pytest.raises(InputError, match=r"vocabulary\.size is 10, .* 6 distinct words.* makes 9;.*null") as error:
-        Vocabulary.build(COUNTS, size=10, sentences=5)
+        vocabulary_of(COUNTS, size=10, sentences=5)
     assert "\n" not in str(error.value)
 
 
 def test_unknown_words_and_ends() -> None:
-    vocabulary = Vocabulary.build(COUNTS, size=5, sentences=5)
+    vocabulary = vocabulary_of(COUNTS, size=5, sentences=5)
     assert vocabulary.encode(["Z", "b", "the", "never"]) == [3, 4, 2, 4]
     assert vocabulary.sentence_ids(["Z", "b"]) == [0, 3, 4, 1]
     assert vocabulary.sentence_ids([]) == [0, 1]
@@ -55,9 +56,9 @@ SPECIALS = [SENTENCE_START, SENTENCE_END, UNKNOWN_TOKEN]
 
 
 def test_text_spelled_like_a_special_token_is_text(tmp_path: Path) -> None:
-    without = Vocabulary.build(COUNTS, size=None, sentences=5)
+    without = vocabulary_of(COUNTS, size=None, sentences=5)
     assert without.encode(SPECIALS) == [without.unknown_id] * 3
-    vocabulary = Vocabulary.build(dict.fromkeys([*SPECIALS, "a"], 1), size=None, sentences=5)
+    vocabulary = vocabulary_of(dict.fromkeys([*SPECIALS, "a"], 1), size=None, sentences=5)
     for path in (None, tmp_path / "vocabulary.tsv"):
         if path:
             vocabulary.save(path)
@@ -75,7 +76,7 @@ ODD = ["nan", "null", "None", "NA", '"', "'", "#", "\\", "\\t", ",", "-1", "0", 
 @example(counts=dict.fromkeys(ODD, 1))
 def test_a_vocabulary_comes_back(tmp_path_factory: pytest.TempPathFactory, counts: dict[str, int]) -> None:
     path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.tsv"
-    vocabulary = Vocabulary.build(counts, None, sentences=3)
+    vocabulary = vocabulary_of(counts, None, sentences=3)
     vocabulary.save(path)
     loaded = Vocabulary.load(path)
     assert (loaded.tokens, loaded.counts) == (vocabulary.tokens, vocabulary.counts)
@@ -84,7 +85,7 @@ def test_a_vocabulary_comes_back(tmp_path_factory: pytest.TempPathFactory, count
 
 def test_the_file(tmp_path: Path) -> None:
     path = tmp_path / "vocabulary.tsv"
-    Vocabulary.build({"é": 2, '"': 1}, None, sentences=3).save(path)
+    vocabulary_of({"é": 2, '"': 1}, None, sentences=3).save(path)
     lines = [
         "id\ttoken\tcount",
         "0\tSENTENCE_START\t0",
@@ -99,7 +100,7 @@ def test_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("token", ["", "a\tb", "a\n", "\r"])
 def test_a_token_that_the_file_cannot_hold_is_refused(token: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"vocabulary\.tsv cannot hold the token"):
-        Vocabulary.build({token: 1}, None, sentences=1).save(tmp_path / "vocabulary.tsv")
+        vocabulary_of({token: 1}, None, sentences=1).save(tmp_path / "vocabulary.tsv")
     assert list(tmp_path.iterdir()) == []
 
 

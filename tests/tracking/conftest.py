@@ -17,7 +17,7 @@ from pipeline.params import CellParams, load_params
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.description import FIGURES
 from pipeline.training.history import EpochRecord, write_history
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, vocabulary_of
 
 WORDS = {"the": 9, "cat": 5, "dog": 4, "sees": 3, ".": 6}
 SENTENCES = [["the", "cat", "sees", "the", "dog", "."], ["the", "dog", "."], ["a", "cat"]]
@@ -83,7 +83,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Pat
     content["train"]["epochs"] = 3
     content["cells"] = {"lstm": {"cell": "lstm"}}
     Path("params.yaml").write_text(yaml.safe_dump(content))
-    vocabulary = Vocabulary.build(WORDS, None, sentences=len(SENTENCES))
+    vocabulary = vocabulary_of(WORDS, None, sentences=len(SENTENCES))
     vocabulary.save(Path("data/vocabulary.tsv"))
     for split in ("train", "valid", "test"):
         folder = Path("data/encoded") / split

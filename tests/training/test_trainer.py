@@ -17,13 +17,12 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
 from pipeline.model.packed import pack
 from pipeline.text.encoded import EncodedSplit
-from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.batches import token_budget_batches
 from pipeline.training.history import EpochRecord, Listener, best_record
 from pipeline.training.optimizers import learning_rate
 from pipeline.training.trainer import is_over, train, validation_nats
 from stages import train as stage
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, vocabulary_of
 from tests.training.conftest import SIZE, Remembers, counting, encode, history, noise, train_params
 
 TRAIN, VALID = counting(30, seed=1), counting(10, seed=2)
@@ -230,7 +229,7 @@ def test_a_diverged_training_leaves_no_model(monkeypatch: pytest.MonkeyPatch, tm
     content = yaml.safe_load((PROJECT / "params.yaml").read_text())
     content["cells"] = {"wild": {"cell": "rnn", "optimizer": "sgd", "learning_rate": 1e300, "sampled_words": None}}
     Path("params.yaml").write_text(yaml.safe_dump(content))
-    Vocabulary.build({chr(97 + i): 9 for i in range(SIZE - 3)}, None, sentences=9).save(Path("data/vocabulary.tsv"))
+    vocabulary_of({chr(97 + i): 9 for i in range(SIZE - 3)}, None, sentences=9).save(Path("data/vocabulary.tsv"))
     for split in ("train", "valid"):
         folder = Path("data/encoded") / split
         folder.mkdir(parents=True)

@@ -2,6 +2,8 @@ import csv
 import gzip
 import io
 import json
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,18 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from pipeline.text.local_files import file_documents, text_id
-from pipeline.text.params import DownloadParams
+from pipeline.text.documents import Document
+from pipeline.text.params import DownloadParams, SourceFile
+from pipeline.text.text_files import file_documents, text_id
 
 TEXTS = ["One text.", 'Two, "quoted"\nlines.', "Drei Töne \u2028 in einem.", "A NUL \x00, a bell \a."]
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def read(path: Path, txt_documents: str = "line", text_column: str = "body") -> list[str]:
-    params = {"source": "files", "path": str(path), "text_column": text_column, "txt_documents": txt_documents}
-    found = list(file_documents(DownloadParams.model_validate({**params, "packages": ["numpy"]})))
-    assert all(name == text_id(text) for name, text in found)
-    return [text for _, text in found]
+    found = list(file_documents(path, "", SourceFile(url=str(path)), download_params(text_column, txt_documents)))
+    assert all(document == Document(text_id(document.text), document.text) for document in found)
+    return [document.text for document in found]
+
+
+def download_params(text_column: str = "body", txt_documents: str = "line", max_bytes: int = 1 << 30) -> DownloadParams:
+    values = {"source": "files", "path": "corpus", "packages": ["numpy"], "sources": {}}
+    values |= {"text_column": text_column, "txt_documents": txt_documents, "max_bytes": max_bytes}
+    return DownloadParams.model_validate(values)
 
 
 def csv_bytes(texts: list[str]) -> bytes:
@@ -170,3 +178,104 @@ def test_a_folder_without_text_files(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("text")
     with pytest.raises(InputError, match=r"empty corpus: no file below .* ends in \.txt, \.csv"):
         read(tmp_path)
+
+
+def zip_bytes(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def tar_bytes(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+PACKERS = {"corpus.zip": zip_bytes, "corpus.tar.gz": tar_bytes, "corpus.tgz": tar_bytes}
+MEMBERS = {
+    "b/two.csv": csv_bytes(["Of a table."]),
+    "a.txt.gz": gzip.compress(b"Packed twice.\n"),
+    "b/one.txt": b"First.\nSecond.\n",
+    "b/.hidden.txt": b"no",
+    "../../escape.txt": b"Only read, never unpacked.",
+    "README": b"no",
+    "table.parquet": parquet_bytes(["Of Parquet."]),
+}
+
+
+def read_members(path: Path, members: str = "", **source: object) -> list[Document]:
+    return list(file_documents(path, members, SourceFile.model_validate({"url": "x", **source}), download_params()))
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_an_archive_is_read_like_a_folder(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "inside" / "deep" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(PACKERS[name](MEMBERS))
+    found = [document.text for document in read_members(path)]
+    assert found == ["Packed twice.", "First.", "Second.", "Of a table.", "Of Parquet."]
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
+
+
+@pytest.mark.parametrize(("name", "protocol"), [("corpus.zip", "zip"), ("corpus.tar.gz", "tar")])
+def test_members_can_be_named(name: str, protocol: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(PACKERS[name](MEMBERS))
+    assert [document.text for document in read_members(tmp_path / name, f"{protocol}://b/*.csv")] == ["Of a table."]
+    assert len(read_members(tmp_path / name, f"{protocol}://b/one.txt")) == 2
+    with pytest.raises(InputError, match=r"nothing in .* is (zip|tar)://c/\*; correct section download"):
+        read_members(tmp_path / name, f"{protocol}://c/*")
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_damaged_archive_is_named(name: str, tmp_path: Path) -> None:
+    whole = PACKERS[name]({"a.txt": b"text " * 1000 + bytes(range(32, 127)) * 50})
+    for damaged in (b"", whole[:30], whole[:-200], b"no archive"):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(InputError, match=name) as error:
+            read_members(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_a_member_whose_bytes_changed_is_named(tmp_path: Path) -> None:
+    whole = bytearray(zip_bytes({"a.txt": b"text"}))
+    whole[whole.index(b"text") if b"text" in whole else 36] ^= 0xFF
+    (tmp_path / "corpus.zip").write_bytes(whole)
+    with pytest.raises(InputError, match=r"corpus\.zip: a\.txt is (damaged|not a whole)"):
+        read_members(tmp_path / "corpus.zip")
+
+
+def test_what_a_corpus_says_of_its_files_comes_with_the_documents(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a <unk> b\n\nc\n")
+    found = read_members(tmp_path / "a.txt", split="valid", tokenized=True)
+    assert [(document.text, document.split, document.tokenized) for document in found] == [
+        ("a <unk> b", "valid", True),
+        ("c", "valid", True),
+    ]
+    (tmp_path / "b.csv").write_bytes(csv_bytes(["x"]))
+    assert [document.text for document in read_members(tmp_path / "b.csv", text_column="id")] == ["0"]
+
+
+def test_words_with_tags(tmp_path: Path) -> None:
+    (tmp_path / "ca01").write_text("\n\n\tThe/at and/or/cc ``/`` 1/2/cd odd ./.\n\n\tEnd/nn\n")
+    (tmp_path / "ca02").write_text("Two/cd\n")
+    assert read_members(tmp_path, format="word/tag", tokenized=True) == [
+        Document("ca01", "The and/or `` 1/2 odd .\nEnd", None, True),
+        Document("ca02", "Two", None, True),
+    ]
+
+
+@pytest.mark.parametrize("name", ["bomb.txt.gz", "bomb.parquet.gz", "bomb.zip", "bomb.txt"])
+def test_a_file_that_unpacks_to_too_much_is_refused(name: str, tmp_path: Path) -> None:
+    content = b"a b c d\n" * 300_000
+    packed = gzip.compress(content) if name.endswith(".gz") else content
+    (tmp_path / name).write_bytes(zip_bytes({"bomb.txt": content}) if name.endswith(".zip") else packed)
+    params = download_params(max_bytes=1_000_000)
+    with pytest.raises(InputError, match=r"bomb.* holds more than 1,000,000 bytes; .*download\.max_bytes"):
+        list(file_documents(tmp_path / name, "", SourceFile(url="x"), params))
