@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +31,7 @@ from pipeline.progress import Bar
 from pipeline.text.corpus import documents
 from pipeline.text.documents import Document, read_documents
 from pipeline.text.fetch import Fetcher, mirror_folder
-from pipeline.text.sentences import SentenceSplitter
+from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
 from pipeline.text.tokenization import write_tokens
 from pipeline.text.tokenizer import Tokenizer
 
@@ -52,6 +53,7 @@ def rows(corpora: list[str]) -> Iterator[Result]:
     """All rows, in the order of the module's head."""
     if DEFAULT_CORPUS.exists():
         yield tokenizer("default", read_documents(DEFAULT_CORPUS))
+        yield from punkt(list(read_documents(DEFAULT_CORPUS)))
     else:
         print(f"{DEFAULT_CORPUS} is missing: no row tokenizer_default; run `make repro` first", file=sys.stderr)
     params = load_params().download
@@ -80,6 +82,22 @@ def tokenizer(name: str, found: Iterable[Document]) -> Result:
         return lambda: [len(tokenize(sentence)) for sentence in sentences]
 
     return compare(f"tokenizer_{name}", "nltk's NLTKWordTokenizer", all_by(ours), all_by(theirs), tokens, "tokens/s")
+
+
+def punkt(found: list[Document]) -> Iterator[Result]:
+    """Punkt trained on a sample of the corpus, as `tokenize.language: train` does, against training on all of it."""
+    start = time.perf_counter()
+    ours = SentenceSplitter(TRAIN, training_sample(found))
+    middle = time.perf_counter()
+    theirs = SentenceSplitter(TRAIN, [document.text for document in found])
+    pair = (middle - start, time.perf_counter() - middle)
+    yield Result("punkt_training", "trained on all", *pair, "s", pair[1] / pair[0], 0.0)
+    same = total = 0
+    for document in found:
+        sentences = [Counter(splitter.split(document.text)) for splitter in (ours, theirs)]
+        same += (sentences[0] & sentences[1]).total()
+        total += sentences[1].total()
+    yield Result("punkt_agreement", "trained on all", same / total, 1.0, "share of its sentences", same / total, 0.0)
 
 
 def processes(folder: Path) -> Result:
