@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that a command or stage ends with on one line, without a traceback."""
 
 
 class InputError(Exception):
@@ -6,3 +6,15 @@ class InputError(Exception):
 
     Commands and stages print it without a traceback and exit with status 1.
     """
+
+
+class StoppedError(Exception):
+    """Somebody asked the process to end, and it was ready to.
+
+    Attributes:
+        signal: the number of the signal that asked; the exit status is 128 more, as a shell's would be.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

@@ -6,7 +6,7 @@ from pipeline.evaluation.baselines import ORDERS, baseline_scores
 from pipeline.evaluation.perplexity import summarise, write_bands, write_metrics, write_sentences
 from pipeline.params import load_params
 from pipeline.progress import progress_bar
-from pipeline.stage import run
+from pipeline.stage import run_stage
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 
@@ -29,4 +29,4 @@ def baselines() -> None:
 
 
 if __name__ == "__main__":
-    run(baselines)
+    run_stage(baselines)

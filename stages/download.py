@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.params import load_params
 from pipeline.progress import progress_bar
-from pipeline.stage import run
+from pipeline.stage import run_stage
 from pipeline.text.corpus import documents
 from pipeline.text.documents import Document, write_documents
 from pipeline.text.fetch import Fetcher, mirror_folder
@@ -26,4 +26,4 @@ def download() -> None:
 
 
 if __name__ == "__main__":
-    run(download)
+    run_stage(download)

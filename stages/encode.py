@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.parallel import available_workers
 from pipeline.progress import progress_bar
-from pipeline.stage import run
+from pipeline.stage import run_stage
 from pipeline.text.encoding import encode_tokens
 from pipeline.text.vocabulary import Vocabulary
 
@@ -17,4 +17,4 @@ def encode() -> None:
 
 
 if __name__ == "__main__":
-    run(encode)
+    run_stage(encode)

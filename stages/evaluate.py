@@ -11,7 +11,7 @@ from pipeline.evaluation.scoring import score_split
 from pipeline.files import write_text
 from pipeline.model.language_model import load_model
 from pipeline.params import load_params
-from pipeline.stage import run
+from pipeline.stage import run_stage
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import log_evaluation
@@ -48,4 +48,4 @@ def evaluate() -> None:
 
 
 if __name__ == "__main__":
-    run(evaluate)
+    run_stage(evaluate)

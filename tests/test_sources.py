@@ -82,7 +82,7 @@ def test_a_bad_server_ends_in_one_clear_line(
     error = clone.fails(
         sys.executable,
         "-c",
-        "from pipeline.text import fetch; fetch.FIRST_PAUSE = 0.01; import stages.download as s; s.run(s.download)",
+        "from pipeline.text import fetch; from stages.download import *; fetch.FIRST_PAUSE = 0.01; run_stage(download)",
     )
     (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
     assert expected in line

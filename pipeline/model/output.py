@@ -2,7 +2,7 @@
 
 Full: at the default size the output layer is 96% of a model's arithmetic, and all logits at once (rows x vocabulary)
 are its largest tensor by far. Here blocks of rows go through product, softmax and both gradient products while they
-are in the processor's cache, so no more than an eighth of the logits ever exists.
+are in the processor's cache; of logits that do not fit there, no more than an eighth ever exists.
 
 Sampled (training only): the softmax over the distinct targets of the batch and some drawn words, importance sampling
 after Bengio and Senecal 2008 and Jean et al. 2015 (arXiv:1412.2007). A drawn word stands for all those that were

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pipeline.evaluation.comparison import read_metrics
+from pipeline.files import write_text
 from pipeline.model.language_model import model_digest
 from pipeline.params import CellParams
 from pipeline.tracking.description import epoch_metrics, evaluation_metrics, evaluation_note
@@ -22,6 +23,7 @@ from pipeline.tracking.training_runs import (
     find_run,
     fitting_note,
     log_points,
+    resume_run,
     trained_run,
     training_text,
 )
@@ -29,19 +31,44 @@ from pipeline.training.history import EpochRecord
 
 
 class TrainingRun:
-    """Follows one training and mirrors it as a run in MLflow; a `Listener` of pipeline.training.history."""
+    """Follows one training and mirrors it as a run in MLflow; a `Listener` of pipeline.training.history.
 
-    def __init__(self, cell: CellParams, vocabulary_size: int, folder: Path) -> None:
+    A training that was interrupted goes on in its run, whose id waits in a file beside the checkpoints.
+    """
+
+    def __init__(self, cell: CellParams, vocabulary_size: int, folder: Path, run_file: Path) -> None:
         self._cell, self._vocabulary_size, self._folder = cell, vocabulary_size, folder
+        self._run_file = run_file
         self._try = BestEffort()
         self._run_id: str | None = None
+        self._logged: set[int] = set()  # epochs that the run had before it was taken up again
 
-    def started(self, parameter_count: int, train_tokens: int) -> None:
-        """Begin the run; `train_tokens` already stands in the dataset's profile."""
-        self._run_id = self._try(lambda store: create_run(store, self._cell, self._vocabulary_size, parameter_count))
+    def started(self, parameter_count: int, train_tokens: int, resumed: bool) -> None:
+        """Begin the run or take it up again; `train_tokens` already stands in the dataset's profile."""
+
+        def start(store: Store) -> str:
+            run = self._interrupted_run(store) if resumed else None
+            if run is None:
+                run = create_run(store, self._cell, self._vocabulary_size, parameter_count)
+                write_text(self._run_file, run)
+            else:
+                self._logged = resume_run(store, run)
+            return run
+
+        self._run_id = self._try(start)
+
+    def _interrupted_run(self, store: Store) -> str | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return store.client.get_run(self._run_file.read_text(encoding="utf-8").strip()).info.run_id
+        except (FileNotFoundError, MlflowException):
+            return None  # tracking was off, or is another server's now
 
     def epoch_ended(self, record: EpochRecord, seconds: float, tokens_per_second: float) -> None:
-        """Add the epoch's points to the curves."""
+        """Add the epoch's points to the curves; MLflow would keep those of a repeated epoch twice."""
+        if record.epoch in self._logged:
+            return
         speed = {"speed/epoch_seconds": seconds, "speed/tokens_per_second": tokens_per_second}
         self._with_run(lambda store, run: log_points(store, run, epoch_metrics(record) | speed, record.epoch))
 
@@ -65,15 +92,16 @@ class TrainingRun:
             self._try(lambda store: action(store, run))
 
 
-def training_listener(cell: CellParams, vocabulary_size: int, folder: Path) -> TrainingRun:
+def training_listener(cell: CellParams, vocabulary_size: int, folder: Path, run_file: Path) -> TrainingRun:
     """What a training reports to.
 
     Args:
         cell: what is trained.
         vocabulary_size: C.
         folder: where its model and history will lie when it has finished.
+        run_file: where the run's id waits while the training may be interrupted.
     """
-    return TrainingRun(cell, vocabulary_size, folder)
+    return TrainingRun(cell, vocabulary_size, folder, run_file)
 
 
 def log_evaluation(cell: CellParams, model_folder: Path, evaluation_folder: Path) -> None:

@@ -58,6 +58,12 @@ def create_run(
     return run.info.run_id
 
 
+def resume_run(store: Store, run_id: str) -> set[int]:
+    """Mark a run that broke off as running again; returns the epochs that it has."""
+    store.client.update_run(run_id, status="RUNNING")
+    return {point.step for point in store.client.get_metric_history(run_id, "valid/perplexity")}
+
+
 def log_points(store: Store, run_id: str, values: Mapping[str, float], step: int) -> None:
     """Add one point to each of the run's curves."""
     from mlflow.entities import Metric

@@ -25,8 +25,8 @@ class EpochRecord:
 class Listener(Protocol):
     """Who follows a training. Nothing it does changes a byte of the result."""
 
-    def started(self, parameter_count: int, train_tokens: int) -> None:
-        """Training begins; `train_tokens` are predicted in each epoch."""
+    def started(self, parameter_count: int, train_tokens: int, resumed: bool) -> None:
+        """Training begins, or, if `resumed`, goes on where it broke off; `train_tokens` are predicted in each epoch."""
 
     def epoch_ended(self, record: EpochRecord, seconds: float, tokens_per_second: float) -> None:
         """An epoch is over; `seconds` and `tokens_per_second` are of its training steps, without the validation."""

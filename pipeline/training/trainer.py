@@ -1,45 +1,31 @@
 """Training one language model: epochs of steps, a validation after each, the best epoch's weights in the end.
 
-All that a training is between two steps sits in one `TrainingState`. Batches, learning rates, sampled words and dropout
-are functions of the seed and of what the state holds: there is no other state, least of all a global one.
+All that a training is between two steps sits in one `TrainingState`, and so in a checkpoint. Batches, learning rates,
+sampled words and dropout are functions of the seed and of what the state holds: there is no other state, least of all a
+global one. So a training that was killed and goes on from a checkpoint ends in the same bytes.
 """
 
 import math
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline.errors import InputError
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
 from pipeline.model.packed import PackedBatch, pack
 from pipeline.progress import Bar, progress_bar
+from pipeline.stopping import Stop
 from pipeline.text.encoded import EncodedSplit
 from pipeline.training.batches import token_budget_batches
+from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.history import EpochRecord, Listener, best_record
 from pipeline.training.optimizers import build_optimizer, learning_rate
 from pipeline.training.params import TrainParams
-
-
-@dataclass
-class TrainingState:
-    """A training between two steps.
-
-    Every epoch has equally many steps, so `step` also tells the epoch and the position in it.
-    """
-
-    model: LanguageModel
-    optimizer: torch.optim.Optimizer
-    step: int = 0  # optimiser steps taken
-    nats: float = 0.0  # training loss in the epoch under way, summed over its tokens
-    tokens: int = 0  # predicted in the epoch under way
-    history: list[EpochRecord] = field(default_factory=list)  # the epochs that are over
-    best_weights: dict[str, Tensor] = field(default_factory=dict)  # after the best of them
+from pipeline.training.state import TrainingState
 
 
 def train(
@@ -49,6 +35,8 @@ def train(
     vocabulary_counts: Sequence[int],
     params: TrainParams,
     listener: Listener,
+    checkpoints: Checkpoints | None = None,
+    stop: Stop | None = None,
 ) -> list[EpochRecord]:
     """Train `model` until the epochs are over or validation stops improving; leave the best epoch's weights in it.
 
@@ -58,27 +46,34 @@ def train(
         valid_split: what decides which epoch is best, and when to stop.
         vocabulary_counts: training counts by id, `(vocabulary,)`; the sampled softmax draws by them.
         params: section `train`.
-        listener: is told of the start and of every epoch.
+        listener: is told of the start and of every epoch; after an interruption, of the epochs that are not over yet.
+        checkpoints: where the training goes on if it was interrupted, and is saved now and then; None: nowhere.
+        stop: is looked at after every step; when it asks, a checkpoint is written and the training given up.
 
     Returns:
         A record for each epoch.
 
     Raises:
         InputError: a loss, gradient or weight is no longer finite. `model` is not worth saving then.
+        StoppedError: `stop` asked.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sampled = params.sampled_words
     sampler = sampled and Sampler(vocabulary_counts, sampled, params.sampling_power, params.seed)
     state = TrainingState(model.to(device), build_optimizer(model, params))
-    loop = _Loop(state, train_split, valid_split, sampler or None, params)
+    loop = _Loop(state, train_split, valid_split, sampler or None, params, checkpoints, stop)
     print(f"training on {device} with {torch.get_num_threads()} threads", file=sys.stderr, flush=True)
-    listener.started(model.parameter_count(), train_split.tokens)
+    resumed = checkpoints is not None and checkpoints.restore(state)
+    if resumed:
+        print(f"going on from a checkpoint at step {state.step:,}", file=sys.stderr, flush=True)
+    listener.started(model.parameter_count(), train_split.tokens, resumed)
     with progress_bar("train", params.epochs * train_split.tokens, "tokens") as bar:
+        bar.advance(len(state.history) * train_split.tokens + state.tokens)
         while not is_over(state.history, params):
             tokens, start = state.tokens, time.perf_counter()
             loop.train_epoch(bar)
             seconds = time.perf_counter() - start
-            tokens_per_second = (state.tokens - tokens) / seconds
+            tokens_per_second = (state.tokens - tokens) / seconds if state.tokens > tokens else math.nan
             record = loop.end_epoch()
             print(_line(record, params.epochs, tokens_per_second), file=sys.stderr, flush=True)
             listener.epoch_ended(record, seconds, tokens_per_second)
@@ -94,12 +89,22 @@ def is_over(history: Sequence[EpochRecord], params: TrainParams) -> bool:
     return len(history) >= params.epochs or len(history) - best_record(history).epoch >= params.patience
 
 
-def validation_nats(model: LanguageModel, split: EncodedSplit, batch_tokens: int) -> float:
-    """Mean nats per predicted token of `split`, by the full softmax and without dropout."""
+def validation_nats(
+    model: LanguageModel, split: EncodedSplit, batch_tokens: int, between: Callable[[], None] = lambda: None
+) -> float:
+    """Mean nats per predicted token of `split`, by the full softmax and without dropout.
+
+    Args:
+        model: what is validated.
+        split: the sentences.
+        batch_tokens: predicted tokens of a batch.
+        between: called after every batch.
+    """
     model.eval()
     nats = 0.0
     for sentences in token_budget_batches(split, batch_tokens, seed=0, epoch=0):
         nats += float(model.score(_batch(model, split, sentences)).nats_N.sum(dtype=torch.float64))
+        between()
     return nats / split.tokens
 
 
@@ -113,8 +118,11 @@ class _Loop:
         valid_split: EncodedSplit,
         sampler: Sampler | None,
         params: TrainParams,
+        checkpoints: Checkpoints | None,
+        stop: Stop | None,
     ) -> None:
         self.state, self.params = state, params
+        self._checkpoints, self._stop = checkpoints, stop
         self._train_split, self._valid_split, self._sampler = train_split, valid_split, sampler
 
     def train_epoch(self, bar: Bar) -> None:
@@ -132,6 +140,7 @@ class _Loop:
             state.tokens += len(batch.y_N)
             state.step += 1
             bar.advance(len(batch.y_N), f"epoch {epoch} of {params.epochs}, loss {state.nats / state.tokens:.3f}")
+            self._save_or_stop()
 
     def _step(self, batch: PackedBatch, rate: float, where: str) -> float:
         """One step of the optimiser at learning rate `rate`; returns the loss before it, mean nats per token."""
@@ -159,7 +168,7 @@ class _Loop:
         where = f"after epoch {epoch}"
         for name, weight in state.model.named_parameters():
             self._require_finite(weight.detach().abs().max().item(), f"weight {name}", where)
-        nats = validation_nats(state.model, self._valid_split, params.batch_tokens)
+        nats = validation_nats(state.model, self._valid_split, params.batch_tokens, self._save_or_stop)
         perplexity = math.exp(nats) if nats < 700 else math.inf
         self._require_finite(perplexity, "validation perplexity", where)
         rate = state.optimizer.param_groups[0]["lr"]
@@ -169,6 +178,16 @@ class _Loop:
         if best_record(state.history) is record:
             state.best_weights = {name: weight.clone() for name, weight in state.model.state_dict().items()}
         return record
+
+    def _save_or_stop(self) -> None:
+        """Between two steps, or two batches of a validation, which changes nothing in the state."""
+        if self._stop and self._stop.signal is not None:
+            if self._checkpoints:
+                self._checkpoints.save(self.state)
+            step = self.state.step
+            self._stop.raise_if_asked(f"`dvc repro` goes on after step {step:,}" if self._checkpoints else "not saved")
+        if self._checkpoints:
+            self._checkpoints.save_if_due(self.state)
 
     def _require_finite(self, value: float, name: str, where: str) -> None:
         if not math.isfinite(value):

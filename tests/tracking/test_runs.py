@@ -13,11 +13,13 @@ from pipeline.tracking.provenance import dvc_digest
 from pipeline.tracking.store import Store, connect
 from tests.tracking.conftest import HISTORY, Project
 
+RUN_FILE = Path("run")
 
-def train(project: Project, until: int = 2) -> runs.TrainingRun:
+
+def train(project: Project, until: int = 2, resumed: bool = False) -> runs.TrainingRun:
     """A training that the listener follows up to epoch `until`, not finished."""
-    listener = runs.training_listener(project.cell, len(project.vocabulary), project.models)
-    listener.started(123, 14)
+    listener = runs.training_listener(project.cell, len(project.vocabulary), project.models, RUN_FILE)
+    listener.started(123, 14, resumed)
     for record in HISTORY[:until]:
         listener.epoch_ended(record, 2.0, 7.0)
     return listener
@@ -67,6 +69,30 @@ def test_points_arrive_while_it_trains_and_a_killed_training_says_so(project: Pr
     assert points(store, run, "valid/perplexity") == [(1, 7.39)]
     listener.failed(killed=True)
     assert all_runs(store)[0].info.status == "KILLED"
+
+
+def test_an_interrupted_training_goes_on_in_its_run(project: Project) -> None:
+    train(project, until=1).failed(killed=True)
+    store = connect()
+    resumed = train(project, resumed=True)  # the first epoch again: it ended after the last checkpoint
+    (run,) = all_runs(store)
+    assert run.info.status == "RUNNING"
+    resumed.finished(9.0)
+    (run,) = all_runs(store)
+    assert run.info.status == "FINISHED"
+    assert points(store, run, "valid/perplexity") == [(1, 7.39), (2, 5.75)]
+    assert points(store, run, "train/loss") == [(1, 2.5), (2, 1.5)]
+
+
+@pytest.mark.parametrize("content", [None, "0" * 32, "no run"])
+def test_a_training_whose_run_is_gone_gets_another(project: Project, content: str | None) -> None:
+    if content is not None:
+        RUN_FILE.write_text(content)
+    train(project, resumed=True).finished(9.0)
+    store = connect()
+    (run,) = all_runs(store)
+    assert points(store, run, "valid/perplexity") == [(1, 7.39), (2, 5.75)]
+    assert RUN_FILE.read_text() == run.info.run_id
 
 
 def test_evaluation_and_report_go_into_the_run_of_their_model(

@@ -23,8 +23,8 @@ class Remembers:
 
     told: list[tuple] = field(default_factory=list)
 
-    def started(self, parameter_count: int, train_tokens: int) -> None:
-        self.told.append(("started", parameter_count, train_tokens))
+    def started(self, parameter_count: int, train_tokens: int, resumed: bool) -> None:
+        self.told.append(("started", parameter_count, train_tokens, resumed))
 
     def epoch_ended(self, record: EpochRecord, seconds: float, tokens_per_second: float) -> None:
         self.told.append(("epoch_ended", record, seconds, tokens_per_second))

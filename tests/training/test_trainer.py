@@ -249,7 +249,7 @@ def test_the_listener_is_told_of_the_start_and_of_every_epoch(make_model, listen
     model = make_model()
     records = fit(model, listener=listener)
     started, *ended = listener.told
-    assert started == ("started", model.parameter_count(), TRAIN.tokens)
+    assert started == ("started", model.parameter_count(), TRAIN.tokens, False)
     assert [(name, record) for name, record, _, _ in ended] == [("epoch_ended", record) for record in records]
     for _, _, seconds, tokens_per_second in ended:
         assert seconds * tokens_per_second == pytest.approx(TRAIN.tokens)

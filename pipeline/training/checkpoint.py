@@ -1,0 +1,175 @@
+"""Checkpoints: a training between two steps on disk, so that a kill costs a minute at most.
+
+They lie outside DVC's outputs, which DVC deletes before it runs a stage, in a folder named by a fingerprint of code,
+data and parameters: those of another training are never found. One is a safetensors file with all tensors and, as JSON
+in its head, all numbers of a `TrainingState`; random numbers are functions of the seed and the step, so there is no
+random state. Its name ends with the hash of its content: a damaged one is known for what it is, set aside, and the one
+before it used. Two are kept.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from pipeline.files import atomic_path
+from pipeline.training.history import EpochRecord
+from pipeline.training.state import TrainingState
+
+CHECKPOINTS = Path(".rnnlm/checkpoints")
+SECONDS = 30.0  # between two checkpoints
+SHARE = 0.02  # of the time, at most, goes into writing them
+KEPT = 2  # checkpoints of one training
+TRAININGS = 3  # unfinished ones of one cell that are kept, the newest
+
+
+def fingerprint(code: Iterable[Path], data: Iterable[Path], params: Mapping[str, object]) -> str:
+    """What decides a training's result, as one short hash.
+
+    Args:
+        code: source files.
+        data: files that are trained on.
+        params: as JSON can hold them.
+    """
+    found = hashlib.sha256(json.dumps([params, version("torch"), version("numpy")], sort_keys=True).encode())
+    for path in (*code, *data):
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()[:32]
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    Attributes:
+        folder: where they lie; deleted when the training is over.
+
+    Args:
+        name: of the cell.
+        key: its `fingerprint`.
+        folder: holds a folder a cell, which holds one a key.
+        seconds: between two of them.
+    """
+
+    def __init__(self, name: str, key: str, folder: Path = CHECKPOINTS, seconds: float = SECONDS) -> None:
+        self._cell = folder / name
+        self.folder = self._cell / key
+        self._between = seconds
+        self._start = time.monotonic()
+        self._due = self._start + seconds
+        self._before = 0.0  # seconds spent by processes that did not end the training
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the training so far, by earlier processes too."""
+        return self._before + time.monotonic() - self._start
+
+    def save_if_due(self, state: TrainingState) -> None:
+        """Write `state` if the last time is long enough ago; what that costs decides how long."""
+        start = time.monotonic()
+        if start < self._due:
+            return
+        self.save(state)
+        end = time.monotonic()
+        self._due = end + max(self._between, (end - start) / SHARE)
+
+    def save(self, state: TrainingState) -> None:
+        """Write `state`, whole or not at all, and delete all but the last `KEPT`.
+
+        Raises:
+            OSError: the disk is full, say.
+        """
+        tensors = {f"model.{name}": weight for name, weight in state.model.state_dict().items()}
+        tensors |= {f"best.{name}": weight for name, weight in state.best_weights.items()}
+        optimizer = state.optimizer.state_dict()
+        tensors |= {
+            f"optimizer.{index}.{key}": value
+            for index, values in optimizer["state"].items()
+            for key, value in values.items()
+            if isinstance(value, Tensor)
+        }
+        numbers = {
+            "step": state.step,
+            "nats": state.nats,
+            "tokens": state.tokens,
+            "history": [dataclasses.asdict(record) for record in state.history],
+            "learning_rate": optimizer["param_groups"][0]["lr"],
+            "seconds": self.seconds,
+        }
+        # Copied: two names may share one tensor, which safetensors refuses.
+        copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+        content = safetensors.torch.save(copies, {"state": json.dumps(numbers)})
+        name = f"{state.step:012d}-{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
+        with atomic_path(self.folder / name) as temporary:
+            temporary.write_bytes(content)
+        for path in self._saved()[KEPT:]:
+            path.unlink(missing_ok=True)
+
+    def restore(self, state: TrainingState) -> bool:
+        """Put the newest whole checkpoint into a fresh `state`; False, and `state` as it was, where there is none."""
+        self._forget_others()
+        for path in self._saved():
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                print(f"warning: cannot read the checkpoint {path} ({error.strerror}); looking for another",
+                      file=sys.stderr)  # fmt: skip
+                continue
+            if hashlib.sha256(content).hexdigest()[:32] == path.stem.partition("-")[2]:
+                self._before = _put(content, state)
+                return True
+            aside = path.with_suffix(".damaged")
+            path.replace(aside)
+            print(f"warning: a checkpoint is damaged and now called {aside}; looking for the one before it",
+                  file=sys.stderr)  # fmt: skip
+        return False
+
+    def discard(self) -> None:
+        """Delete them all: the training is over, its model saved."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _saved(self) -> list[Path]:
+        """All checkpoints, the newest first."""
+        return sorted(self.folder.glob("*.safetensors"), reverse=True)
+
+    def _forget_others(self) -> None:
+        """Of other trainings of the cell, which may yet be wanted again, keep the newest."""
+        others = [path for path in self._cell.glob("*") if path != self.folder]
+        for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[TRAININGS - 1 :]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _put(content: bytes, state: TrainingState) -> float:
+    """Set `state` to what a checkpoint holds; returns the seconds that had been spent."""
+    tensors = safetensors.torch.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    numbers = json.loads(header["__metadata__"]["state"])
+    device = next(state.model.parameters()).device
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {
+            name.removeprefix(prefix): tensor.to(device) for name, tensor in tensors.items() if name.startswith(prefix)
+        }
+
+    state.model.load_state_dict(part("model."))
+    state.best_weights = part("best.")
+    optimizer = state.optimizer.state_dict()
+    optimizer["state"] = {}
+    for name, tensor in part("optimizer.").items():
+        index, _, key = name.partition(".")
+        optimizer["state"].setdefault(int(index), {})[key] = tensor
+    for group in optimizer["param_groups"]:
+        group["lr"] = numbers["learning_rate"]
+    state.optimizer.load_state_dict(optimizer)
+    state.step, state.nats, state.tokens = numbers["step"], numbers["nats"], numbers["tokens"]
+    state.history = [EpochRecord(**record) for record in numbers["history"]]
+    return numbers["seconds"]

@@ -1,0 +1,211 @@
+"""A training that is interrupted at any step and goes on ends in the bytes of one that never was."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import StoppedError
+from pipeline.model.language_model import LanguageModel
+from pipeline.stopping import Stop
+from pipeline.training import checkpoint
+from pipeline.training.checkpoint import KEPT, TRAININGS, Checkpoints, fingerprint
+from pipeline.training.history import EpochRecord
+from pipeline.training.optimizers import build_optimizer
+from pipeline.training.params import TrainParams
+from pipeline.training.state import TrainingState
+from pipeline.training.trainer import train
+from tests.training.conftest import SIZE, Remembers, counting, noise, train_params
+
+MakeModel = Callable[..., LanguageModel]
+COUNTS = [5] * SIZE
+
+
+class Interrupting(Checkpoints):
+    """Looked at `steps` times, then the process dies, or is asked to end, there and then."""
+
+    def __init__(self, folder: Path, steps: int, stop: Stop | None = None, every: int = 1) -> None:
+        super().__init__("gru", "key", folder)
+        self._left, self._stop, self._every = steps, stop, every
+
+    def save_if_due(self, state: TrainingState) -> None:
+        self._left -= 1
+        if self._left % self._every == 0:
+            self.save(state)
+        if self._left == 0:
+            if self._stop is None:
+                raise KeyboardInterrupt  # nothing else gets to run, as after a SIGKILL
+            self._stop.signal = 15
+
+
+def result(model: LanguageModel, history: list[EpochRecord]) -> tuple[dict[str, bytes], list[EpochRecord]]:
+    return {name: weight.numpy().tobytes() for name, weight in model.state_dict().items()}, history
+
+
+def run(model: LanguageModel, params: TrainParams, checkpoints: Checkpoints | None, stop: Stop | None = None):
+    split, valid = noise(40, seed=1), counting(30, seed=2)
+    return result(model, train(model, split, valid, COUNTS, params, Remembers(), checkpoints, stop))
+
+
+VARIANTS = [
+    ({}, {"dropout": 0.3, "layers": 2}),
+    ({"sampled_words": 6}, {"tie_weights": True, "embedding_dim": 8}),
+    ({"optimizer": "sgd", "learning_rate": 0.5}, {}),
+    ({"patience": 1, "learning_rate": 0.5}, {}),
+]
+
+
+@pytest.mark.parametrize(("train_changes", "model_changes"), VARIANTS)
+def test_interrupted_anywhere_it_ends_in_the_same_bytes(
+    train_changes: dict, model_changes: dict, make_model: MakeModel, tmp_path: Path
+) -> None:
+    params = train_params(**train_changes)
+    expected = run(make_model(**model_changes), params, None)
+    # So many times between two steps, or batches of a validation, a checkpoint can be written.
+    moments = 0
+
+    class Counting(Checkpoints):
+        def save_if_due(self, state: TrainingState) -> None:
+            nonlocal moments
+            moments += 1
+
+    run(make_model(**model_changes), params, Counting("gru", "none", tmp_path))
+    assert moments > 15
+    for steps in range(1, moments + 1, 2):
+        folder = tmp_path / str(steps)
+        with pytest.raises(KeyboardInterrupt):
+            run(make_model(**model_changes), params, Interrupting(folder, steps))
+        resumed = Checkpoints("gru", "key", folder)
+        assert run(make_model(**model_changes), params, resumed) == expected
+        resumed.discard()
+        assert not resumed.folder.exists()
+
+
+def test_steps_after_the_last_checkpoint_are_taken_again(make_model: MakeModel, tmp_path: Path) -> None:
+    params = train_params()
+    for steps in (7, 9, 6):
+        with pytest.raises(KeyboardInterrupt):
+            run(make_model(), params, Interrupting(tmp_path, steps, every=4))
+    assert run(make_model(), params, Checkpoints("gru", "key", tmp_path)) == run(make_model(), params, None)
+
+
+def test_when_asked_to_stop_it_saves_first(make_model: MakeModel, tmp_path: Path) -> None:
+    params, stop = train_params(), Stop()
+    checkpoints = Interrupting(tmp_path, 5, stop, every=1000)
+    with pytest.raises(StoppedError, match="stopped by SIGTERM; `dvc repro` goes on after step 6") as error:
+        run(make_model(), params, checkpoints, stop)
+    assert error.value.signal == 15
+    listener = Remembers()
+    model = make_model()
+    history = train(
+        model, noise(40, seed=1), counting(30, seed=2), COUNTS, params, listener, Checkpoints("gru", "key", tmp_path)
+    )
+    assert listener.told[0][-1] is True  # it goes on
+    assert result(model, history) == run(make_model(), params, None)
+
+
+def saved_state(model: LanguageModel, step: int) -> TrainingState:
+    return TrainingState(model, build_optimizer(model, train_params()), step=step)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
+    make_model: MakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = Checkpoints("gru", "key", tmp_path)
+    for step in (1, 2, 3):
+        checkpoints.save(saved_state(make_model(), step))
+    saved = sorted(checkpoints.folder.iterdir())
+    assert len(saved) == KEPT
+    whole = saved[1].read_bytes()
+    for damaged in (whole[:-1], b"", whole[:500] + b"\x00" * 8 + whole[508:], whole + b"\x00"):
+        saved[1].write_bytes(damaged)
+        state = saved_state(make_model(), 0)
+        assert checkpoints.restore(state)
+        assert state.step == 2
+        assert f"a checkpoint is damaged and now called {saved[1].with_suffix('.damaged')}" in capsys.readouterr().err
+    saved[0].write_bytes(b"")
+    state = saved_state(make_model(), 0)
+    assert not checkpoints.restore(state)
+    assert state.step == 0
+
+
+def test_what_was_half_written_is_no_checkpoint(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints("gru", "key", tmp_path)
+    checkpoints.save(saved_state(make_model(), 1))
+
+    def full(_: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(saved_state(make_model(), 2))
+    state = saved_state(make_model(), 0)
+    assert checkpoints.restore(state)
+    assert state.step == 1
+
+
+def test_a_checkpoint_of_another_training_is_never_used(make_model: MakeModel, tmp_path: Path) -> None:
+    code, data = tmp_path / "code.py", tmp_path / "ids.npy"
+    code.write_text("a")
+    data.write_text("b")
+    keys = [fingerprint([code], [data], {"epochs": 3}), fingerprint([code], [data], {"epochs": 4})]
+    assert keys[0] == fingerprint([code], [data], {"epochs": 3})
+    code.write_text("c")
+    keys.append(fingerprint([code], [data], {"epochs": 3}))
+    data.write_text("d")
+    keys.append(fingerprint([code], [data], {"epochs": 3}))
+    assert len(set(keys)) == 4
+    Checkpoints("gru", keys[0], tmp_path).save(saved_state(make_model(), 1))
+    for name, key in (("gru", keys[1]), ("lstm", keys[0])):
+        assert not Checkpoints(name, key, tmp_path).restore(saved_state(make_model(), 0))
+    assert Checkpoints("gru", keys[0], tmp_path).restore(saved_state(make_model(), 0))
+
+
+def test_few_unfinished_trainings_are_kept(make_model: MakeModel, tmp_path: Path) -> None:
+    for number in range(6):
+        checkpoints = Checkpoints("gru", str(number), tmp_path)
+        checkpoints.restore(saved_state(make_model(), 0))
+        checkpoints.save(saved_state(make_model(), 1))
+    assert len(list((tmp_path / "gru").iterdir())) == TRAININGS
+    assert Checkpoints("gru", "5", tmp_path).restore(saved_state(make_model(), 0))
+
+
+def test_what_a_checkpoint_costs_decides_when_the_next_is_due(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, cost = 0.0, 0.0
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now)
+
+    written: list[int] = []
+
+    class Slow(Checkpoints):
+        def save(self, state: TrainingState) -> None:
+            nonlocal now
+            now += cost
+            written.append(round(now))
+
+    checkpoints = Slow("gru", "key", tmp_path, seconds=30.0)
+    state = saved_state(make_model(), 0)
+    for seconds in (0.1, 3.0):
+        cost = seconds
+        for _ in range(200):
+            now += 1.0
+            checkpoints.save_if_due(state)
+    gaps = [after - before for before, after in pairwise(written)]
+    assert set(gaps[:5]) <= {30, 31}
+    assert gaps[-1] == 150 + 3  # three seconds are two percent of so many
+
+
+def test_time_spent_before_counts(make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now)
+    first = Checkpoints("gru", "key", tmp_path)
+    now = 107.0
+    first.save(saved_state(make_model(), 1))
+    second = Checkpoints("gru", "key", tmp_path)
+    second.restore(saved_state(make_model(), 0))
+    now = 110.0
+    assert second.seconds == 10.0
