@@ -1,6 +1,8 @@
 """Writing files whole or not at all."""
 
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +13,16 @@ from pathlib import Path
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """A temporary name beside `path`; renamed to `path` when the block ends, removed when it fails.
 
-    A killed process can leave a file named `.NAME.*.partial`, but never half of `path`.
+    A killed process can leave a file named `.NAME.*.partial`, but never half of `path`; the next one that writes `path`
+    removes it. Two processes must not write the same file at once.
 
     Raises:
         OSError: the folder cannot be made, the disk is full, the rename fails.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        leftover.unlink()
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     os.close(descriptor)
     temporary = Path(name)
@@ -33,6 +38,21 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """An empty folder for work on the file `path`, beside it, removed when the block ends.
+
+    A killed process leaves it there; the next one that works on `path` empties it.
+    """
+    folder = path.parent / f".{path.name}.scratch"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import atomic_path, write_text
+from pipeline.files import atomic_path, scratch_folder, write_text
 
 
 @pytest.fixture
@@ -80,3 +80,23 @@ def test_text_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None
     with pytest.raises(UnicodeEncodeError):
         write_text(tmp_path / "file.txt", "half \ud800")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    (tmp_path / ".[a].b.xyz.partial").write_text("half")
+    (tmp_path / ".other.xyz.partial").write_text("of another file")
+    write_text(tmp_path / "[a].b", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.xyz.partial", "[a].b"]
+
+
+def test_a_scratch_folder_is_empty_at_the_start_and_gone_in_the_end(tmp_path: Path) -> None:
+    (tmp_path / ".out.scratch").mkdir()
+    (tmp_path / ".out.scratch" / "left").touch()
+    with scratch_folder(tmp_path / "out") as folder:
+        assert folder.parent == tmp_path
+        assert list(folder.iterdir()) == []
+        (folder / "more").touch()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ZeroDivisionError), scratch_folder(tmp_path / "out"):
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,6 @@ and nothing is ever pruned.
 """
 
 import heapq
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -29,7 +28,7 @@ Count = tuple[str, int]
 
 
 class WordCounts:
-    """Counts of words, to be closed when done with; a context manager.
+    """Counts of words.
 
     Attributes:
         sentences: how many there are.
@@ -37,21 +36,16 @@ class WordCounts:
         tokens: all others.
 
     Args:
+        folder: an empty one, for words that do not fit into memory; whoever made it removes it.
         words_in_memory: distinct words held before they go to disk.
     """
 
-    def __init__(self, words_in_memory: int = WORDS_IN_MEMORY) -> None:
+    def __init__(self, folder: Path, words_in_memory: int = WORDS_IN_MEMORY) -> None:
         self._limit = words_in_memory
         self._counts: Counter[str] = Counter()
-        self._folder = tempfile.TemporaryDirectory(prefix="rnnlm-words-")
+        self._folder = folder
         self._runs: list[Path] = []
         self.sentences = self.unknown = self.tokens = 0
-
-    def __enter__(self) -> "WordCounts":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._folder.cleanup()
 
     def add(self, words: Iterable[str], counts: Iterable[int]) -> None:
         """Add to the counts of `words`."""
@@ -88,7 +82,7 @@ class WordCounts:
         return best, distinct
 
     def _write_run(self) -> None:
-        path = Path(self._folder.name) / str(len(self._runs))
+        path = self._folder / str(len(self._runs))
         schema = pa.schema([("word", pa.string()), ("count", pa.int64())])
         ranked = sorted(self._counts.items())
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
@@ -99,19 +93,20 @@ class WordCounts:
         self._counts.clear()
 
 
-def count_words(tokens: Path, split: Split, workers: int, bar: Bar) -> WordCounts:
+def count_words(tokens: Path, split: Split, folder: Path, workers: int, bar: Bar) -> WordCounts:
     """Count every word of one split.
 
     Args:
         tokens: what the stage `tokenize` wrote.
         split: the split to count.
+        folder: see `WordCounts`.
         workers: number of processes.
         bar: advanced by the number of sentences.
 
     Raises:
         InputError: the tokens cannot be read.
     """
-    counts = WordCounts()
+    counts = WordCounts(folder)
     for sentences, unknown, words, numbers in ordered_map(_make, read_tokens(tokens, split), workers):
         counts.sentences += sentences
         counts.unknown += unknown

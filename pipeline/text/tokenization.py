@@ -1,7 +1,6 @@
 """Documents -> tokens: split by document, cut into sentences and these into tokens, every sentence kept once."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.files import atomic_path
+from pipeline.files import atomic_path, scratch_folder
 from pipeline.parallel import ordered_map
 from pipeline.progress import Bar
 from pipeline.text.deduplication import Deduplication
@@ -64,9 +63,9 @@ def write_tokens(
     with (
         atomic_path(path) as temporary,
         _RowGroups(temporary, SCHEMA) as output,
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder,
+        scratch_folder(path) as folder,
     ):
-        waiting: dict[Split, Path] = {split: Path(folder, split) for split in SPLITS}
+        waiting: dict[Split, Path] = {split: folder / split for split in SPLITS}
         with ExitStack() as stack:
             files = {split: stack.enter_context(_RowGroups(file, WAITING_SCHEMA)) for split, file in waiting.items()}
             in_blocks = blocks(documents, BLOCK_CHARACTERS, BLOCK_DOCUMENTS)
@@ -77,7 +76,7 @@ def write_tokens(
                 bar.advance(documents_done)
         if not total:
             raise InputError("empty corpus: there is no document to tokenize; see section download of params.yaml")
-        with Deduplication(Path(folder, "digests"), sum(found.values())) as deduplication:
+        with Deduplication(folder / "digests", sum(found.values())) as deduplication:
             for batch in _batches(waiting.values(), ["digest"]):
                 deduplication.add(batch.column(0))
             deduplication.decide()

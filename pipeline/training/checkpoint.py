@@ -10,6 +10,7 @@ before it used. Two are kept.
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -21,11 +22,13 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from pipeline.errors import InputError
 from pipeline.files import atomic_path
 from pipeline.training.history import EpochRecord
 from pipeline.training.state import TrainingState
 
 CHECKPOINTS = Path(".rnnlm/checkpoints")
+INTERVAL = "RNNLM_CHECKPOINT_SECONDS"  # an environment variable and no parameter, as it changes no result
 SECONDS = 30.0  # between two checkpoints
 SHARE = 0.02  # of the time, at most, goes into writing them
 KEPT = 2  # checkpoints of one training
@@ -57,15 +60,18 @@ class Checkpoints:
         name: of the cell.
         key: its `fingerprint`.
         folder: holds a folder a cell, which holds one a key.
-        seconds: between two of them.
+        seconds: between two of them; None: what the environment says, or `SECONDS`.
+
+    Raises:
+        InputError: the environment says something that is no number.
     """
 
-    def __init__(self, name: str, key: str, folder: Path = CHECKPOINTS, seconds: float = SECONDS) -> None:
+    def __init__(self, name: str, key: str, folder: Path = CHECKPOINTS, seconds: float | None = None) -> None:
         self._cell = folder / name
         self.folder = self._cell / key
-        self._between = seconds
+        self._between = _seconds() if seconds is None else seconds
         self._start = time.monotonic()
-        self._due = self._start + seconds
+        self._due = self._start + self._between
         self._before = 0.0  # seconds spent by processes that did not end the training
 
     @property
@@ -146,6 +152,13 @@ class Checkpoints:
         others = [path for path in self._cell.glob("*") if path != self.folder]
         for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[TRAININGS - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _seconds() -> float:
+    try:
+        return float(os.environ.get(INTERVAL, SECONDS))
+    except ValueError:
+        raise InputError(f"{INTERVAL} must be a number of seconds, not {os.environ[INTERVAL]!r}") from None
 
 
 def _put(content: bytes, state: TrainingState) -> float:

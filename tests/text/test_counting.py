@@ -14,29 +14,29 @@ from pipeline.text.counting import WordCounts, build_vocabulary, count_words
 WORD = st.text("abcé\U0001f600", min_size=1, max_size=3)
 
 
-@given(st.lists(st.dictionaries(WORD, st.integers(1, 9), max_size=12), max_size=8), st.integers(0, 20))
-def test_counts_are_exact_however_few_words_fit_into_memory(blocks: list[dict[str, int]], limit: int) -> None:
+@given(blocks=st.lists(st.dictionaries(WORD, st.integers(1, 9), max_size=12), max_size=8), limit=st.integers(0, 20))
+def test_counts_are_exact_however_few_words_fit_into_memory(
+    blocks: list[dict[str, int]], limit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     expected: Counter[str] = Counter()
-    with WordCounts(words_in_memory=limit) as counts:
-        for block in blocks:
-            counts.add(block.keys(), block.values())
-            expected.update(block)
-        assert list(counts.by_word()) == sorted(expected.items())
-        assert counts.tokens == expected.total()
-        ranked = sorted(expected.items(), key=lambda item: (-item[1], item[0]))
-        for number in (None, 1, 3, 1000):
-            assert counts.most_frequent(number) == (ranked[:number], len(expected))
+    counts = WordCounts(tmp_path_factory.mktemp("words"), words_in_memory=limit)
+    for block in blocks:
+        counts.add(block.keys(), block.values())
+        expected.update(block)
+    assert list(counts.by_word()) == sorted(expected.items())
+    assert counts.tokens == expected.total()
+    ranked = sorted(expected.items(), key=lambda item: (-item[1], item[0]))
+    for number in (None, 1, 3, 1000):
+        assert counts.most_frequent(number) == (ranked[:number], len(expected))
 
 
-def test_words_beyond_the_limit_go_to_disk_and_disappear_with_the_counts() -> None:
-    with WordCounts(words_in_memory=100) as counts:
-        for number in range(1000):
-            counts.add([f"{number:03d}", "the"], [1, 2])
-        folder = Path(counts._folder.name)
-        assert len(list(folder.iterdir())) >= 9
-        assert counts.most_frequent(2) == ([("the", 2000), ("000", 1)], 1001)
-        assert build_vocabulary(counts, 5).counts == (0, 0, 2000, 1, 999)
-    assert not folder.exists()
+def test_words_beyond_the_limit_go_to_disk(tmp_path: Path) -> None:
+    counts = WordCounts(tmp_path, words_in_memory=100)
+    for number in range(1000):
+        counts.add([f"{number:03d}", "the"], [1, 2])
+    assert len(list(tmp_path.iterdir())) >= 9
+    assert counts.most_frequent(2) == ([("the", 2000), ("000", 1)], 1001)
+    assert build_vocabulary(counts, 5).counts == (0, 0, 2000, 1, 999)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -45,8 +45,8 @@ def test_words_of_one_split(workers: int, tmp_path: Path, monkeypatch: pytest.Mo
     sentences = [["the", None, f"{number % 7}"] for number in range(200)]
     splits = ["train"] * 150 + ["test"] * 50
     pq.write_table(pa.table([splits, splits, sentences], schema=tokens.SCHEMA), tmp_path / "tokens.parquet")
-    with count_words(tmp_path / "tokens.parquet", "train", workers, Bar()) as counts:
-        assert (counts.sentences, counts.unknown, counts.tokens) == (150, 150, 300)
-        assert dict(counts.by_word()) == {"the": 150} | {str(n): 150 // 7 + (n < 150 % 7) for n in range(7)}
-        vocabulary = build_vocabulary(counts, 5)
+    counts = count_words(tmp_path / "tokens.parquet", "train", tmp_path, workers, Bar())
+    assert (counts.sentences, counts.unknown, counts.tokens) == (150, 150, 300)
+    assert dict(counts.by_word()) == {"the": 150} | {str(n): 150 // 7 + (n < 150 % 7) for n in range(7)}
+    vocabulary = build_vocabulary(counts, 5)
     assert vocabulary.counts == (0, 150, 150, 22, 128 + 150)

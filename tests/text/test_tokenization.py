@@ -127,9 +127,9 @@ def test_every_sentence_is_kept_on_request(tmp_path: Path) -> None:
     documents = [(VALID, "Same."), (TEST, "Same."), (TRAIN, "Same. Same."), (TRAIN_TOO, "Same.")]
     rows = write(documents, tmp_path / "tokens.parquet", deduplicate=False)
     assert rows == [(document, "same .") for document in (TRAIN, TRAIN, TRAIN_TOO, VALID, TEST)]
-    with count_words(tmp_path / "tokens.parquet", "train", 1, Bar()) as counts:
-        assert (counts.sentences, counts.unknown, counts.tokens) == (3, 0, 6)
-        assert list(counts.by_word()) == [(".", 3), ("same", 3)]
+    counts = count_words(tmp_path / "tokens.parquet", "train", tmp_path, 1, Bar())
+    assert (counts.sentences, counts.unknown, counts.tokens) == (3, 0, 6)
+    assert list(counts.by_word()) == [(".", 3), ("same", 3)]
 
 
 @pytest.mark.parametrize("deduplicate", [True, False])
@@ -203,8 +203,7 @@ def test_a_corpus_that_comes_split_and_tokenized_is_taken_word_for_word(tmp_path
     rows = pq.read_table(tmp_path / "tokens.parquet").to_pylist()
     assert [row["split"] for row in rows] == ["train", "train", "valid", "test"]
     assert all(row["tokens"] == ["Same", "words", ",", "the.se", None, "N"] for row in rows[:3])
-    with count_words(tmp_path / "tokens.parquet", "train", 1, Bar()) as counts:
-        assert counts.unknown == 2
+    assert count_words(tmp_path / "tokens.parquet", "train", tmp_path, 1, Bar()).unknown == 2
 
 
 def test_a_corpus_that_comes_tokenized_only_is_split_lower_cased_and_deduplicated(tmp_path: Path) -> None:

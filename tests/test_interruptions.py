@@ -1,0 +1,229 @@
+"""Kills, as a user's machine or cluster deals them out, and what is there afterwards.
+
+`make soak` does the same with many more kills.
+"""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.test_pipeline import CELLS, Clone, make_clone
+
+SOAK = os.environ.get("RNNLM_SOAK") == "1"
+KILLS = 33 if SOAK else 3  # over all stages
+TRAINING_KILLS = 24 if SOAK else 4  # within training alone
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of data/ after a run that nobody disturbed."""
+    clone = make(tmp_path_factory.mktemp("undisturbed"))
+    clone.repro()
+    return clone.digests()
+
+
+def make(folder: Path) -> Clone:
+    """A tiny corpus whose models take some seconds to train, and checkpoints that come often."""
+    clone = make_clone(folder)
+    clone.change(train__epochs=40, train__patience=40)
+    clone.git("commit", "-qam", "longer")
+    return clone
+
+
+@contextmanager
+def started(clone: Clone, *command: str) -> Iterator[subprocess.Popen]:
+    environment = clone.environment | {"RNNLM_CHECKPOINT_SECONDS": "0.1", "RNNLM_TRACKING": "off"}
+    with subprocess.Popen(
+        command,
+        cwd=clone.folder,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def stages_below(pid: int) -> list[psutil.Process]:
+    try:
+        return [process for process in psutil.Process(pid).children(recursive=True) if is_stage(process)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def is_stage(process: psutil.Process) -> bool:
+    try:
+        return process.name().startswith("python") and any("stages." in part for part in process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+
+
+def kill_stage(process: subprocess.Popen) -> None:
+    for stage in stages_below(process.pid):
+        stage.kill()
+
+
+def kill_dvc(process: subprocess.Popen) -> None:
+    process.kill()
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def all_gone(stages: list[psutil.Process]) -> None:
+    """Stages whose dvc was killed end by themselves."""
+    _, alive = psutil.wait_procs(stages, timeout=30)
+    assert not alive
+
+
+@pytest.mark.parametrize("kill", [kill_stage, kill_dvc, kill_group])
+def test_kills_at_random_moments_change_no_byte(
+    kill: Callable[[subprocess.Popen], None], undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    clone, chance = make(tmp_path), random.Random(kill.__name__)
+    kills = finished = 0
+    while kills < KILLS // 3:
+        with started(clone, "dvc", "repro") as process:
+            deadline = time.monotonic() + chance.uniform(2.0, 12.0)
+            while time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.02)
+            stages = stages_below(process.pid)
+            if process.poll() is None and (stages or kill is not kill_stage):
+                kill(process)
+                kills += 1
+            output, _ = process.communicate()
+        all_gone(stages)
+        assert "Traceback" not in output
+        finished += process.returncode == 0
+        repair_rwlock(clone)
+    clone.repro()
+    assert clone.digests() == undisturbed
+    assert clone.repro() == []
+    assert leftovers(clone) == []
+    print(f"{kill.__name__}: {kills} kills, {finished} runs that came to their end meanwhile")
+
+
+def repair_rwlock(clone: Clone) -> None:
+    """What DVC's own message advises when the kill hit while it wrote this file of its own."""
+    path = clone.folder / ".dvc/tmp/rwlock"
+    if path.exists() and not path.read_text().strip():
+        path.unlink()
+
+
+def leftovers(clone: Clone) -> list[Path]:
+    """Half-written files and folders of a stage's own."""
+    return [path for path in (clone.folder / "data").rglob(".*") if path.name not in (".gitignore",)]
+
+
+def test_kills_within_training_cost_only_what_came_after_the_last_checkpoint(
+    undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    clone, chance = make(tmp_path), random.Random(7)
+    clone.repro("encode")
+    resumed = kills = 0
+    for cell in CELLS:
+        for _ in range(TRAINING_KILLS // len(CELLS) + 1):
+            with started(clone, sys.executable, "-m", "stages.train", cell) as process:
+                time.sleep(chance.uniform(2.0, 6.0))
+                if process.poll() is None:
+                    kill_group(process)
+                    kills += 1
+                output, _ = process.communicate()
+            assert "Traceback" not in output
+            resumed += "going on from a checkpoint at step" in output
+    assert resumed >= kills // 2
+    clone.repro()
+    assert clone.digests() == undisturbed
+    print(f"{kills} kills within training, after which it went on from a checkpoint {resumed} times")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_end_a_training_saves_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
+    clone = make(tmp_path)
+    clone.repro("encode")
+    with started(clone, sys.executable, "-m", "stages.train", "lstm") as process:
+        wait_for_checkpoint(clone, "lstm")
+        process.send_signal(number)
+        output, _ = process.communicate()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in output
+    (step,) = re.findall(rf"^error: stopped by {number.name}; `dvc repro` goes on after step ([\d,]+)$", output, re.M)
+    assert not (clone.folder / "data/models/lstm/model.safetensors").exists()
+    with started(clone, sys.executable, "-m", "stages.train", "lstm") as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0
+    assert f"going on from a checkpoint at step {step}" in output
+    assert not list((clone.folder / ".rnnlm/checkpoints/lstm").iterdir())
+
+
+def wait_for_checkpoint(clone: Clone, cell: str) -> None:
+    deadline = time.monotonic() + 60
+    while not list(clone.folder.glob(f".rnnlm/checkpoints/{cell}/*/*.safetensors")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_stage_ends_with_its_dvc_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    clone = make(tmp_path)
+    clone.repro("encode")
+    with started(clone, "dvc", "repro", "train@gru") as process:
+        wait_for_checkpoint(clone, "gru")
+        stages = stages_below(process.pid)
+        process.kill()
+        process.communicate()
+    assert stages
+    all_gone(stages)
+    with started(clone, "dvc", "repro", "train@gru") as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0
+    assert "going on from a checkpoint at step" in output
+
+
+def test_one_stage_does_not_run_twice_at_once(tmp_path: Path) -> None:
+    clone = make(tmp_path)
+    clone.repro("encode")
+    with started(clone, sys.executable, "-m", "stages.train", "lstm") as process:
+        wait_for_checkpoint(clone, "lstm")
+        script = "from pipeline import stage; stage.LOCK_SECONDS = 0.2; from stages.train import *; run_stage(train)"
+        error = clone.fails(sys.executable, "-c", f"import sys; sys.argv = ['train', 'lstm']; {script}")
+        assert error.strip().splitlines()[-1].startswith("error: stage `train lstm` is running in this folder already")
+        assert process.poll() is None
+        kill_group(process)
+    # The lock went with its holder.
+    with started(clone, sys.executable, "-m", "stages.train", "lstm") as process:
+        process.communicate()
+    assert process.returncode == 0
+
+
+def test_two_cells_train_at_the_same_time(undisturbed: dict[str, str], tmp_path: Path) -> None:
+    clone = make(tmp_path)
+    clone.repro("encode")
+    with (
+        started(clone, "dvc", "repro", "train@gru") as one,
+        started(clone, sys.executable, "-m", "stages.train", "lstm") as other,
+    ):
+        for process in (one, other):
+            output, _ = process.communicate()
+            assert process.returncode == 0, output
+    found = clone.digests()
+    for cell in ("gru", "lstm"):
+        name = f"data/models/{cell}/model.safetensors"
+        assert found[name] == undisturbed[name]
