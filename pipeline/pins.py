@@ -18,12 +18,14 @@ def read_constraints(path: Path) -> dict[str, str]:
     """Version by canonical package name, from lines `name==version`; other lines are ignored.
 
     Raises:
-        InputError: the file is missing.
+        InputError: the file is missing or damaged.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise InputError(f"{path} is missing; restore it with git, or rerun the pipeline with `dvc repro`") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 (byte {error.start}); restore it with git") from None
     found = (re.match(r"\s*([A-Za-z0-9._-]+)\s*==\s*([^\s;#]+)", line) for line in lines)
     return {canonical(match[1]): match[2] for match in found if match}
 

@@ -1,6 +1,7 @@
 """How a stage or a command ends: quietly, or with one clear line and a status that is not 0."""
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -10,6 +11,18 @@ from pipeline.errors import InputError, StoppedError
 
 LOCKS = Path(".rnnlm/locks")
 LOCK_SECONDS = 20
+SPACE, PERMISSION = "free space on the disk", "mend the permissions"
+FILES = "allow more open files (`ulimit -n`)"
+MENDABLE = {
+    errno.ENOSPC: SPACE,
+    errno.EDQUOT: SPACE,
+    errno.EFBIG: "allow larger files (`ulimit -f`)",
+    errno.EROFS: PERMISSION,
+    errno.EACCES: PERMISSION,
+    errno.EPERM: PERMISSION,
+    errno.EMFILE: FILES,
+    errno.ENFILE: FILES,
+}
 OUT_OF_MEMORY = "out of memory; use a smaller corpus, vocabulary, batch or hidden size, or a larger machine"
 
 
@@ -49,12 +62,13 @@ def run(work: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
     except MemoryError:
         sys.exit(f"error: {OUT_OF_MEMORY}")
-    except RuntimeError as error:
+    except Exception as error:
+        text = " ".join(str(error).split())
         # torch's own: "can't allocate memory" of its CPU allocator, "out of memory" of CUDA's
-        if "allocate memory" in str(error) or "out of memory" in str(error):
+        if isinstance(error, RuntimeError) and ("allocate memory" in text or "out of memory" in text):
             sys.exit(f"error: {OUT_OF_MEMORY}")
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE):
-            sys.exit(f"error: {error}; free space or mend the permissions, then run again")
+        for number, advice in MENDABLE.items():
+            # Libraries of other languages (Arrow, safetensors) keep the system's words, not its number.
+            if getattr(error, "errno", None) == number or os.strerror(number) in text:
+                sys.exit(f"error: {text}; {advice}, then run again")
         raise

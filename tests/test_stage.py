@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StoppedError
 from pipeline.stage import run
 from tests.conftest import PROJECT
 
@@ -26,17 +26,27 @@ def raising(error: BaseException) -> Callable[[], None]:
         (InputError("params.yaml is missing; restore it"), "error: params.yaml is missing; restore it"),
         (MemoryError(), "error: out of memory; use a smaller corpus, vocabulary, batch or hidden size"),
         (OSError(errno.ENOSPC, "No space left on device", "data/x"), "error: [Errno 28] No space left on device: "),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "error: [Errno 122] Disk quota exceeded; free space"),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            "error: [Errno 122] Disk quota exceeded; free space on",
+        ),
         (
             PermissionError(errno.EACCES, "Permission denied", "data/x"),
             "error: [Errno 13] Permission denied: 'data/x';",
         ),
+        (OSError(errno.EFBIG, "File too large"), "error: [Errno 27] File too large; allow larger files"),
+        (OSError(errno.EMFILE, "Too many open files"), "error: [Errno 24] Too many open files; allow more open files"),
+        (ValueError("I/O error:\nNo space left on device"), "error: I/O error: No space left on device; free space on"),
+        (StoppedError("stopped by SIGTERM; it goes on", 15), 143),
     ],
     ids=repr,
 )
 def test_what_the_user_can_mend_is_one_line(error, line):
     with pytest.raises(SystemExit) as ended:
         run(raising(error))
+    if isinstance(line, int):
+        assert ended.value.code == line
+        return
     # Python prints a text given to sys.exit on standard error and ends with status 1.
     assert isinstance(ended.value.code, str)
     assert ended.value.code.startswith(line)
@@ -50,7 +60,7 @@ def test_memory_that_torch_cannot_get_is_one_line_too():
 
 def test_a_stage_that_fails_prints_that_line_alone_and_ends_with_status_1():
     code = """
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StoppedError
 from pipeline.stage import run
 
 def work():

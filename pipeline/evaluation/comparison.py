@@ -1,14 +1,22 @@
 """All models of a run beside each other: the rows that the report and the terminal show."""
 
+import csv
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.evaluation.selection import best_cell, best_epoch, read_history
 
 BASELINES = {"unigram": "unigram", "trigram": "trigram", "fivegram": "5-gram"}  # key in metrics.json: name in text
+
+
+# What a comparison shows of every model.
+FIGURES = ["perplexity", "perplexity_low", "perplexity_high", "perplexity_known", "accuracy_top1", "accuracy_top5"]
+FIGURES += ["unknown_share", "tokens", "sentences"]
 
 
 @dataclass(frozen=True)
@@ -37,15 +45,17 @@ def comparison_table(
     Raises:
         InputError: a file is missing or damaged.
     """
-    baselines = read_metrics(evaluation_folder / "baselines" / "metrics.json")
-    rows = [Row(shown, baselines[name]) for name, shown in BASELINES.items()]
+    path = evaluation_folder / "baselines" / "metrics.json"
+    baselines = read_metrics(path)
+    rows = [Row(shown, _figures(baselines.get(name), path)) for name, shown in BASELINES.items()]
     best = best_cell(models_folder, names)
     for name in names:
         history = read_history(models_folder / name / "history.csv")
+        path = evaluation_folder / name / "metrics.json"
         rows.append(
             Row(
                 name,
-                read_metrics(evaluation_folder / name / "metrics.json"),
+                _figures(read_metrics(path), path),
                 best_epoch(history)["valid_perplexity"],
                 len(history),
                 name == best,
@@ -110,23 +120,68 @@ def read_metrics(path: Path) -> dict:
     """
     try:
         content = json.loads(read_result(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no metrics; delete it and run `dvc repro {_stage(path)}`")
+        raise damaged(path, "no metrics")
     return content
+
+
+def read_table(path: Path, **columns: Callable[[str], object]) -> list[dict[str, Any]]:
+    """The rows of a CSV file that the stage `evaluate` or `baselines` left.
+
+    Args:
+        path: the file.
+        columns: each by its name, with what turns its text into a value.
+
+    Raises:
+        InputError: the file is missing, or a column or value is not as it should be.
+    """
+    try:
+        rows = list(csv.DictReader(read_result(path).splitlines()))
+        return [{name: convert(row[name]) for name, convert in columns.items()} for row in rows]
+    except (csv.Error, ValueError, KeyError, TypeError, AttributeError):
+        raise damaged(path, f"no table of {', '.join(columns)}") from None
+
+
+def finite(text: str) -> float:
+    """A number of a CSV file; ValueError for anything else."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 def read_result(path: Path) -> str:
     """The text of a file that the stage `evaluate` or `baselines` left.
 
     Raises:
-        InputError: the file is missing.
+        InputError: the file is missing or not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path} is missing; make it with `dvc repro {_stage(path)}`") from None
+    except UnicodeDecodeError:
+        raise damaged(path, "no UTF-8") from None
+
+
+def damaged(path: Path, lack: str) -> InputError:
+    """The error that says what a file of an evaluation does not hold, and how to make it again."""
+    return InputError(f"{path} holds {lack}; delete it and run `dvc repro {_stage(path)}`")
+
+
+def _figures(metrics: object, path: Path) -> dict[str, float]:
+    """`metrics`, once it is sure that every figure that a comparison shows is there and a number."""
+    if not isinstance(metrics, dict):
+        raise damaged(path, "not the metrics of every model")
+    for key in FIGURES:
+        value = metrics.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise damaged(path, f"no number {key}")
+    if not isinstance(metrics.get("parameters", 0), int):
+        raise damaged(path, "no number parameters")
+    return metrics
 
 
 def _stage(path: Path) -> str:

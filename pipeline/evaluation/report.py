@@ -1,6 +1,5 @@
 """report.md and its figures: what the models reached, for people."""
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,10 @@ from pipeline.evaluation.comparison import (
     BASELINES,
     Row,
     comparison_table,
+    damaged,
+    finite,
     read_result,
+    read_table,
     table_cells,
     verdict,
 )
@@ -38,26 +40,32 @@ def write_report(evaluation_folder: Path, models_folder: Path, names: Sequence[s
     figures.learning_curves(report_folder / "learning_curves.png", histories)
     bands = _bands(evaluation_folder, names)
     figures.perplexity_by_band(report_folder / "perplexity_by_band.png", bands, list(BASELINES.values()))
-    norms = {
-        name: [float(row["gradient_norm"]) for row in _rows(evaluation_folder / name / "gradient_flow.csv")]
-        for name in names
-    }
+    norms = {name: _norms(evaluation_folder / name / "gradient_flow.csv") for name in names}
     figures.gradient_flow(report_folder / "gradient_flow.png", norms)
-    samples = {name: read_result(evaluation_folder / name / "samples.txt").splitlines() for name in names}
+    samples = {name: read_result(evaluation_folder / name / "samples.txt").split("\n")[:-1] for name in names}
+    for name, texts in samples.items():
+        if len(texts) != len(samples[names[0]]):
+            raise damaged(evaluation_folder / name / "samples.txt", "not as many sentences as those of other models")
     write_text(report_folder / "report.md", _markdown(rows, samples, len(norms[names[0]]) - 1))
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(read_result(path).splitlines()))
+def _norms(path: Path) -> list[float]:
+    norms = [row["gradient_norm"] for row in read_table(path, gradient_norm=finite)]
+    if not norms or norms[0] == 0 or min(norms) < 0:
+        raise damaged(path, "no gradient that could be shown")
+    return norms
 
 
 def _bands(evaluation_folder: Path, names: Sequence[str]) -> dict[str, list[Band]]:
     """The bands of the baselines, by the names shown, and of the networks."""
     result: dict[str, list[Band]] = {}
     for folder in ("baselines", *names):
-        for row in _rows(evaluation_folder / folder / "bands.csv"):
-            model = BASELINES[row["model"]] if folder == "baselines" else folder
-            result.setdefault(model, []).append(Band(row["band"], int(row["tokens"]), float(row["perplexity"])))
+        path = evaluation_folder / folder / "bands.csv"
+        for row in read_table(path, model=str, band=str, tokens=int, perplexity=finite):
+            model = BASELINES.get(row["model"]) if folder == "baselines" else folder
+            if model is None or row["tokens"] < 1 or row["perplexity"] < 1:
+                raise damaged(path, "no frequency bands")
+            result.setdefault(model, []).append(Band(row["band"], row["tokens"], row["perplexity"]))
     return result
 
 

@@ -8,6 +8,7 @@ is fetched at every call, as it may have changed.
 import glob
 import hashlib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -76,7 +77,8 @@ class Fetcher:
         """A local file with the content of `url`; a local path is returned as it is, once it is checked.
 
         Args:
-            url: a path, or a URL of any kind that fsspec opens.
+            url: a path, or a URL of any kind that fsspec opens; `$NAME` in a URL stands for an environment variable, so
+                that a token need not be written down.
             checksum: `sha256:` or `git:` (as git names a blob) and hexadecimal digits.
 
         Raises:
@@ -88,6 +90,7 @@ class Fetcher:
             if checksum and path.exists():
                 _check(path, checksum, str(path))
             return path
+        url = _with_environment(url)
         parts = urlsplit(url)
         if "@" in parts.netloc and parts.scheme.startswith("http"):
             raise InputError(
@@ -191,6 +194,13 @@ def is_local(url: str) -> bool:
 def local_path(url: str) -> Path:
     """The path that a local `url` means."""
     return Path(unquote(urlsplit(url).path) if "://" in url else url)
+
+
+def _with_environment(url: str) -> str:
+    expanded = os.path.expandvars(url)
+    if missing := re.search(r"\$\{?(\w+)", expanded):
+        raise InputError(f"{shown(url)}: the environment variable {missing[1]} is not set; set it, or change the URL")
+    return expanded
 
 
 def shown(url: str) -> str:

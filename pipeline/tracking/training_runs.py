@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline.evaluation.selection import read_history
@@ -200,4 +200,5 @@ def _records(folder: Path) -> list[EpochRecord]:
 def _corpus() -> str:
     """The corpus's name: its source, or the file or folder it comes from."""
     download = load_params().download
-    return download.source if download.source != "files" else Path(download.path).name
+    # A URL's query may hold a token.
+    return download.source if download.source != "files" else PurePosixPath(download.path.partition("?")[0]).name

@@ -243,6 +243,16 @@ def test_a_mirror_comes_first(
         Fetcher(LARGE, folder, mirror_folder()).fetch(url)
 
 
+def test_a_token_can_come_from_the_environment(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "abc")
+    fetcher = Fetcher(LARGE, folder)
+    assert fetcher.fetch(f"{server.url}/data/corpus.bin?token=$MY_TOKEN").read_bytes() == CONTENT
+    assert server.requests[-1][1] == "/data/corpus.bin?token=abc"
+    monkeypatch.delenv("MY_TOKEN")
+    with pytest.raises(InputError, match=r"/data/corpus\.bin: the environment variable MY_TOKEN is not set"):
+        fetcher.fetch(f"{server.url}/data/corpus.bin?token=${{MY_TOKEN}}")
+
+
 def test_secrets_are_not_shown(server: Server, folder: Path) -> None:
     assert shown("https://user:word@host/path?token=abc#x") == "https://host/path"
     with pytest.raises(InputError, match=r"holds a login, .*put it into ~/\.netrc") as error:
