@@ -50,7 +50,7 @@ A_TIME = 25  # documents
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A pipeline that has run; tests damage copies of its files."""
-    clone = make_clone(tmp_path_factory.mktemp("whole"))
+    clone = make_clone(tmp_path_factory.mktemp("whole"), tracking=False)
     clone.repro()
     return clone
 

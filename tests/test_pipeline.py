@@ -34,8 +34,8 @@ STAGE_ORDER = [
 class Clone:
     """A clone of the project with its own environment variables: nothing of the user's own settings or store."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, tracking: bool = True) -> None:
+        self.folder, self._tracking = folder, tracking
         files = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
             cwd=PROJECT,
@@ -60,7 +60,7 @@ class Clone:
         kept |= {"PYTHONPATH": str(self.folder)}  # the clone's code, not that of the installed project
         kept |= {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
         kept |= {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
-        return kept
+        return kept if self._tracking else kept | {"RNNLM_TRACKING": "off"}
 
     def git(self, *arguments: str) -> str:
         return self._run("git", *arguments)
@@ -122,8 +122,8 @@ def write_corpus(path: Path, documents: int, seed: int = 0) -> None:
             writer.writerow([" ".join(sentences[:2]) + "\n\n" + " ".join(sentences[2:]) + f' He said "{number}".'])
 
 
-def make_clone(folder: Path) -> Clone:
-    clone = Clone(folder)
+def make_clone(folder: Path, tracking: bool = True) -> Clone:
+    clone = Clone(folder, tracking)
     write_corpus(folder / "corpus" / "comments.csv", 300)
     clone.change(
         download__source="files",

@@ -16,7 +16,7 @@ from tests.text.server import Server, bomb, serving
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    return Clone(tmp_path_factory.mktemp("clone"))
+    return Clone(tmp_path_factory.mktemp("clone"), tracking=False)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Which of many sentences are the first of their kind, exactly and in bounded memory.
 
 Each sentence is known by a digest and its place. The digests go to files on disk by their first byte, so equal ones
-meet in one file; these are looked at one by one. Memory holds one of the files, a 256th of 24 bytes a sentence.
+meet in one file; these are looked at one by one. Memory holds one of the files, a 128th of 24 bytes a sentence.
 """
 
 from contextlib import ExitStack
@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-PARTS = 256
+PARTS = 128
 WRITTEN = 1 << 20  # bytes at a time
 RECORD = np.dtype([("digest", np.uint8, 16), ("place", np.int64)])
 
@@ -27,8 +27,9 @@ class Deduplication:
     def __init__(self, folder: Path, sentences: int) -> None:
         folder.mkdir()
         self._paths = [folder / f"{part:02x}" for part in range(PARTS)]
-        self._stack = ExitStack()
-        self._files = [self._stack.enter_context(path.open("wb")) for path in self._paths]
+        with ExitStack() as stack:
+            self._files = [stack.enter_context(path.open("wb")) for path in self._paths]
+            self._stack = stack.pop_all()
         # A byte a sentence, on disk too. Written before it is mapped: a map that outgrows the disk ends in a bus error.
         with (folder / "kept").open("wb") as file:
             for start in range(0, sentences, WRITTEN):
@@ -53,7 +54,7 @@ class Deduplication:
         if buffer is not None:
             records["digest"] = np.frombuffer(buffer, np.uint8, 16 * len(digests), 16 * digests.offset).reshape(-1, 16)
         records["place"] = places[has_digest]
-        part_of = records["digest"][:, 0]
+        part_of = records["digest"][:, 0] % PARTS
         order = np.argsort(part_of, kind="stable")
         ends = np.searchsorted(part_of[order], np.arange(PARTS), side="right")
         for file, part in zip(self._files, np.split(records[order], ends[:-1]), strict=True):
