@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A virtual environment that happens to be active must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: setup repro test check ui clean
+.PHONY: setup repro test soak check ui clean
 
 setup: .venv/ready
 
@@ -29,6 +29,10 @@ check: setup
 
 test: check
 	python -m pytest -m "not slow"
+
+# Kills and damaged files by the dozen and by the thousand: an hour.
+soak: setup
+	RNNLM_SOAK=1 python -m pytest -s tests/test_interruptions.py tests/test_hostile.py tests/test_limits.py
 
 ui: setup
 	rnnlm ui
