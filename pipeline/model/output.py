@@ -175,19 +175,11 @@ def _sums_and_gradients(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Ten
     dh_NH, dV_CH = torch.empty_like(h_NH), torch.zeros_like(V_CH)
     dc_C = None if c_C is None else torch.zeros_like(c_C)
     for rows, p_RC in _blocks_of_logits(h_NH, V_CH, c_C):
-        y_R1 = y_N[rows].unsqueeze(1)
-        largest_R1 = p_RC.amax(1, keepdim=True)
-        target_R1 = p_RC.gather(1, y_R1)
-        sum_R1 = p_RC.sub_(largest_R1).exp_().sum(1, keepdim=True)
-        nats += (largest_R1 + sum_R1.log() - target_R1).sum()
-        # The gradient by the logits is p / sum, less 1 at the target; dividing the products' other sides instead
-        # saves a pass over the block.
-        p_RC.scatter_add_(1, y_R1, -sum_R1)
+        nats += _become_gradients(p_RC, y_N[rows])
         torch.mm(p_RC, V_CH, out=dh_NH[rows])
-        dh_NH[rows] /= sum_R1
-        dV_CH.addmm_(p_RC.t(), h_NH[rows] / sum_R1)
+        dV_CH.addmm_(p_RC.t(), h_NH[rows])
         if dc_C is not None:
-            dc_C.addmv_(p_RC.t(), sum_R1.squeeze(1).reciprocal())
+            dc_C += p_RC.sum(0)
     return nats, dh_NH, dV_CH, dc_C
 
 
@@ -205,20 +197,27 @@ def _sums_and_gradients_bf16(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N
     h = functional.pad(h, (0, 0, 0, -N % R))
     nats = h_NH.new_zeros(())
     dh, dVc = h_NH.new_empty(len(h), H), h_NH.new_zeros(Vc.shape)
-    p_RC, product, minus_one = h.new_empty(R, len(V)), torch.empty_like(Vc), h.new_tensor(-1.0)
+    p_RC, product = h.new_empty(R, len(V)), torch.empty_like(Vc)
     for start in range(0, N, R):
         rows, y_R = slice(start, start + R), y_N[start : start + R]
-        real_RC = p_RC[: len(y_R)]
         torch.mm(h[rows], Vc.t(), out=p_RC)
-        nats += (real_RC.amax(1).float() - real_RC.gather(1, y_R.unsqueeze(1)).squeeze(1).float()).sum()
-        torch.softmax(p_RC, 1, out=p_RC)
-        # The likeliest word's probability is 1 over the sum of the exponentials, those less the largest logit.
-        nats -= real_RC.amax(1).float().log().sum()
-        real_RC.index_put_((torch.arange(len(y_R), device=h.device), y_R), minus_one, accumulate=True)
+        nats += _become_gradients(p_RC[: len(y_R)], y_R)
         p_RC[len(y_R) :] = 0.0
         dh[rows] = p_RC @ V
         dVc += torch.mm(p_RC.t(), h[rows], out=product)
     return nats, dh[:N], dVc[:, :H], None if c_C is None else dVc[:, H]
+
+
+def _become_gradients(logits_RC: Tensor, y_R: Tensor) -> Tensor:
+    """Turn logits, in place, into the gradients by them (probabilities, less 1 at the target); returns their nats."""
+    sums = torch.promote_types(logits_RC.dtype, torch.float32)
+    target_R = logits_RC.gather(1, y_R.unsqueeze(1)).squeeze(1)
+    nats = (logits_RC.amax(1).to(sums) - target_R.to(sums)).sum()
+    p_RC = torch.softmax(logits_RC, 1, out=logits_RC)
+    # The likeliest word's probability is 1 over the sum of the exponentials, those less the largest logit.
+    nats -= p_RC.amax(1).to(sums).log().sum()
+    p_RC.index_put_((torch.arange(len(y_R), device=y_R.device), y_R), p_RC.new_tensor(-1.0), accumulate=True)
+    return nats
 
 
 def _blocks_of_logits(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None) -> Iterator[tuple[slice, Tensor]]:

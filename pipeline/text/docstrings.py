@@ -6,6 +6,7 @@ packages, which are not the distribution's own.
 """
 
 import ast
+import csv
 import gc
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -85,12 +86,15 @@ def _modules(packages: Iterable[str], pins: Path) -> dict[str, Path]:
     for package in packages:
         if canonical(package) not in pinned:
             raise InputError(f"{pins} pins no version of {package}; run `dvc repro`, which writes it anew")
-        files = distribution(package).files
-        if files is None:
+        installed = distribution(package)
+        # Not `installed.files`: once some library has imported the backport of importlib.metadata, that leaves out
+        # files that are missing, and the corpus would shrink in silence.
+        record = installed.read_text("RECORD")
+        if record is None:
             raise InputError(f"{package} keeps no record of its files; install it with pip")
-        for file in files:
+        for file in (PurePosixPath(row[0]) for row in csv.reader(record.splitlines()) if row):
             if file.suffix == ".py" and _is_own(file):
-                modules[_dotted(file)] = Path(str(file.locate()))
+                modules[_dotted(file)] = Path(str(installed.locate_file(file)))
     return modules
 
 

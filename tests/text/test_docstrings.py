@@ -134,6 +134,8 @@ def test_a_package_without_a_pin_is_refused(install, pins: Path) -> None:
 
 
 def test_a_missing_file_is_refused(install, pins: Path) -> None:
+    import importlib_metadata  # noqa: F401 (the backport, which replaces what finds distributions)
+
     install("site", removed="toy_single.py")
     with pytest.raises(InputError, match=r"cannot read .*toy_single\.py: No such file or directory"):
         list(docstring_documents(["toy-lib"], pins))
