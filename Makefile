@@ -32,7 +32,7 @@ test: check
 
 # Kills and damaged files by the dozen and by the thousand: an hour.
 soak: setup
-	RNNLM_SOAK=1 python -m pytest -s tests/test_interruptions.py tests/test_hostile.py tests/test_limits.py
+	RNNLM_SOAK=1 python -m pytest -s tests/test_interruptions.py tests/test_hostile.py tests/test_limits.py tests/test_outages.py
 
 ui: setup
 	rnnlm ui

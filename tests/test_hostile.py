@@ -41,9 +41,9 @@ from tests.conftest import PROJECT
 from tests.test_pipeline import CELLS, Clone, make_clone
 
 SOAK = os.environ.get("RNNLM_SOAK") == "1"
-MUTATIONS = 2000 if SOAK else 40  # of each kind of file
-REPORTS = 100 if SOAK else 6  # figures take their time
-DOCUMENTS = 10_000 if SOAK else 500
+MUTATIONS = 2000 if SOAK else 20  # of each kind of file
+REPORTS = 100 if SOAK else 4  # figures take their time
+DOCUMENTS = 10_000 if SOAK else 250
 A_TIME = 25  # documents
 
 

@@ -20,7 +20,7 @@ import pytest
 from tests.test_pipeline import Clone, make_clone
 
 SOAK = os.environ.get("RNNLM_SOAK") == "1"
-KILLS = 11 if SOAK else 2  # of each kind, over all stages
+KILLS = 11 if SOAK else 1  # of each kind, over all stages
 TRAINING_KILLS = 24 if SOAK else 3  # within training alone
 
 pytestmark = pytest.mark.slow

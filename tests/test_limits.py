@@ -14,6 +14,8 @@ from tests.test_pipeline import Clone, make_clone
 
 # Each stage with an output that is far larger than the limit.
 STAGES = ["download", "tokenize", "vocabulary", "encode", "train lstm", "evaluate lstm", "baselines", "report"]
+if os.environ.get("RNNLM_SOAK") != "1":
+    STAGES = STAGES[1:5:3]  # one that works with Arrow, one with torch
 LIMIT = 400  # bytes of a file
 
 
@@ -62,7 +64,7 @@ def test_no_space_for_a_file(stage: str, clone: Clone) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("files", [12, 16, 40])
+@pytest.mark.parametrize("files", [16])
 def test_too_few_open_files(files: int, clone: Clone) -> None:
     before = clone.digests()
     done = limited(clone, "tokenize", lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))

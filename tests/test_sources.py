@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.text.documents import read_documents
+from pipeline.text.encoded import load_split
+from pipeline.text.splits import SPLITS
+from pipeline.text.vocabulary import Vocabulary
 from tests.test_pipeline import Clone, write_corpus
 from tests.text.server import Server, bomb, serving
 
@@ -97,3 +100,23 @@ def test_a_redirect_is_followed_and_a_dropped_connection_taken_up(clone: Clone, 
     clone._run(sys.executable, "-m", "stages.download")
     assert [path for _, path, _ in server.requests] == ["/old.csv.gz", "/comments.csv.gz"] * 2
     assert len(texts(clone)) == 300
+
+
+@pytest.mark.slow
+def test_penn_treebank_keeps_its_ten_thousand_types_and_its_splits(
+    clone: Clone, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the README says to run it, from a mirror and as far as the text goes."""
+    monkeypatch.setattr(Clone, "environment", clone.environment | {"RNNLM_MIRROR": str(shared_data)})
+    clone.git("checkout", "--", "params.yaml")
+    clone.change(download__source="ptb", vocabulary__size=None)
+    clone.repro("encode")
+    vocabulary = Vocabulary.load(clone.folder / "data/vocabulary.tsv")
+    assert len(vocabulary) == 10_000 + 1  # with SENTENCE_START, which Mikolov does not count
+    assert "<unk>" not in vocabulary.tokens
+    splits = {split: load_split(clone.folder / "data/encoded" / split, len(vocabulary)) for split in SPLITS}
+    assert [len(splits[split]) for split in SPLITS] == [42_068, 3_370, 3_761]
+    assert [splits[split].tokens for split in SPLITS] == [929_589, 73_760, 82_430]
+    unknown = (shared_data / "ptb/ptb.train.txt").read_text().split().count("<unk>")
+    assert vocabulary.counts[-1] == unknown == (splits["train"].ids == vocabulary.unknown_id).sum()
+    assert "N" in vocabulary.tokens

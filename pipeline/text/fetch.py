@@ -96,7 +96,7 @@ class Fetcher:
             raise InputError(
                 f"{shown(url)}: the URL holds a login, and params.yaml and dvc.lock are committed; put it into ~/.netrc"
             )
-        name = unquote(PurePosixPath(parts.path).name) or "index"
+        name = _file_name(parts.path)
         path = self._folder / hashlib.sha256(url.encode()).hexdigest()[:16] / name
         if mirrored := self._mirrored(parts, name, checksum):
             return mirrored
@@ -194,6 +194,12 @@ def is_local(url: str) -> bool:
 def local_path(url: str) -> Path:
     """The path that a local `url` means."""
     return Path(unquote(urlsplit(url).path) if "://" in url else url)
+
+
+def _file_name(path: str) -> str:
+    """The last part of a URL's path, as a name that leads nowhere: `%2F..` in it must not."""
+    name = re.sub(r"[^\w.+-]", "_", PurePosixPath(unquote(path)).name)
+    return name if name.strip(".") else "index"
 
 
 def _with_environment(url: str) -> str:

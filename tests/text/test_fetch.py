@@ -253,6 +253,16 @@ def test_a_token_can_come_from_the_environment(server: Server, folder: Path, mon
         fetcher.fetch(f"{server.url}/data/corpus.bin?token=${{MY_TOKEN}}")
 
 
+@pytest.mark.parametrize(
+    "path", ["/..%2F..%2Fx", "/a/..", "/", "", "/%00", "/a%2F..%2F..%2F..%2Fx", "/%2e%2e", "/a b;c"]
+)
+def test_no_name_leads_out_of_the_folder(server: Server, folder: Path, path: str) -> None:
+    server.files[path or "/"] = server.files[path] = b"text"
+    found = Fetcher(LARGE, folder).fetch(f"{server.url}{path}")
+    assert found.parent.parent == folder
+    assert found.read_bytes() == b"text"
+
+
 def test_secrets_are_not_shown(server: Server, folder: Path) -> None:
     assert shown("https://user:word@host/path?token=abc#x") == "https://host/path"
     with pytest.raises(InputError, match=r"holds a login, .*put it into ~/\.netrc") as error:
