@@ -37,7 +37,8 @@ from pipeline.text.tokenizer import Tokenizer
 
 DEFAULT_CORPUS = Path("data/raw/documents.parquet")
 CHARACTERS = 1_500_000  # of each corpus, for the rows against NLTK
-SMALL, LARGE = 20_000_000, 400_000_000  # bytes of text
+MEDIUM = 60_000_000  # bytes of text, for the row of two processes
+SMALL, LARGE = 20_000_000, 400_000_000  # for the row of memory
 STAGES = ("download", "tokenize", "vocabulary", "encode")
 
 
@@ -103,14 +104,14 @@ def punkt(found: list[Document]) -> Iterator[Result]:
 def processes(folder: Path) -> Result:
     """The stage `tokenize`, its start included, with two processes and with one."""
     path = folder / "corpus.txt"
-    write_corpus(path, SMALL)
+    write_corpus(path, MEDIUM)
     fetched = [Document(str(number), line) for number, line in enumerate(path.read_text().splitlines())]
     splitter, params = SentenceSplitter("english"), load_params().tokenize
 
     def work(workers: int) -> Callable[[], object]:
         return lambda: write_tokens(fetched, splitter, params, folder / "tokens.parquet", workers, Bar())
 
-    return compare("tokenize_2_processes", "1 process", work(2), work(1), SMALL / 1e6, "MB/s")
+    return compare("tokenize_2_processes", "1 process", work(2), work(1), MEDIUM / 1e6, "MB/s")
 
 
 def memory(folder: Path) -> Result:

@@ -7,6 +7,7 @@ its cluster, which must have this project installed in the same version.
 import itertools
 import logging
 import os
+import pickle
 import uuid
 import warnings
 from collections import deque
@@ -64,7 +65,8 @@ def ordered_map(make: Callable[[], Callable[[Item], Result]], items: Iterable[It
         waiting: deque[Future] = deque()
         try:
             for item in items:
-                waiting.append(client.submit(_call, name, item, pure=False))
+                # Pickled here: Dask would look for futures of its own in every part of every item.
+                waiting.append(client.submit(_call, name, pickle.dumps(item, pickle.HIGHEST_PROTOCOL), pure=False))
                 if len(waiting) >= window:
                     yield waiting.popleft().result()
             while waiting:
@@ -80,8 +82,13 @@ def _client(address: str | None, workers: int) -> "Iterator[Client]":
     from dask import config
     from distributed import Client, LocalCluster
 
-    # Dask keeps its last messages in a log, up to 1,000 blocks of a corpus and as many results.
-    settings = {"distributed.comm.timeouts.connect": CONNECT_SECONDS, "distributed.admin.low-level-log-length": 1}
+    settings = {
+        "distributed.comm.timeouts.connect": CONNECT_SECONDS,
+        # Dask keeps its last messages in a log, up to 1,000 blocks of a corpus and as many results.
+        "distributed.admin.low-level-log-length": 1,
+        # It would look at what a worker does a hundred times a second, a tenth of the worker's time.
+        "distributed.worker.profile.enabled": False,
+    }
     with config.set(settings), warnings.catch_warnings():
         # A long document is a large part of a graph, as Dask would warn, and rightly so.
         warnings.filterwarnings("ignore", message="Sending large graph")
@@ -104,7 +111,7 @@ def _client(address: str | None, workers: int) -> "Iterator[Client]":
                 memory_limit=None,
                 silence_logs=logging.CRITICAL,
             ) as cluster,
-            Client(cluster) as client,
+            Client(cluster, direct_to_workers=True) as client,
         ):
             yield client
 
@@ -127,7 +134,7 @@ def _plugin(make: Callable[[], Callable]) -> Any:
     return Maker(make)
 
 
-def _call(name: str, item: object) -> object:
+def _call(name: str, item: bytes) -> object:
     from distributed import get_worker
 
-    return cast(Any, get_worker().plugins[name]).call(item)
+    return cast(Any, get_worker().plugins[name]).call(pickle.loads(item))

@@ -20,7 +20,7 @@ from pipeline.text.params import TokenizeParams
 from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.splits import SPLITS, Split, split_of
 from pipeline.text.tokenizer import Tokenizer
-from pipeline.text.tokens import READ_SENTENCES, ROW_GROUP_SENTENCES, SCHEMA
+from pipeline.text.tokens import ROW_GROUP_SENTENCES, SCHEMA
 
 UNKNOWN_MARK = "<unk>"  # an unknown word in corpora that come tokenized
 
@@ -28,8 +28,8 @@ UNKNOWN_MARK = "<unk>"  # an unknown word in corpora that come tokenized
 DIGEST_BYTES = 16
 WAITING_SCHEMA = SCHEMA.append(pa.field("digest", pa.binary(DIGEST_BYTES)))
 
-BLOCK_CHARACTERS = 1 << 18  # text that one worker gets at a time, but for a longer document
-BLOCK_DOCUMENTS = 1 << 12
+BLOCK_CHARACTERS = 1 << 20  # text that one worker gets at a time, but for a longer document
+BLOCK_DOCUMENTS = 1 << 14
 
 
 def write_tokens(
@@ -67,29 +67,34 @@ def write_tokens(
     ):
         waiting: dict[Split, Path] = {split: folder / split for split in SPLITS}
         with ExitStack() as stack:
-            files = {split: stack.enter_context(_RowGroups(file, WAITING_SCHEMA)) for split, file in waiting.items()}
+            files = {
+                split: stack.enter_context(pa.ipc.new_file(str(file), WAITING_SCHEMA))
+                for split, file in waiting.items()
+            }
             in_blocks = blocks(documents, BLOCK_CHARACTERS, BLOCK_DOCUMENTS)
             for documents_done, batches in ordered_map(make, in_blocks, workers):
                 total += documents_done
                 for split, batch in batches.items():
-                    found[split] += files[split].write(batch)
+                    files[split].write_batch(batch)
+                    found[split] += batch.num_rows
                 bar.advance(documents_done)
         if not total:
             raise InputError("empty corpus: there is no document to tokenize; see section download of params.yaml")
         with Deduplication(folder / "digests", sum(found.values())) as deduplication:
-            for batch in _batches(waiting.values(), ["digest"]):
-                deduplication.add(batch.column(0))
+            for batch in _batches(waiting.values()):
+                deduplication.add(batch.column("digest"))
             deduplication.decide()
             for split, file in waiting.items():
-                for batch in _batches([file], SCHEMA.names):
-                    kept[split] += output.write(batch.filter(deduplication.kept(batch.num_rows)))
+                for batch in _batches([file]):
+                    kept[split] += output.write(batch.select(SCHEMA.names).filter(deduplication.kept(batch.num_rows)))
         _check_not_empty(total, found, kept)
 
 
-def _batches(files: Iterable[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(files: Iterable[Path]) -> Iterator[pa.RecordBatch]:
     for path in files:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(READ_SENTENCES, columns=columns)
+        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+            for number in range(reader.num_record_batches):
+                yield reader.get_batch(number)
 
 
 def _check_not_empty(documents: int, found: dict[Split, int], kept: dict[Split, int]) -> None:
