@@ -257,7 +257,9 @@ def test_a_token_can_come_from_the_environment(server: Server, folder: Path, mon
     "path", ["/..%2F..%2Fx", "/a/..", "/", "", "/%00", "/a%2F..%2F..%2F..%2Fx", "/%2e%2e", "/a b;c"]
 )
 def test_no_name_leads_out_of_the_folder(server: Server, folder: Path, path: str) -> None:
-    server.files[path or "/"] = server.files[path] = b"text"
+    # On the way a path may be written otherwise: "/a/.." as "/".
+    for written in (path, path or "/", "/", "/%2e%2e", "/..", "/a%20b;c"):
+        server.files[written] = b"text"
     found = Fetcher(LARGE, folder).fetch(f"{server.url}{path}")
     assert found.parent.parent == folder
     assert found.read_bytes() == b"text"
