@@ -18,9 +18,9 @@ from tests.test_interruptions import SOAK, make
 from tests.test_pipeline import Clone
 from tests.text.server import serving
 
-RESTARTS = 5 if SOAK else 1
+RESTARTS = 5
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not SOAK, reason="part of `make soak`")]
 
 
 @pytest.fixture(scope="module")
@@ -121,17 +121,12 @@ def test_a_server_that_dies_and_comes_back(clone: Clone, tmp_path: Path) -> None
         assert run.data.tags["model_digest"]
 
 
-soak_only = pytest.mark.skipif(not SOAK, reason="part of `make soak`")
-
-
-@soak_only
 def test_a_server_that_answers_errors(clone: Clone) -> None:
     before = clone.digests()
     with serving() as server:
         check(train_again(clone, server.url), clone, before)
 
 
-@soak_only
 def test_a_server_that_never_answers(clone: Clone) -> None:
     before, held = clone.digests(), []
     with socket.create_server(("127.0.0.1", 0)) as listener:
