@@ -53,8 +53,11 @@ def ordered_map(make: Callable[[], Callable[[Item], Result]], items: Iterable[It
     address = os.environ.get(SCHEDULER)
     if not address:
         head = list(itertools.islice(items, FEW + 1))
-        items = itertools.chain(head, items)
-        if workers == 1 or len(head) <= FEW:
+        few = len(head) <= FEW
+        # An iterator lets go of its list at the list's end; `head` itself would hold these until the last is done.
+        items = itertools.chain(iter(head), items)
+        del head
+        if workers == 1 or few:
             yield from map(make(), items)
             return
     with _client(address, workers) as client, _maker(client, make) as name:

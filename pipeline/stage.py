@@ -40,12 +40,12 @@ def run_stage(work: Callable[[], None]) -> None:
         lock = FileLock(LOCKS / f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)}.lock")
         try:
             # A stage whose dvc was killed takes a moment to notice, and to save what it has.
-            lock.acquire(timeout=LOCK_SECONDS)
+            held = lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise InputError(
                 f"stage `{name}` is running in this folder already; wait until it has ended, or stop it, and run again"
             ) from None
-        with lock:
+        with held:
             work()
 
     run(alone)

@@ -3,8 +3,9 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import psutil
@@ -25,9 +26,10 @@ class Stop:
 
     signal: int | None = None
 
-    def raise_if_asked(self, saved: str) -> None:
-        """Raises StoppedError if a signal came; `saved` says what becomes of the work so far."""
+    def raise_if_asked(self, save: Callable[[], str]) -> None:
+        """If a signal came, call `save`, which returns what becomes of the work so far, and raise StoppedError."""
         if self.signal is not None:
+            saved = save()
             raise StoppedError(f"stopped by {signal.Signals(self.signal).name}; {saved}", self.signal)
 
 
@@ -60,15 +62,22 @@ def end_with_dvc() -> None:
     if "DVC_STAGE" not in os.environ:
         return
     starters: list[psutil.Process] = []
-    for process in psutil.Process().parents():
-        starters.append(process)
-        if process.name() not in SHELLS:  # a shell between dvc and the stage would outlive dvc
-            break
+    with suppress(psutil.NoSuchProcess):  # one that is gone already is the last of `starters`
+        for process in psutil.Process().parents():
+            starters.append(process)
+            if process.name() not in SHELLS:  # a shell between dvc and the stage would outlive dvc
+                break
 
     def watch() -> None:
-        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in starters):
-            pause.wait(WATCHED_SECONDS)
+        while all(map(_lives, starters)):
+            time.sleep(WATCHED_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    pause = threading.Event()
     threading.Thread(target=watch, name="end-with-dvc", daemon=True).start()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two questions
+        return False

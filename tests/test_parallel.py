@@ -1,9 +1,12 @@
+import gc
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -99,6 +102,45 @@ def test_items_are_read_only_as_fast_as_they_are_worked_off(workers: int) -> Non
         worked_off += 1
     results.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert multiprocessing.active_children() == []
+
+
+class Parcel:
+    """An item that one can see disappear."""
+
+    def __init__(self, size: int) -> None:
+        self.content = bytes(size)
+
+
+def weigh(parcel: Parcel) -> int:
+    return len(parcel.content)
+
+
+def weighs() -> Callable[[Parcel], int]:
+    return weigh
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_items_that_are_done_are_let_go(workers: int) -> None:
+    """The first few too; and Dask by itself would keep the last thousand in a log of its messages."""
+    size, seen, held = 200_000, [], []
+
+    def parcels() -> Iterator[Parcel]:
+        for _ in range(200):
+            parcel = Parcel(size)
+            seen.append(weakref.ref(parcel))
+            yield parcel
+
+    tracemalloc.start()
+    try:
+        for number, found in enumerate(ordered_map(weighs, parcels(), workers)):
+            assert found == size
+            if number in (40, 180):
+                gc.collect()
+                held.append(tracemalloc.get_traced_memory()[0])
+                assert [place for place, ref in enumerate(seen[: number - workers * QUEUED]) if ref()] == []
+    finally:
+        tracemalloc.stop()
+    assert held[1] - held[0] < 10 * size
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import psutil
 import pytest
 import torch
 
+from pipeline import stopping
 from pipeline.errors import InputError, StoppedError
 from pipeline.stage import run
 from tests.conftest import PROJECT
@@ -94,3 +96,14 @@ def test_a_stage_that_works_just_ends():
     done = []
     run(lambda: done.append(1))
     assert done == [1]
+
+
+def test_a_parent_that_goes_while_it_is_looked_at_has_gone(monkeypatch):
+    parent = psutil.Process()
+    assert stopping._lives(parent)
+
+    def vanished(process: psutil.Process) -> str:
+        raise psutil.NoSuchProcess(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "status", vanished)
+    assert not stopping._lives(parent)

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -187,8 +187,7 @@ def mirror_folder() -> Path | None:
 
 def is_local(url: str) -> bool:
     """Whether `url` is a path or a file: URL."""
-    scheme = urlsplit(url).scheme
-    return not scheme or scheme in ("file", "local") or "://" not in url
+    return "://" not in url or urlsplit(url).scheme in ("file", "local")
 
 
 def local_path(url: str) -> Path:
@@ -223,9 +222,7 @@ def digest(path: Path, like: str) -> str:
     else:
         found = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            found.update(chunk)
-    return f"{kind}:{found.hexdigest()}"
+        return f"{kind}:{hashlib.file_digest(file, lambda: found).hexdigest()}"
 
 
 def _check(path: Path, checksum: str, name: str) -> None:
@@ -244,12 +241,10 @@ def _version_file(partial: Path) -> Path:
     return partial.with_suffix(".version")
 
 
-@contextmanager
-def _open(url: str, offset: int, version: str) -> Iterator[_Transfer]:
+def _open(url: str, offset: int, version: str) -> AbstractContextManager[_Transfer]:
     """Ask for `url` from byte `offset` on, if it is still of `version`."""
     opened = _open_http if urlsplit(url).scheme in ("http", "https") else _open_fsspec
-    with opened(url, offset, version) as transfer:
-        yield transfer
+    return opened(url, offset, version)
 
 
 @contextmanager

@@ -131,7 +131,7 @@ class Checkpoints:
                       file=sys.stderr)  # fmt: skip
                 continue
             if hashlib.sha256(content).hexdigest()[:32] == path.stem.partition("-")[2]:
-                self._before = _put(content, state)
+                self._before = _put(path, state)
                 return True
             aside = path.with_suffix(".damaged")
             path.replace(aside)
@@ -161,11 +161,11 @@ def _seconds() -> float:
         raise InputError(f"{INTERVAL} must be a number of seconds, not {os.environ[INTERVAL]!r}") from None
 
 
-def _put(content: bytes, state: TrainingState) -> float:
+def _put(path: Path, state: TrainingState) -> float:
     """Set `state` to what a checkpoint holds; returns the seconds that had been spent."""
-    tensors = safetensors.torch.load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    numbers = json.loads(header["__metadata__"]["state"])
+    with safetensors.safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        numbers = json.loads(file.metadata()["state"])
     device = next(state.model.parameters()).device
 
     def part(prefix: str) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ def train(
             tokens, start = state.tokens, time.perf_counter()
             loop.train_epoch(bar)
             seconds = time.perf_counter() - start
-            tokens_per_second = (state.tokens - tokens) / seconds if state.tokens > tokens else math.nan
+            tokens_per_second = (state.tokens - tokens) / seconds
             record = loop.end_epoch()
             print(_line(record, params.epochs, tokens_per_second), file=sys.stderr, flush=True)
             listener.epoch_ended(record, seconds, tokens_per_second)
@@ -181,13 +181,16 @@ class _Loop:
 
     def _save_or_stop(self) -> None:
         """Between two steps, or two batches of a validation, which changes nothing in the state."""
-        if self._stop and self._stop.signal is not None:
-            if self._checkpoints:
-                self._checkpoints.save(self.state)
-            step = self.state.step
-            self._stop.raise_if_asked(f"`dvc repro` goes on after step {step:,}" if self._checkpoints else "not saved")
+        if self._stop:
+            self._stop.raise_if_asked(self._save)
         if self._checkpoints:
             self._checkpoints.save_if_due(self.state)
+
+    def _save(self) -> str:
+        if not self._checkpoints:
+            return "not saved"
+        self._checkpoints.save(self.state)
+        return f"`dvc repro` goes on after step {self.state.step:,}"
 
     def _require_finite(self, value: float, name: str, where: str) -> None:
         if not math.isfinite(value):
