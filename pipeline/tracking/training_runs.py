@@ -14,6 +14,7 @@ from pipeline.text.encoded import load_split
 from pipeline.tracking.description import cell_params, epoch_metrics, run_name, training_note
 from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.provenance import code_tags, dvc_digest, fingerprint, machine_params
+from pipeline.tracking.record import lock_is_current, record_outputs, record_restored, record_training
 from pipeline.tracking.store import Store
 from pipeline.training.history import EpochRecord, best_record
 
@@ -40,7 +41,9 @@ def create_run(
     """
     from mlflow.entities import Param
 
-    tags = code_tags() | {
+    # A model from DVC's cache is explained by the commit of today only if that is the code and data that made it.
+    this_code = not restored or lock_is_current(cell.name)
+    tags = (code_tags() if this_code else {}) | {
         "mlflow.source.name": f"dvc repro train@{cell.name}",
         "mlflow.source.type": "LOCAL",
         "cell": cell.name,
@@ -51,10 +54,14 @@ def create_run(
     if restored:
         tags["restored"] = "true"
     else:
-        params |= machine_params()
+        params |= machine_params() | {"machine.precision": _precision(cell)}
     run = store.client.create_run(store.experiment_id, run_name=run_name(cell, cell.train.epochs), tags=tags)
     store.client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in params.items()])
     store.client.log_inputs(run.info.run_id, [dataset("train", "training")])
+    if restored:
+        record_restored(store, run.info.run_id, cell.name, this_code)
+    else:
+        record_training(store, run.info.run_id, cell.name)
     return run.info.run_id
 
 
@@ -91,6 +98,7 @@ def complete_run(store: Store, run_id: str, cell: CellParams, folder: Path) -> N
     log_points(store, run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
     store.client.update_run(run_id, name=run_name(cell, len(history)))
     store.client.set_tag(run_id, NOTE, _note(cell, folder, history))
+    record_outputs(store, run_id, "train", cell.name)
     log_model(store, run_id, cell.name, folder, VOCABULARY, load_params().tokenize.lowercase, best.epoch)
     # Last, so that a run that bears a digest is whole.
     store.client.set_tag(run_id, "model_digest", model_digest(folder))
@@ -159,6 +167,16 @@ def parameter_count(folder: Path) -> int:
 
     with safe_open(folder / WEIGHTS_FILE, framework="numpy") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
+def _precision(cell: CellParams) -> str:
+    """What `auto` came to on this machine."""
+    import torch
+
+    from pipeline.model.output import uses_bf16
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bf16" if uses_bf16(cell.train.precision, device) else "fp32"
 
 
 def _newest(store: Store, query: str) -> "Run | None":

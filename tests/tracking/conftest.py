@@ -77,7 +77,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Pat
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     shutil.copy(empty_database, tmp_path / "mlflow.db")
-    shutil.copy(PROJECT / "constraints.txt", tmp_path)
+    for name in ("constraints.txt", "dvc.yaml", ".dvcignore"):
+        shutil.copy(PROJECT / name, tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
     content = yaml.safe_load((PROJECT / "params.yaml").read_text())
     content["model"]["hidden_size"] = 4
     content["train"]["epochs"] = 3

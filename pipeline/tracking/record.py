@@ -1,0 +1,159 @@
+"""The artifact provenance/ of a run: which code, which data and which packages its stages read, and what they wrote.
+
+    provenance.json   commit, whether it was changed, files left out of the patch, and a record of each stage
+    changes.patch     what was changed since the commit, for `git apply`; absent where nothing was
+    packages.txt      every installed package with its version
+
+Hashes are DVC's, so what a run read can be fetched from DVC's cache or a remote (pipeline/tracking/reproduce.py).
+"""
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import InputError
+from pipeline.files import write_text
+from pipeline.tracking.provenance import Changes, StageRecord, changes, code_tags, packages, stage_record
+from pipeline.tracking.store import Store
+
+FOLDER, FILE, PATCH, PACKAGES = "provenance", "provenance.json", "changes.patch", "packages.txt"
+LOCK = Path("dvc.lock")
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """What provenance.json holds.
+
+    Attributes:
+        commit: of git; None where it is not known.
+        left_out: new files that are not in the patch: the MD5 of each, by its path.
+        stages: by their names in dvc.yaml, without the cell's.
+    """
+
+    commit: str | None
+    left_out: dict[str, str]
+    stages: dict[str, StageRecord]
+
+
+def record_training(store: Store, run_id: str, cell: str) -> None:
+    """Log what a training that now begins is made from."""
+    # What may lie at its outputs is another training's.
+    _begin(store, run_id, dataclasses.replace(stage_record(f"train@{cell}"), outs={}), this_code=True)
+    with tempfile.TemporaryDirectory() as folder:
+        write_text(Path(folder) / PACKAGES, packages())
+        store.client.log_artifacts(run_id, folder, FOLDER)
+
+
+def record_restored(store: Store, run_id: str, cell: str, this_code: bool) -> None:
+    """Log what dvc.lock knows of a training that was not seen.
+
+    Args:
+        store: an open store.
+        run_id: the run made for it.
+        cell: which one was trained.
+        this_code: `lock_is_current` of it; else nobody knows by which commit it was made.
+    """
+    train = _locked_records().get(f"train@{cell}")
+    if train is not None:
+        _begin(store, run_id, train, this_code)
+
+
+def lock_is_current(cell: str) -> bool:
+    """Whether the training that dvc.lock tells of read just what lies here now, so that today's commit explains it."""
+    locked = _locked_records().get(f"train@{cell}")
+    return locked is not None and locked.deps == stage_record(f"train@{cell}").deps
+
+
+def record_outputs(store: Store, run_id: str, stage: str, cell: str) -> None:
+    """Add to a run's record what a stage, which has just ended, wrote; and read, unless that is known from its start.
+
+    Args:
+        store: an open store.
+        run_id: whose record it is.
+        stage: `train` or `evaluate`.
+        cell: whose.
+    """
+    known = read_provenance(store, run_id)
+    if known is None:
+        return  # of an older version, or its start was missed: half a record could mislead
+    now, before = stage_record(f"{stage}@{cell}"), known.stages.get(stage)
+    record = now if before is None or stage != "train" else dataclasses.replace(before, outs=now.outs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILE
+        _write(path, dataclasses.replace(known, stages=known.stages | {stage: record}))
+        store.client.log_artifact(run_id, str(path), FOLDER)
+
+
+def read_provenance(store: Store, run_id: str) -> Provenance | None:
+    """What a run's provenance.json holds; None where it has none.
+
+    Raises:
+        InputError: it is there, but damaged.
+    """
+    text = read_artifact(store, run_id, FILE)
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+        stages = {name: StageRecord(**record) for name, record in content.pop("stages").items()}
+        return Provenance(stages=stages, **content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"run {run_id}: its artifact {FOLDER}/{FILE} is damaged, so it cannot be explained") from None
+
+
+def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
+    """A file of a run's artifact folder provenance/; None where it is not there."""
+    if f"{FOLDER}/{name}" not in {item.path for item in store.client.list_artifacts(run_id, FOLDER)}:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(store.client.download_artifacts(run_id, f"{FOLDER}/{name}", folder)).read_bytes()
+
+
+def _begin(store: Store, run_id: str, train: StageRecord, this_code: bool) -> None:
+    changed = changes() if this_code else Changes()
+    commit = code_tags().get("mlflow.source.git.commit") if this_code else None
+    stages = _upstream(train.deps, _locked_records()) | {"train": train}
+    with tempfile.TemporaryDirectory() as folder:
+        if changed.patch:
+            (Path(folder) / PATCH).write_bytes(changed.patch)
+        _write(Path(folder) / FILE, Provenance(commit, changed.left_out, stages))
+        store.client.log_artifacts(run_id, folder, FOLDER)
+
+
+def _write(path: Path, provenance: Provenance) -> None:
+    write_text(path, json.dumps(dataclasses.asdict(provenance), indent=1) + "\n")
+
+
+def _upstream(deps: dict[str, str | None], locked: dict[str, StageRecord]) -> dict[str, StageRecord]:
+    """Records of the stages that made `deps` and of those before them; none whose outputs are others by now."""
+    found: dict[str, StageRecord] = {}
+    for name, record in locked.items():
+        made = [path for path in record.outs if path in deps]
+        if made and all(record.outs[path] == deps[path] for path in made):
+            found = _upstream(record.deps, locked) | found | {name: record}
+    return found
+
+
+def _locked_records() -> dict[str, StageRecord]:
+    """What dvc.lock says of every stage, by its name; nothing where it is missing or damaged."""
+    try:
+        stages: dict[str, Any] = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+        return {
+            name: StageRecord(
+                {dep["path"]: _hash(dep) for dep in entry.get("deps", [])},
+                {out["path"]: _hash(out) for out in entry.get("outs", [])},
+                entry.get("params", {}).get("params.yaml", {}),
+            )
+            for name, entry in stages.items()
+        }
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _hash(entry: dict[str, Any]) -> str | None:
+    """Of a file here its MD5; of a URL what its server says of it."""
+    return entry.get("md5") or entry.get("checksum") or entry.get("etag")
