@@ -1,7 +1,9 @@
 """The `rnnlm` command: what a person does with the trained models. Heavy imports wait inside the commands."""
 
+import json
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from pipeline.errors import InputError
 from pipeline.stage import run
+from pipeline.tracking.lookup import WAYS
 
 if TYPE_CHECKING:
     from pipeline.model.language_model import LanguageModel
@@ -124,6 +127,36 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
 
     _project()
     serve(connect(), port)
+
+
+class Start(StrEnum):
+    """Where `rnnlm reproduce` begins."""
+
+    train = "train"
+    download = "download"
+
+
+@app.command("reproduce")
+def reproduce_run(
+    run: Annotated[str, typer.Argument(metavar="RUN", help=WAYS)],
+    start: Annotated[Start, typer.Option("--from", help="restore the data that was trained on, or make it again")] = (
+        Start.train
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="say it as JSON")] = False,
+) -> None:
+    """Make a run again from its commit and its data, and say whether the same comes out.
+
+    Status 0: every file has the same bytes; 10: its perplexity is the same within 2%; 11: it is different.
+    """
+    from pipeline.tracking.lookup import find
+    from pipeline.tracking.reproduce import STATUS, reproduce
+    from pipeline.tracking.store import connect
+
+    _project()
+    store = connect()
+    result = reproduce(store, find(store, run), start.value)
+    print(json.dumps(result.to_dict(), indent=1) if as_json else "\n".join(result.lines()))
+    sys.exit(STATUS[result.verdict])
 
 
 def main() -> None:

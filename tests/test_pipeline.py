@@ -34,8 +34,15 @@ STAGE_ORDER = [
 class Clone:
     """A clone of the project with its own environment variables: nothing of the user's own settings or store."""
 
-    def __init__(self, folder: Path, tracking: bool = True) -> None:
-        self.folder, self._tracking = folder, tracking
+    def __init__(self, folder: Path, tracking: bool = True, store: str | None = None) -> None:
+        """Args:
+        folder: holds the project already, where `store` is given; else it becomes a copy of this one.
+        tracking: whether its stages know MLflow.
+        store: where MLflow keeps the runs, if not in the folder.
+        """
+        self.folder, self._tracking, self._store = folder, tracking, store
+        if store is not None:
+            return
         files = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
             cwd=PROJECT,
@@ -60,6 +67,7 @@ class Clone:
         kept |= {"PYTHONPATH": str(self.folder)}  # the clone's code, not that of the installed project
         kept |= {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
         kept |= {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
+        kept |= {"MLFLOW_TRACKING_URI": self._store} if self._store else {}
         return kept if self._tracking else kept | {"RNNLM_TRACKING": "off"}
 
     def git(self, *arguments: str) -> str:
@@ -75,9 +83,12 @@ class Clone:
         assert "Traceback" not in done.stderr, done.stderr
         return done.stderr
 
-    def _run(self, *command: str) -> str:
+    def rnnlm(self, *arguments: str, status: int = 0) -> str:
+        return self._run("rnnlm", *arguments, status=status)
+
+    def _run(self, *command: str, status: int = 0) -> str:
         done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == status, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def repro(self, *arguments: str) -> list[str]:

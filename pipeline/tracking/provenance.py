@@ -18,7 +18,16 @@ INPUTS_ONLY = (".", ":(exclude)dvc.lock", ":(exclude)data")
 LIBRARIES = ("torch", "numpy", "nltk", "mlflow")
 LONGEST_TAG = 500  # characters of a list of changed files
 LARGEST_NEW_FILE = 5_000_000  # bytes; a patch is no place for a corpus
-SECRETS = (".env*", ".netrc", "*.pem", "*.key", "id_*", "*credentials*", "*secret*")  # names of files never copied
+SECRETS = (
+    ".env*",
+    ".netrc",
+    "*.pem",
+    "*.key",
+    "id_rsa*",
+    "id_ed25519*",
+    "*credentials*",
+    "*secret*",
+)  # names of files never copied
 
 
 @dataclass(frozen=True)
@@ -27,11 +36,11 @@ class Changes:
 
     Attributes:
         patch: what `git apply` makes of the commit what lies here; new files that git does not ignore included.
-        left_out: new files that are too large for a patch, or named like a secret: the MD5 of each, by its path.
+        left_out: new files that are too large for a patch, with their MD5, or named like a secret, with None.
     """
 
     patch: bytes = b""
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,12 @@ def code_tags() -> dict[str, str]:
 def changes() -> Changes:
     """What was changed since the commit; nothing outside of a repository, or before its first commit."""
     new = (_git("ls-files", "--others", "--exclude-standard", "-z", "--", *INPUTS_ONLY) or "").split("\0")
-    left_out = {name: dvc_digest(Path(name)) for name in filter(None, new) if _stays_out(Path(name))}
+    left_out: dict[str, str | None] = {}
+    for name in filter(None, new):
+        if any(fnmatch(Path(name).name.lower(), pattern) for pattern in SECRETS):
+            left_out[name] = None  # the hash of a short secret gives it away
+        elif Path(name).lstat().st_size > LARGEST_NEW_FILE:
+            left_out[name] = dvc_digest(Path(name))
     objects = _git("rev-parse", "--path-format=absolute", "--git-path", "objects")
     if not _git("rev-parse", "--verify", "HEAD") or objects is None:
         return Changes()
@@ -147,11 +161,6 @@ def dvc_digest(path: Path) -> str:
 def fingerprint(value: Mapping[str, object]) -> str:
     """A short hash of parameters and digests: equal values, equal text."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _stays_out(path: Path) -> bool:
-    secret = any(fnmatch(path.name.lower(), pattern) for pattern in SECRETS)
-    return secret or path.lstat().st_size > LARGEST_NEW_FILE
 
 
 def _digest_if_there(path: str) -> str | None:

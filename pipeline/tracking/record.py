@@ -30,12 +30,12 @@ class Provenance:
 
     Attributes:
         commit: of git; None where it is not known.
-        left_out: new files that are not in the patch: the MD5 of each, by its path.
+        left_out: as in `Changes`.
         stages: by their names in dvc.yaml, without the cell's.
     """
 
     commit: str | None
-    left_out: dict[str, str]
+    left_out: dict[str, str | None]
     stages: dict[str, StageRecord]
 
 
