@@ -4,10 +4,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,6 +81,28 @@ def connect() -> Store:
             if experiment is None:
                 raise
     return Store(client, experiment.experiment_id)
+
+
+@contextmanager
+def open_store() -> Iterator[Store]:
+    """The store, for a command that is nothing without it: whatever fails there until the block ends is one clear line.
+
+    Raises:
+        InputError: tracking is off, or MLflow, its database or its server fails.
+    """
+    if is_off():
+        raise InputError("this command needs MLflow, but RNNLM_TRACKING=off switches it off; unset it")
+    from alembic.util import CommandError
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield connect()
+    except (MlflowException, RequestException, SQLAlchemyError, CommandError) as error:
+        raise InputError(
+            f"MLflow does not do what this needs ({_reason(error)}); is MLFLOW_TRACKING_URI right, and its server up?"
+        ) from None
 
 
 class BestEffort:
