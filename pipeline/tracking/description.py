@@ -1,6 +1,6 @@
 """What a run says of itself in MLflow: its name, parameters, metrics and the text on its page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.params import CellParams
 from pipeline.training.history import EpochRecord, best_record
@@ -61,3 +61,11 @@ def evaluation_note(training: str, metrics: dict[str, float], samples: Sequence[
     # Indented text is code in Markdown, so that nothing a model writes can be taken for markup.
     written = "\n".join(f"    {sample}" for sample in samples[:SAMPLES_SHOWN])
     return f"{headline} {training}\n\nIt writes:\n\n{written}\n" if written else f"{headline} {training}\n"
+
+
+def changes_note(tags: Mapping[str, str]) -> str:
+    """Markdown that marks a run whose code is no commit; nothing for any other run."""
+    if tags.get("git_dirty") != "true":
+        return ""
+    files = tags.get("git_changed_files", "").replace("`", "'")
+    return f"\n\n**Made with uncommitted changes** (artifact `provenance/changes.patch`): `{files}`.\n"

@@ -12,7 +12,7 @@ from pipeline.evaluation.comparison import read_metrics
 from pipeline.files import write_text
 from pipeline.model.language_model import model_digest
 from pipeline.params import CellParams
-from pipeline.tracking.description import epoch_metrics, evaluation_metrics, evaluation_note
+from pipeline.tracking.description import changes_note, epoch_metrics, evaluation_metrics, evaluation_note
 from pipeline.tracking.provenance import dvc_digest, fingerprint
 from pipeline.tracking.record import record_outputs
 from pipeline.tracking.store import BestEffort, Store
@@ -163,7 +163,8 @@ def add_evaluation(store: Store, cell: CellParams, model_folder: Path, evaluatio
         store.client.log_artifact(run_id, str(path), "evaluation")
     record_outputs(store, run_id, "evaluate", cell.name)
     samples = (evaluation_folder / "samples.txt").read_text(encoding="utf-8").splitlines()
-    note = evaluation_note(training_text(cell, model_folder), measured, samples)
+    text = training_text(cell, model_folder) + changes_note(run.data.tags)
+    note = evaluation_note(text, measured, samples)
     store.client.set_tag(run_id, NOTE, fitting_note(note))
     store.client.set_tag(run_id, "evaluation_digest", digest)
     return True

@@ -11,7 +11,7 @@ from pipeline.evaluation.selection import read_history
 from pipeline.model.language_model import WEIGHTS_FILE, model_digest
 from pipeline.params import CellParams, load_params
 from pipeline.text.encoded import load_split
-from pipeline.tracking.description import cell_params, epoch_metrics, run_name, training_note
+from pipeline.tracking.description import cell_params, changes_note, epoch_metrics, run_name, training_note
 from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.provenance import code_tags, dvc_digest, fingerprint, machine_params
 from pipeline.tracking.record import lock_is_current, record_outputs, record_restored, record_training
@@ -97,7 +97,8 @@ def complete_run(store: Store, run_id: str, cell: CellParams, folder: Path) -> N
     # A single value stands at step 0, where MLflow draws it as a bar.
     log_points(store, run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
     store.client.update_run(run_id, name=run_name(cell, len(history)))
-    store.client.set_tag(run_id, NOTE, _note(cell, folder, history))
+    tags = store.client.get_run(run_id).data.tags
+    store.client.set_tag(run_id, NOTE, fitting_note(_note(cell, folder, history) + changes_note(tags)))
     record_outputs(store, run_id, "train", cell.name)
     log_model(store, run_id, cell.name, folder, VOCABULARY, load_params().tokenize.lowercase, best.epoch)
     # Last, so that a run that bears a digest is whole.
