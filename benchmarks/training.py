@@ -7,13 +7,14 @@ they are left out. `python -m benchmarks.training --json FILE`; docs/performance
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.harness import Result, compare, run
+from benchmarks.harness import REPEATS, Result, compare, from_pairs, run, seconds
 from benchmarks.peers import PlainModel, TutorialRNN, padded
 from pipeline.model.cells import GATES
 from pipeline.model.language_model import LanguageModel
@@ -25,7 +26,9 @@ from pipeline.params import CellParams, load_params
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.batches import token_budget_batches
+from pipeline.training.checkpoint import SECONDS, SHARE, Checkpoints
 from pipeline.training.optimizers import build_optimizer
+from pipeline.training.state import TrainingState
 
 ENCODED, VOCABULARY = Path("data/encoded/train"), Path("data/vocabulary.tsv")
 EPOCH_SHARE = 24  # rows `epoch_*` train on every 24th batch of an epoch
@@ -44,6 +47,7 @@ def rows() -> Iterator[Result]:
             yield recurrence(cell, T, B, H)
     yield from word_language_model()
     yield peak_share()
+    yield checkpoint()
     if not ENCODED.is_dir():
         print(f"{ENCODED} is missing: no rows epoch_* and tutorial_step; run `make repro` first", file=sys.stderr)
         return
@@ -126,6 +130,21 @@ def peak_share() -> Result:
     product = compare("", "", step, lambda: a @ b)
     ours, theirs = operations / product.ours / 1e6, 2 * size**3 / product.theirs / 1e6
     return Result("peak_share", "a bf16 product of 2048 x 2048", ours, theirs, "GFLOP/s", ours / theirs, product.spread)
+
+
+def checkpoint() -> Result:
+    """Writing a checkpoint of the default LSTM, against the share of the time between two that it may take."""
+    train = load_params().cells["lstm"].train
+    model = LanguageModel(load_params().cells["lstm"].model, 8000, torch.Generator().manual_seed(1))
+    state = TrainingState(model, build_optimizer(model, train), best_weights=model.state_dict())
+    words = torch.randint(8000, (64,))
+    _step(model, model.loss(PackedBatch(words, words, (64,), np.arange(64))), state.optimizer, train.clip_norm)
+    with TemporaryDirectory(dir=".") as folder:  # on the disk that holds the project's own
+        checkpoints = Checkpoints("lstm", "benchmark", Path(folder))
+        written = [seconds(lambda: checkpoints.save(state)) for _ in range(REPEATS)]
+    allowed = SHARE * SECONDS
+    peer = f"{SHARE:.0%} of the {SECONDS:.0f} s between two"
+    return from_pairs("checkpoint", peer, [(time, allowed) for time in written], 0, "ms")
 
 
 def epoch(cell: CellParams, split: EncodedSplit, vocabulary: Vocabulary) -> Result:
