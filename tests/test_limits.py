@@ -72,15 +72,53 @@ def test_too_few_open_files(files: int, clone: Clone) -> None:
     check_rerun(clone, "tokenize", before)
 
 
+@pytest.mark.slow
+def test_a_failed_allocation(clone: Clone) -> None:
+    """A network of a thousand million weights, and no room for them."""
+    path, before = clone.folder / "params.yaml", clone.digests()
+    original = path.read_text()
+    clone.change(model__hidden_size=16_000)
+    try:
+        size = 4 * 2**30
+        done = limited(clone, "train lstm", lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)))
+    finally:
+        path.write_text(original)
+    check_refusal(done, "out of memory")
+    check_rerun(clone, "train lstm", before)
+
+
 @pytest.fixture
-def tiny_disk(clone: Clone) -> Iterator[Path]:
+def mount() -> Iterator[Callable[..., None]]:
+    """Calls `mount` and, in the end, `umount`."""
+    mounted: list[str] = []
+
+    def call(*arguments: str) -> None:
+        if subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode:
+            pytest.skip("needs the right to mount a file system")
+        if not arguments[1].startswith("remount"):
+            mounted.append(arguments[-1])
+
+    yield call
+    for folder in reversed(mounted):
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def tiny_disk(clone: Clone, mount: Callable[..., None]) -> Path:
     """data/models/lstm on a file system with room for nothing."""
     folder = clone.folder / "data/models/lstm"
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    mount("-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_read_only_file_system(clone: Clone, mount: Callable[..., None]) -> None:
+    folder, before = str(clone.folder / "data"), clone.digests()
+    mount("--bind", folder, folder)
+    mount("-o", "remount,ro,bind", folder)
+    for stage in ("tokenize", "train lstm"):
+        check_refusal(limited(clone, stage, lambda: None), "Read-only file system")
+    assert clone.digests() == before
 
 
 @pytest.mark.slow
