@@ -24,6 +24,10 @@ TIMINGS = Path(".rnnlm/timings")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Use and inspect the trained language models.")
 ModelOption = Annotated[str | None, typer.Option("--model", help="a name in `cells`; the best on validation if absent")]
+RunArgument = Annotated[
+    str, typer.Argument(help="an id or its first characters, a name, champion, challenger, or a version such as v3")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
 
 
 @app.command()
@@ -93,19 +97,97 @@ def suggest(
 @app.command()
 def table() -> None:
     """Compare all models: test perplexity with its interval, accuracy, parameters, training time on this machine."""
-    from rich.console import Console
-    from rich.table import Table
-
     from pipeline.evaluation.comparison import comparison_table, table_cells
+    from pipeline.terminal import show_table
 
     params = _project()
-    rows = comparison_table(EVALUATION, MODELS, list(params.cells), TIMINGS)
-    header, *lines = table_cells(rows, with_times=True)
-    shown = Table(*header)
-    for line in lines:
-        shown.add_row(*line)
-    # Piped output is as wide as the table, so that nothing is cut in a log.
-    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+    header, *rows = table_cells(comparison_table(EVALUATION, MODELS, list(params.cells), TIMINGS), with_times=True)
+    show_table(header, rows)
+
+
+@app.command()
+def runs(
+    limit: Annotated[int | None, typer.Option(min=1, help="the newest; all if absent", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs in MLflow, the newest first: what differs, figures with intervals, code, model, version."""
+    from pipeline.tracking.listing import list_runs
+    from pipeline.tracking.store import open_store
+    from pipeline.tracking.tables import show_runs
+
+    _project()
+    with open_store() as store:
+        listed = list_runs(store, limit)
+    if as_json:
+        _print_json([run.as_json() for run in listed])
+    else:
+        show_runs(listed)
+
+
+@app.command()
+def compare(a: RunArgument, b: RunArgument, as_json: JsonOption = False) -> None:
+    """Say what differs between two runs, and whether B is really better than A: a paired test on the same sentences."""
+    from pipeline.tracking.differences import differences
+    from pipeline.tracking.listing import listed_run
+    from pipeline.tracking.lookup import find
+    from pipeline.tracking.model_comparison import compare_models
+    from pipeline.tracking.store import open_store
+    from pipeline.tracking.tables import show_comparison, show_differences
+
+    _project()
+    with open_store() as store:
+        first, second = find(store, a), find(store, b)
+        a_listed, b_listed = listed_run(store, first), listed_run(store, second)
+        found, compared, refusal = differences(store, first, second), None, None
+        try:
+            compared = compare_models(store, first, second)
+        except InputError as error:
+            refusal = error  # what differs can be said all the same
+    if as_json:
+        _print_json(
+            {"a": a_listed.as_json(), "b": b_listed.as_json(), **vars(found), "test": compared and compared.as_json()}
+        )
+    else:
+        show_differences(a_listed, b_listed, found)
+        if compared is not None:
+            show_comparison(compared)
+    if refusal is not None:
+        raise refusal
+
+
+@app.command()
+def promote(
+    confidence: Annotated[float, typer.Option(min=0.5, max=1, help="that it is better, needed to promote")] = 0.95,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the challenger champion if it beats the champion on the test sentences with the confidence asked for."""
+    from pipeline.tracking.promotion import carry_out, decide
+    from pipeline.tracking.store import open_store
+    from pipeline.tracking.sync import sync as bring_up_to_date
+
+    _project()
+    with open_store() as store:
+        bring_up_to_date(store)
+        verdict = decide(store, confidence)
+        carry_out(store, verdict)
+    if as_json:
+        _print_json(verdict.as_json())
+    else:
+        print(f"v{verdict.challenger}: {verdict.outcome}. {verdict.reason}")
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="for the pages of both versions in MLflow")] = "",
+) -> None:
+    """Make the champion before this one champion again."""
+    from pipeline.tracking.promotion import rollback as go_back
+    from pipeline.tracking.store import open_store
+
+    _project()
+    with open_store() as store:
+        left, champion = go_back(store, reason)
+    print(f"v{champion} is champion again, in place of v{left}")
 
 
 @app.command()
@@ -192,6 +274,10 @@ def _load(name: str | None) -> "tuple[Params, LanguageModel, Vocabulary, Tokeniz
             f"{VOCABULARY} holds {len(vocabulary)}; run `dvc repro`"
         )
     return params, model, vocabulary, Tokenizer(params.tokenize.lowercase)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
 
 
 def _lines(file: str) -> list[str]:

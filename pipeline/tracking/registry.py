@@ -4,17 +4,26 @@
 use, which only promotion.py moves.
 """
 
+import contextlib
+import io
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.tracking.store import Store
+from pipeline.tracking.training_runs import fitting_note
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 Alias = Literal["champion", "challenger"]
 MODEL = "rnnlm"
 CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
+ABOUT = (
+    "Recurrent language models, a version for each that was evaluated. `challenger` is the best of the last run of the "
+    "pipeline on its validation split, `champion` the one in use; `rnnlm promote` and `rnnlm rollback` move it."
+)
+DECISIONS = "\n\n### Decisions\n\n"  # on a version's page, between its headline and what became of it
 
 
 def aliases(store: Store) -> dict[str, str]:
@@ -45,3 +54,103 @@ def versions(store: Store, query: str = "") -> "list[ModelVersion]":
         token = page.token
         if not token:
             return sorted(found, key=lambda version: int(version.version))
+
+
+def version_of(store: Store, digest: str) -> "ModelVersion | None":
+    """The version of the model with this digest."""
+    found = versions(store, f"tags.model_digest = '{digest}'")
+    return found[0] if found else None
+
+
+def register(store: Store, run_id: str) -> bool:
+    """Make the model of an evaluated run a version, and bring its figures up to date; says whether it is a new one.
+
+    A model is registered once, however often it is trained to the same bytes.
+    """
+    run = store.client.get_run(run_id)
+    version = version_of(store, run.data.tags["model_digest"])
+    made = version is None
+    if version is None:
+        version = _create(store, run)
+    # Trained again to the same bytes, it stays the model of the run that it was registered from.
+    tags = _tags(run) | {"run_id": version.run_id or run.info.run_id}
+    for key, value in tags.items():
+        if version.tags.get(key) != value:
+            store.client.set_model_version_tag(MODEL, str(version.version), key, value)
+    _, heading, decisions = (version.description or "").partition(DECISIONS)
+    _describe(store, version, _headline(run) + heading + decisions)
+    return made
+
+
+def make_challenger(store: Store, digest: str) -> None:
+    """Give the alias `challenger` to the model with this digest, if it is registered."""
+    version = version_of(store, digest)
+    if version is not None and aliases(store).get(CHALLENGER) != str(version.version):
+        store.client.set_registered_model_alias(MODEL, CHALLENGER, str(version.version))
+
+
+def note_decision(store: Store, number: str, line: str) -> None:
+    """Put a decision on a version's page, above earlier ones; the latest is not said twice.
+
+    Args:
+        store: an open store.
+        number: of the version.
+        line: Markdown, its date included.
+    """
+    version = store.client.get_model_version(MODEL, number)
+    headline, _, earlier = (version.description or "").partition(DECISIONS)
+    if not earlier.startswith(f"- {line}\n"):
+        _describe(store, version, f"{headline}{DECISIONS}- {line}\n{earlier}")
+
+
+def _create(store: Store, run: "Run") -> "ModelVersion":
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.create_registered_model(MODEL, description=ABOUT)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    models = run.outputs.model_outputs if run.outputs else []
+    # It tells standard error at length what it does.
+    with contextlib.redirect_stderr(io.StringIO()):
+        version = mlflow.register_model(f"models:/{models[-1].model_id}", MODEL, tags=_tags(run))
+    # Another process may have registered the same model meanwhile: the older version stays, and both see which that is.
+    first = version_of(store, run.data.tags["model_digest"])
+    if first is not None and first.version != version.version:
+        store.client.delete_model_version(MODEL, str(version.version))
+        return first
+    return version
+
+
+def _tags(run: "Run") -> dict[str, str]:
+    metrics = run.data.metrics
+    figures = {
+        "test_perplexity": metrics["test/perplexity"],
+        "test_perplexity_low": metrics["test_interval/perplexity_low"],
+        "test_perplexity_high": metrics["test_interval/perplexity_high"],
+        "test_accuracy_top1": metrics["test/accuracy_top1"],
+        "valid_perplexity": metrics["valid/best_perplexity"],
+    }
+    return {
+        "model_digest": run.data.tags["model_digest"],
+        "cell": run.data.tags["cell"],
+        "run_id": run.info.run_id,
+        **{key: f"{value:.6g}" for key, value in figures.items()},
+    }
+
+
+def _headline(run: "Run") -> str:
+    metrics = run.data.metrics
+    return (
+        f"**{run.info.run_name}**: test perplexity **{metrics['test/perplexity']:.2f}** (95% interval "
+        f"{metrics['test_interval/perplexity_low']:.2f} to {metrics['test_interval/perplexity_high']:.2f}), "
+        f"validation perplexity {metrics['valid/best_perplexity']:.2f}."
+    )
+
+
+def _describe(store: Store, version: "ModelVersion", text: str) -> None:
+    text = fitting_note(text)
+    if text != version.description:
+        store.client.update_model_version(MODEL, str(version.version), text)

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pipeline.evaluation.comparison import read_metrics
+from pipeline.evaluation.selection import best_cell
 from pipeline.files import write_text
 from pipeline.model.language_model import model_digest
 from pipeline.params import CellParams
 from pipeline.tracking.description import changes_note, epoch_metrics, evaluation_metrics, evaluation_note
 from pipeline.tracking.provenance import dvc_digest, fingerprint
 from pipeline.tracking.record import record_outputs
+from pipeline.tracking.registry import make_challenger, register
 from pipeline.tracking.store import BestEffort, Store
 from pipeline.tracking.training_runs import (
     NOTE,
@@ -108,7 +110,8 @@ def training_listener(cell: CellParams, vocabulary_size: int, folder: Path, run_
 def log_evaluation(cell: CellParams, model_folder: Path, evaluation_folder: Path) -> None:
     """Add what `evaluate` left to the run of its model, which is made, marked `restored`, where there is none.
 
-    Where MLflow fails, there is one warning and no error; so too in `log_report` and in what follows a training.
+    Its model becomes a version of the registered model. Where MLflow fails, there is one warning and no error; so too
+    in `log_report` and in what follows a training.
 
     Args:
         cell: whose model it is.
@@ -120,6 +123,8 @@ def log_evaluation(cell: CellParams, model_folder: Path, evaluation_folder: Path
 
 def log_report(report_folder: Path, names: Sequence[str]) -> None:
     """Add the report to the runs of the models it compares, and put its table on the experiment's page.
+
+    The best of them on the validation split becomes the challenger.
 
     Args:
         report_folder: data/report; the models lie beside it, in data/models/NAME.
@@ -135,9 +140,9 @@ def add_evaluation(store: Store, cell: CellParams, model_folder: Path, evaluatio
     run = trained_run(store, cell, model_folder)
     files = sorted(path for path in evaluation_folder.iterdir() if path.is_file())
     digest = _digest(files)
-    if run.data.tags.get("evaluation_digest") == digest:
-        return False
     run_id = run.info.run_id
+    if run.data.tags.get("evaluation_digest") == digest:
+        return register(store, run_id)
     measured = read_metrics(evaluation_folder / "metrics.json")
     test = dataset("test", "evaluation")
     store.client.log_inputs(run_id, [test])
@@ -167,6 +172,7 @@ def add_evaluation(store: Store, cell: CellParams, model_folder: Path, evaluatio
     note = evaluation_note(text, measured, samples)
     store.client.set_tag(run_id, NOTE, fitting_note(note))
     store.client.set_tag(run_id, "evaluation_digest", digest)
+    register(store, run_id)
     return True
 
 
@@ -174,9 +180,10 @@ def add_report(store: Store, report_folder: Path, names: Sequence[str]) -> bool:
     """As `log_report`, but raises what MLflow raises; says whether anything was missing."""
     files = sorted(path for path in report_folder.iterdir() if path.is_file())
     digest = _digest(files)
+    models = report_folder.parent / "models"
     changed = False
     for name in names:
-        run = find_run(store, model_digest(report_folder.parent / "models" / name))
+        run = find_run(store, model_digest(models / name))
         if run is None or run.data.tags.get("report_digest") == digest:
             continue
         changed = True
@@ -187,6 +194,7 @@ def add_report(store: Store, report_folder: Path, names: Sequence[str]) -> bool:
         # The report up to its first chapter: what was measured, the table, the verdicts.
         table = (report_folder / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
         store.client.set_experiment_tag(store.experiment_id, NOTE, fitting_note(table))
+    make_challenger(store, model_digest(models / best_cell(models, names)))
     return changed
 
 

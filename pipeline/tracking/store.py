@@ -131,9 +131,14 @@ class BestEffort:
             return None
 
 
+def without_secrets(text: str) -> str:
+    """`text` without what may be secret in the URLs it holds: a login, a query with a token."""
+    return re.sub(r"(://[^\s\"?]*)\?[^\s\"]*", r"\1", re.sub(r"//[^/@\s\"]*@", "//", text))
+
+
 def _reason(error: Exception) -> str:
     """The error on one line, without passwords that stand in addresses."""
-    text = re.sub(r"//[^/@\s]*@", "//", " ".join(f"{type(error).__name__}: {error}".split()))
+    text = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
 
 
