@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.tracking.store import Store, project_root, tracking_uri
+from pipeline.tracking.store import Store, artifact_folder, tracking_uri
 
 HOST = "127.0.0.1"
 START_SECONDS = 120  # MLflow needs about 6 on an idle machine
@@ -67,7 +67,7 @@ def _start(port: int) -> subprocess.Popen[bytes]:
     environment = os.environ | {
         # By the environment and not the command line, which every user of the machine can read: it may hold a password.
         "MLFLOW_BACKEND_STORE_URI": tracking_uri(),
-        "MLFLOW_ARTIFACTS_DESTINATION": (project_root() / "mlruns").as_uri(),
+        "MLFLOW_ARTIFACTS_DESTINATION": artifact_folder().as_uri(),
         # Its job queue is eight more processes, for features that nothing here uses.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
