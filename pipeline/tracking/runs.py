@@ -14,6 +14,7 @@ from pipeline.files import write_text
 from pipeline.model.language_model import model_digest
 from pipeline.params import CellParams
 from pipeline.tracking.description import changes_note, epoch_metrics, evaluation_metrics, evaluation_note
+from pipeline.tracking.machine_load import MachineLoad
 from pipeline.tracking.provenance import dvc_digest, fingerprint
 from pipeline.tracking.record import record_outputs
 from pipeline.tracking.registry import make_challenger, register
@@ -25,6 +26,7 @@ from pipeline.tracking.training_runs import (
     dataset,
     find_run,
     fitting_note,
+    log_metrics,
     log_points,
     resume_run,
     trained_run,
@@ -45,6 +47,7 @@ class TrainingRun:
         self._try = BestEffort()
         self._run_id: str | None = None
         self._logged: set[int] = set()  # epochs that the run had before it was taken up again
+        self._load: MachineLoad | None = None
 
     def started(self, parameter_count: int, train_tokens: int, resumed: bool) -> None:
         """Begin the run or take it up again; `train_tokens` already stands in the dataset's profile."""
@@ -56,6 +59,7 @@ class TrainingRun:
                 write_text(self._run_file, run)
             else:
                 self._logged = resume_run(store, run)
+            self._load = MachineLoad(store.client.get_run(run).info.start_time)
             return run
 
         self._run_id = self._try(start)
@@ -74,6 +78,7 @@ class TrainingRun:
             return
         speed = {"speed/epoch_seconds": seconds, "speed/tokens_per_second": tokens_per_second}
         self._with_run(lambda store, run: log_points(store, run, epoch_metrics(record) | speed, record.epoch))
+        self._log_load()
 
     def finished(self, seconds: float) -> None:
         """Log the model that now lies in the folder, and end the run."""
@@ -82,12 +87,22 @@ class TrainingRun:
             log_points(store, run, {"speed/training_seconds": seconds}, 0)
             complete_run(store, run, self._cell, self._folder)
 
+        self._log_load(over=True)
         self._with_run(finish)
 
     def failed(self, killed: bool) -> None:
         """End the run as FAILED, or as KILLED where somebody stopped the training."""
+        self._log_load(over=True)
         status = "KILLED" if killed else "FAILED"
         self._with_run(lambda store, run: store.client.set_terminated(run, status))
+
+    def _log_load(self, over: bool = False) -> None:
+        """Send what the machine did since the last epoch."""
+        load = self._load
+        if load is not None:
+            if over or self._try.failed:
+                load.stop()
+            self._with_run(lambda store, run: log_metrics(store, run, load.collected()))
 
     def _with_run(self, action: Callable[[Store, str], None]) -> None:
         run = self._run_id

@@ -54,7 +54,7 @@ def tracking_uri() -> str:
 
 
 def artifact_folder() -> Path:
-    """Where runs keep their files: beside the SQLite file, or in the project's folder where the store is no such file."""
+    """Where runs keep their files: beside the SQLite file, or else in the project's folder."""
     return folder_beside(tracking_uri()) or project_root() / FOLDER
 
 

@@ -13,7 +13,7 @@ from tests.tracking.conftest import Project
 
 @pytest.fixture
 def home(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder, with a name that wants quoting in a URI, of a project with one evaluated run whose model is registered."""
+    """A project with one evaluated run whose model is registered; the folder's name wants quoting in a URI."""
     import mlflow
 
     folder = tmp_path_factory.mktemp("a") / "first ä home"
