@@ -19,8 +19,8 @@ SECONDS = 5.0  # between two samples, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTE
 class MachineLoad:
     """Processor, memory and, where MLflow can read it, GPU of the machine; one sample every few seconds.
 
-    A point's step is the time since `began` in milliseconds: a training that goes on after an interruption goes on in its
-    curves, and no step is the number of an epoch, whose points MLflow copies onto the model.
+    A point's step is the time since `began` in milliseconds: a training that goes on after an interruption goes on in
+    its curves, and no step is the number of an epoch, whose points MLflow copies onto the model.
     """
 
     def __init__(self, began: int) -> None:

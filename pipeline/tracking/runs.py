@@ -13,11 +13,18 @@ from pipeline.evaluation.selection import best_cell
 from pipeline.files import write_text
 from pipeline.model.language_model import model_digest
 from pipeline.params import CellParams
-from pipeline.tracking.description import changes_note, epoch_metrics, evaluation_metrics, evaluation_note
+from pipeline.tracking.description import (
+    changes_note,
+    epoch_metrics,
+    evaluation_metrics,
+    evaluation_note,
+    experiment_note,
+)
 from pipeline.tracking.machine_load import MachineLoad
 from pipeline.tracking.provenance import dvc_digest, fingerprint
 from pipeline.tracking.record import record_outputs
 from pipeline.tracking.registry import make_challenger, register
+from pipeline.tracking.report_page import report_page
 from pipeline.tracking.store import BestEffort, Store
 from pipeline.tracking.training_runs import (
     NOTE,
@@ -33,6 +40,8 @@ from pipeline.tracking.training_runs import (
     training_text,
 )
 from pipeline.training.history import EpochRecord
+
+REPORT, REPORT_PAGE = "report", "report.html"  # the folder of a run's artifacts, and the file in it
 
 
 class TrainingRun:
@@ -186,6 +195,9 @@ def add_evaluation(store: Store, cell: CellParams, model_folder: Path, evaluatio
     text = training_text(cell, model_folder) + changes_note(run.data.tags)
     note = evaluation_note(text, measured, samples)
     store.client.set_tag(run_id, NOTE, fitting_note(note))
+    for model in models:
+        about = {NOTE: fitting_note(note), "cell": cell.name, "cell_type": cell.model.cell}
+        store.client.set_logged_model_tags(model.model_id, about)
     store.client.set_tag(run_id, "evaluation_digest", digest)
     register(store, run_id)
     return True
@@ -203,13 +215,17 @@ def add_report(store: Store, report_folder: Path, names: Sequence[str]) -> bool:
             continue
         changed = True
         for path in files:
-            store.client.log_artifact(run.info.run_id, str(path), "report")
+            store.client.log_artifact(run.info.run_id, str(path), REPORT)
+        store.client.log_text(run.info.run_id, report_page(report_folder / "report.md"), f"{REPORT}/{REPORT_PAGE}")
         store.client.set_tag(run.info.run_id, "report_digest", digest)
+    best = model_digest(models / best_cell(models, names))
     if changed:
         # The report up to its first chapter: what was measured, the table, the verdicts.
         table = (report_folder / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
-        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting_note(table))
-    make_challenger(store, model_digest(models / best_cell(models, names)))
+        run = find_run(store, best)
+        link = run and f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/{REPORT}/{REPORT_PAGE}"
+        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting_note(experiment_note(table, link)))
+    make_challenger(store, best)
     return changed
 
 

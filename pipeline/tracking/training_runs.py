@@ -49,6 +49,7 @@ def create_run(
         "mlflow.source.type": "LOCAL",
         "cell": cell.name,
         "cell_type": cell.model.cell,
+        "corpus": _corpus(),
         "training_inputs": _training_inputs(cell, vocabulary_size),
     }
     params = cell_params(cell, vocabulary_size) | {"model.parameters": str(parameter_count), "data.corpus": _corpus()}

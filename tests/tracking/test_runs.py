@@ -152,7 +152,13 @@ def test_evaluation_and_report_go_into_the_run_of_their_model(
         for folder in ("evaluation", "report")
         for item in store.client.list_artifacts(run.info.run_id, folder)
     ]
-    assert listed == ["evaluation/metrics.json", "evaluation/samples.txt", "report/curves.png", "report/report.md"]
+    assert listed == [
+        "evaluation/metrics.json",
+        "evaluation/samples.txt",
+        "report/curves.png",
+        "report/report.html",
+        "report/report.md",
+    ]
     model = store.client.get_logged_model(run.outputs.model_outputs[0].model_id)
     linked = {metric.key: metric for metric in model.metrics or []}["test/perplexity"]
     assert linked.dataset_digest == dvc_digest(Path("data/encoded/test"))
