@@ -6,10 +6,10 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: white; max-width: 62em; margin: 2em auto;
-  padding: 0 1.5em; }
+body { font: 13px/1.5 system-ui, sans-serif; color: #1c1c1c; background: white; max-width: 62em; margin: 1em auto;
+  padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0; }
-th, td { border-bottom: 1px solid #ddd; padding: .3em .8em; text-align: left; vertical-align: top; }
+th, td { border-bottom: 1px solid #ddd; padding: .3em .6em; text-align: left; vertical-align: top; }
 img { max-width: 100%; }
 """
 
