@@ -17,6 +17,7 @@ import yaml
 
 from pipeline.params import load_params
 from pipeline.tracking import runs
+from pipeline.tracking.registry import MODEL, versions
 from pipeline.tracking.store import connect
 from pipeline.tracking.ui import COLUMNS, VIEW_TAG, keep_view, run_list_address
 from tests.conftest import PROJECT
@@ -134,5 +135,6 @@ def test_what_a_person_sees(page: "Page", address: str) -> None:
     (model,) = run.outputs.model_outputs
     page.goto(f"{experiment}/models/{model.model_id}")
     sees("Description", "test/perplexity")
-    page.goto(f"{experiment}/models/{model.model_id}/artifacts/MLmodel")
-    page.get_by_text(re.compile("signature:")).first.wait_for()
+    (version,) = versions(store, "tags.cell = 'gru'")
+    page.goto(f"{address.partition('#')[0]}#/models/{MODEL}/versions/{version.version}")
+    sees("Schema", "Inputs (1)", "Outputs (2)")
