@@ -3,6 +3,7 @@
 MLflow runs this file when it loads the model; the project itself never imports it.
 """
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +40,10 @@ class ServedLanguageModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load weights, vocabulary and text settings from the model's artifacts."""
         files = {name: Path(path) for name, path in context.artifacts.items()}
-        # In float64, so that what a text is answered does not depend on the texts it shares a pass with: in float32 the
-        # last bits do, and one of some thousand drawn words becomes another.
-        self._model = load_model(files["model"]).double()
+        self._model = load_model(files["model"])
+        # Suggests and generates in float64, so that what a text is answered does not depend on the texts it shares a
+        # pass with: in float32 the last bits do, and now and then a drawn word becomes another.
+        self._exact = copy.deepcopy(self._model).double()
         self._vocabulary = Vocabulary.load(files["vocabulary"])
         self._tokenizer = Tokenizer(**json.loads(files["text"].read_text(encoding="utf-8")))
         put_gate_before_server()
@@ -73,14 +75,14 @@ class ServedLanguageModel(PythonModel):
         for split, together in self._batches(sentences, SCORED_TOKENS):
             batch = pack(split.ids, split.offsets, together)
             row_N = batch.order[steps_and_sequences(batch.batch_sizes)[1]]
-            np.add.at(nats, row_N, self._model.score(batch).nats_N.numpy())
+            np.add.at(nats, row_N, self._model.score(batch).nats_N.numpy().astype(np.float64))
         counts = np.array([len(tokens) + 1 for tokens in sentences], np.int64)
         return pd.DataFrame({"log_probability": -nats, "tokens": counts})
 
     def _suggest(self, prefixes: list[list[str]], options: Options) -> pd.DataFrame:
         rows: list[list[tuple[str, float]]] = [[]] * len(prefixes)
         for _, together in self._batches(prefixes, MOST_LOGITS // len(self._vocabulary)):
-            found = suggest_each(self._model, self._vocabulary, [prefixes[i] for i in together], options.count)
+            found = suggest_each(self._exact, self._vocabulary, [prefixes[i] for i in together], options.count)
             for i, row in zip(together, found, strict=True):
                 rows[i] = row
         return pd.DataFrame(
@@ -94,7 +96,7 @@ class ServedLanguageModel(PythonModel):
         rows: list[list[str]] = [[]] * len(prompts)
         for _, together in self._batches(prompts, MOST_LOGITS // len(self._vocabulary) // options.count):
             drawn = generate_each(
-                self._model,
+                self._exact,
                 self._vocabulary,
                 [prompts[i] for i in together],
                 options.count,
