@@ -6,12 +6,13 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -79,6 +80,16 @@ def stages_below(pid: int) -> list[psutil.Process]:
         return []
 
 
+def names_of(stages: list[psutil.Process]) -> set[str]:
+    """Such as `train gru`; nothing of one that has gone."""
+    names = set()
+    for stage in stages:
+        with suppress(psutil.NoSuchProcess):
+            command = " ".join(stage.cmdline())
+            names.update(re.findall(r"-m stages\.(.+)", command))
+    return names
+
+
 def is_stage(process: psutil.Process) -> bool:
     try:
         return process.name().startswith("python") and any("stages." in part for part in process.cmdline())
@@ -111,6 +122,7 @@ def test_kills_at_random_moments_change_no_byte(
 ) -> None:
     clone, chance = make(tmp_path), random.Random(kill.__name__)
     kills = finished = 0
+    hit: set[str] = set()
     while kills < KILLS:
         with started(clone, "dvc", "repro") as process:
             deadline = time.monotonic() + chance.uniform(2.0, 12.0)
@@ -118,18 +130,25 @@ def test_kills_at_random_moments_change_no_byte(
                 time.sleep(0.02)
             stages = stages_below(process.pid)
             if process.poll() is None and (stages or kill is not kill_stage):
+                hit |= names_of(stages)
                 kill(process)
                 kills += 1
             output, _ = process.communicate()
         all_gone(stages)
         assert "Traceback" not in output
-        finished += process.returncode == 0
         repair_rwlock(clone)
+        if process.returncode == 0:
+            # Nothing is left to kill: from the beginning, with nothing to fall back on.
+            assert clone.digests() == undisturbed
+            finished += 1
+            for folder in ("data", ".dvc/cache", ".rnnlm"):
+                shutil.rmtree(clone.folder / folder)
+            (clone.folder / "dvc.lock").unlink()
     clone.repro()
     assert clone.digests() == undisturbed
     assert clone.repro() == []
     assert leftovers(clone) == []
-    print(f"{kill.__name__}: {kills} kills, {finished} runs that came to their end meanwhile")
+    print(f"{kill.__name__}: {kills} kills, in {', '.join(sorted(hit))}; {finished} runs ended meanwhile, all the same")
 
 
 def repair_rwlock(clone: Clone) -> None:

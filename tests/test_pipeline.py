@@ -160,6 +160,7 @@ def make_clone(folder: Path, tracking: bool = True) -> Clone:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone whose pipeline has run once; tests that share it leave it as they found it."""
     clone = make_clone(tmp_path_factory.mktemp("clone"))
+    clone._run(sys.executable, "-m", "pipeline.plots_page", ".dvc/plots.html")  # as `make setup` does
     assert sorted(clone.repro()) == sorted(STAGE_ORDER)
     return clone
 
@@ -186,7 +187,6 @@ def test_the_first_run_leaves_what_the_readme_promises(built: Clone) -> None:
 
 
 def test_the_plots_page_needs_nothing_from_the_web(built: Clone) -> None:
-    built._run(sys.executable, "-m", "pipeline.plots_page", ".dvc/plots.html")  # as `make setup` does
     built.dvc("plots", "show", "-o", "dvc_plots")
     page = (built.folder / "dvc_plots" / "index.html").read_text()
     assert "window.vegaEmbed=" in page.replace(" ", "")
