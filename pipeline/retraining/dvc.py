@@ -142,8 +142,8 @@ def _repo() -> "Iterator[Repo]":
     from dvc.repo import Repo
 
     # Files that the remote does not have, each with a line: no news for us.
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)
-    logging.getLogger("dvc_objects").setLevel(logging.CRITICAL)
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with Repo(os.curdir) as repo:
             yield repo

@@ -7,7 +7,7 @@ nowhere, and whoever comes next finds done what was done, and does the rest.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,7 @@ from pipeline.params import Params, load_params
 from pipeline.retraining import dvc, gate, git
 from pipeline.retraining.report import REPORT, Retraining, write_reports
 from pipeline.stage import LOCKS
+from pipeline.tracking.promotion import Gate
 from pipeline.tracking.registry import CHAMPION, aliases
 from pipeline.tracking.store import is_off, open_store
 from pipeline.tracking.sync import sync
@@ -134,11 +135,10 @@ def _judge(result: Retraining, params: Params) -> None:
         result.challenger, result.gates = verdict.challenger, verdict.gates
         result.test = verdict.test and verdict.test.as_json()
         result.metrics["champion"] = gate.champion_figures(store, verdict.champion)
-        for item in verdict.gates:
-            _tell("gate", f"{item.name}: {'met' if item.passed else 'not met'}. {item.reason}")
+        _tell_gates(verdict.gates)
         _tell("promote", f"v{verdict.challenger}: {verdict.outcome}")
         gate.settle(store, verdict, params)
-        result.verdict, result.reasons = verdict.outcome, [verdict.reason]
+        result.verdict, result.reasons = verdict.outcome, _reasons(verdict.gates)
         result.champion_after = aliases(store).get(CHAMPION)
 
 
@@ -149,11 +149,19 @@ def _judge_alone(result: Retraining, found: gate.Candidate, params: Params) -> N
         return
     _tell("gate", "the limits of params.yaml")
     result.gates = gate.limits(found.metrics, gate.scoring_speed(Path("data/models") / found.cell), params.retrain)
-    failed = [item for item in result.gates if not item.passed]
-    for item in result.gates:
+    _tell_gates(result.gates)
+    result.verdict = "trained" if all(item.passed for item in result.gates) else "kept"
+    result.reasons = _reasons(result.gates)
+
+
+def _tell_gates(gates: Sequence[Gate]) -> None:
+    for item in gates:
         _tell("gate", f"{item.name}: {'met' if item.passed else 'not met'}. {item.reason}")
-    result.verdict = "kept" if failed else "trained"
-    result.reasons = [item.reason for item in failed or result.gates]
+
+
+def _reasons(gates: Sequence[Gate]) -> list[str]:
+    """The sentences of the conditions; where one is not met, of those that are not."""
+    return [item.reason for item in [item for item in gates if not item.passed] or gates]
 
 
 def _message(result: Retraining) -> str:
