@@ -48,14 +48,14 @@ def pull() -> None:
         repo.pull(run_cache=True, allow_missing=True, force=True)
 
 
-def push() -> int:
-    """Push the results of dvc.lock, and the runs that led there; returns how many files the remote did not have.
+def push() -> None:
+    """Push the results of dvc.lock, and the runs that led there.
 
     Raises:
         InputError: the remote cannot be written.
     """
     with _repo() as repo:
-        return repo.push(run_cache=True)
+        repo.push(run_cache=True)
 
 
 def changes() -> dict[str, list[str]]:

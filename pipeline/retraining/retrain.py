@@ -69,7 +69,7 @@ def _bring_up_to_date(result: Retraining) -> Params:
         _repro(result)
         if storage:
             _tell("dvc push", "results to DVC's remote")
-            _tell("dvc push", f"{dvc.push()} files were new")
+            dvc.push()
         else:
             _tell("dvc push", "skipped, as DVC has no default remote")
         _tell("git commit", f"results to {result.branch}")
@@ -105,6 +105,9 @@ def _start(result: Retraining, remote: str | None) -> None:
 def _repro(result: Retraining) -> None:
     if not _has_mlflow():
         os.environ["RNNLM_TRACKING"] = "off"  # for the stages too
+    if not result.changes:
+        _tell("dvc repro", "skipped, as nothing is out of date")
+        return
     _tell("dvc repro", "run what is out of date")
     done = dvc.repro()
     # An attempt before this one has its part in it.
