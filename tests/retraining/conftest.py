@@ -25,7 +25,7 @@ class Repository:
         return done.stdout.strip()
 
     def commit(self, message: str = "change", **files: str | None) -> str:
-        """Write files, `dvc__lock` for dvc.lock and `data_metrics` for that of the model, None to remove; commit them."""
+        """Write files (`dvc_lock`: dvc.lock, `metrics`: those of a model, else NAME.yaml; None removes) and commit."""
         for name, content in files.items():
             path = self.folder / {"dvc_lock": "dvc.lock", "metrics": METRICS}.get(name, f"{name}.yaml")
             path.parent.mkdir(parents=True, exist_ok=True)
