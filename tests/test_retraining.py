@@ -37,6 +37,8 @@ class Site:
         self.work.change(
             download__path=str(self.corpus),
             cells={"lstm": {"cell": "lstm"}},
+            train__batch_tokens=128,
+            train__learning_rate=0.03,
             retrain={
                 "confidence": 0.95,
                 "worst_perplexity": 30.0,  # a model that only counts words has 40
