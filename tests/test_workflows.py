@@ -105,7 +105,7 @@ def test_its_own_commits_trigger_nothing() -> None:
 class Runner:
     """As much of GitHub's machine as the job needs: expressions, outputs, summaries, `bash -e`.
 
-    Actions are played by hand: the checkout is a clone, and the environment is this one, under the names that the Makefile
+    Actions are played by hand: the checkout is a clone, and the environment is this one, under the names that make
     expects (`.venv/bin`), so that `make setup` finds nothing to install.
     """
 
