@@ -11,7 +11,6 @@ import typer
 
 from pipeline.errors import InputError
 from pipeline.stage import run
-from pipeline.tracking.lookup import WAYS
 
 if TYPE_CHECKING:
     from pipeline.model.language_model import LanguageModel
@@ -28,6 +27,13 @@ RunArgument = Annotated[
     str, typer.Argument(help="an id or its first characters, a name, champion, challenger, or a version such as v3")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
+
+
+class Start(StrEnum):
+    """Where `rnnlm reproduce` begins."""
+
+    train = "train"
+    download = "download"
 
 
 @app.command()
@@ -190,6 +196,32 @@ def rollback(
     print(f"v{champion} is champion again, in place of v{left}")
 
 
+@app.command("reproduce")
+def make_again(
+    run: RunArgument,
+    start: Annotated[Start, typer.Option("--from", help="restore the data that was trained on, or make it again")] = (
+        Start.train
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Make a run again from its commit and its data, and say whether the same comes out.
+
+    Status 0: every file has the same bytes; 10: its perplexity is the same within 2%; 11: it is different.
+    """
+    from pipeline.tracking.lookup import find
+    from pipeline.tracking.reproduce import STATUS, reproduce
+    from pipeline.tracking.store import open_store
+
+    _project()
+    with open_store() as store:
+        result = reproduce(store, find(store, run), start.value)
+    if as_json:
+        _print_json(result.as_json())
+    else:
+        print("\n".join(result.lines()))
+    sys.exit(STATUS[result.verdict])
+
+
 @app.command()
 def retrain(
     branch: Annotated[str, typer.Option(help="of git, for the results; made where there is none")] = "retrained",
@@ -226,36 +258,6 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
 
     _project()
     serve(connect(), port)
-
-
-class Start(StrEnum):
-    """Where `rnnlm reproduce` begins."""
-
-    train = "train"
-    download = "download"
-
-
-@app.command("reproduce")
-def reproduce_run(
-    run: Annotated[str, typer.Argument(metavar="RUN", help=WAYS)],
-    start: Annotated[Start, typer.Option("--from", help="restore the data that was trained on, or make it again")] = (
-        Start.train
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="say it as JSON")] = False,
-) -> None:
-    """Make a run again from its commit and its data, and say whether the same comes out.
-
-    Status 0: every file has the same bytes; 10: its perplexity is the same within 2%; 11: it is different.
-    """
-    from pipeline.tracking.lookup import find
-    from pipeline.tracking.reproduce import STATUS, reproduce
-    from pipeline.tracking.store import connect
-
-    _project()
-    store = connect()
-    result = reproduce(store, find(store, run), start.value)
-    print(json.dumps(result.to_dict(), indent=1) if as_json else "\n".join(result.lines()))
-    sys.exit(STATUS[result.verdict])
 
 
 def main() -> None:

@@ -93,6 +93,10 @@ def test_generation_is_seeded_and_continues_the_prompt(project: Path) -> None:
         (("suggest", "a", "--model", "../rnn"), "no cell named '../rnn'"),
         (("score", "nothing.txt"), "nothing.txt is no file"),
         (("table",), "metrics.json"),
+        (("runs",), "RNNLM_TRACKING=off"),
+        (("compare", "champion", "challenger"), "RNNLM_TRACKING=off"),
+        (("promote",), "RNNLM_TRACKING=off"),
+        (("rollback",), "RNNLM_TRACKING=off"),
     ],
 )
 def test_what_cannot_be_done_is_said_on_one_line(project: Path, arguments: tuple[str, ...], expected: str) -> None:

@@ -253,6 +253,9 @@ def test_every_command_of_the_readme_works_as_printed(built: Clone) -> None:
     for command in commands:
         if command.startswith("dvc exp run"):
             command += " --name changed"  # else DVC thinks one up
+        if command == "rnnlm rollback":
+            assert "nothing to go back to" in built.fails(*shlex.split(command))  # the first champion is the only one
+            continue
         printed[command] = built._run(*shlex.split(command))
         if command.startswith("dvc exp run"):
             assert yaml.safe_load((built.folder / "params.yaml").read_text()) != before
@@ -264,6 +267,9 @@ def test_every_command_of_the_readme_works_as_printed(built: Clone) -> None:
     assert len(printed["rnnlm generate --count 5"].splitlines()) == 5
     assert re.fullmatch(r"(-\d+\.\d+\t\d+\n){2}", printed["rnnlm score sentences.txt"])
     assert "changed" in printed["dvc exp show"]
+    assert "challenger, champion" in built._run("rnnlm", "runs")
+    assert "promoted" in printed["rnnlm promote"]
+    assert "cannot be said" in printed["rnnlm compare champion challenger"]  # they are the same
     assert yaml.safe_load((built.folder / "params.yaml").read_text()) == before
     (built.folder / "sentences.txt").unlink()
     assert built.repro() == []

@@ -104,19 +104,22 @@ def test_a_tampered_data_file_is_found(versions: Versions, tmp_path: Path) -> No
     assert "is not what its hash" in told
 
 
-def test_data_made_from_a_tampered_file_shows_from_encode_on(versions: Versions, tmp_path: Path) -> None:
-    """A run on data that encode never wrote: what it read is in no cache, and making everything again differs."""
+def test_a_run_on_data_that_no_stage_wrote_cannot_be_made_again(tmp_path: Path) -> None:
+    """What it read is in no cache; and who makes everything again gets other data."""
     clone = make_clone(tmp_path / "clone")
     clone.change(cells={"rnn": {"cell": "rnn"}})
     clone.git("commit", "-qam", "one cell")
     clone.repro("encode")
-    offsets = clone.folder / "data/encoded/valid/offsets.npy"
-    shortened = np.load(offsets)[:-1]
-    offsets.chmod(0o644)
-    np.save(offsets, shortened)
+    path = clone.folder / "data/encoded/train/ids.npy"
+    ids = np.load(path)
+    ids[1:3] = ids[2:0:-1]  # the first two words change places
+    path.chmod(0o644)
+    np.save(path, ids)
     clone.dvc("repro", "--single-item", "train@rnn")
     (run,) = json.loads(clone.rnnlm("runs", "--json"))
-    assert "data/encoded/valid" in clone.fails("rnnlm", "reproduce", run["run_id"])
+    assert "data/encoded/train" in clone.fails("rnnlm", "reproduce", run["run_id"])
+    told = clone.rnnlm("reproduce", run["run_id"], "--from", "download", status=11)
+    assert told.startswith("different, from stage train on\ndata/encoded/train has other bytes")
 
 
 def test_uncommitted_changes_go_along_with_the_run(versions: Versions, tmp_path: Path) -> None:

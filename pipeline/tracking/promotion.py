@@ -144,7 +144,7 @@ def _better(test: ModelComparison, champion: str, needed: float) -> Gate:
     result = test.result
     passed = result.confidence >= needed
     reason = (
-        f"On {result.sentences:,} test sentences ({result.tokens:,} tokens, unknown words taken for the words they are) its "
+        f"On {result.sentences:,} test sentences ({result.tokens:,} tokens, unknown words taken as themselves) its "
         f"perplexity is {result.perplexity_b:.2f}, that of the champion v{champion} {result.perplexity_a:.2f}. "
         f"Confidence that it is better: {result.confidence:.1%}; {needed:.1%} is needed."
     )

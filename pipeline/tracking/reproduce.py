@@ -50,8 +50,8 @@ class Reproduction:
     machine: dict[str, tuple[str, str]] = field(default_factory=dict)
     perplexity: tuple[float, float] | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+    def as_json(self) -> dict[str, Any]:
+        """The fields, for json.dumps."""
         return asdict(self)
 
     def lines(self) -> list[str]:
@@ -255,12 +255,15 @@ def _dvc_repro(tree: Path, targets: Sequence[str], alone: bool, threads: str | N
 def _compared(
     run: "Run", records: Mapping[str, StageRecord], tree: Path, cell: str, threads: str | None
 ) -> Reproduction:
+    """Hold what lies in the worktree after the stages against what they read and wrote then."""
     others: dict[str, list[str]] = {}
+    seen: set[str] = set()
     for name, record in records.items():
-        for path, digest in record.outs.items():
+        for path, digest in [*record.deps.items(), *record.outs.items()]:
             now = dvc_digest(tree / path) if (tree / path).exists() else None
-            if now != digest:
+            if path not in seen and now != digest:
                 others.setdefault(name, []).append(f"{path} has other bytes")
+            seen.add(path)
     if not others:
         return Reproduction("identical")
     now = machine_params()

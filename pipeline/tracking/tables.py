@@ -40,7 +40,7 @@ def show_comparison(compared: ModelComparison) -> None:
     verdict = {"A": "A is better.", "B": "B is better.", None: "Which one is better cannot be said."}[result.better]
     less = "less" if result.difference <= 0 else "more"
     for line in (
-        f"The same {result.sentences:,} test sentences ({result.tokens:,} tokens), unknown words taken for the words they are "
+        f"The same {result.sentences:,} test sentences ({result.tokens:,} tokens), unknown words taken as themselves "
         f"(A does not know {compared.unknown_types_a:,} word types, B {compared.unknown_types_b:,}): "
         f"perplexity A {result.perplexity_a:.2f}, B {result.perplexity_b:.2f}.",
         f"B spends {abs(result.difference):.4f} nats a token {less} than A (95% interval of B - A: "

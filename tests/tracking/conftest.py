@@ -122,6 +122,7 @@ def lock_everything() -> None:
     }
     lock = {
         name: {
+            "cmd": "as dvc.yaml has it",
             "params": {"params.yaml": {key: _at(params, key) for key in keys}},
             "outs": [{"path": path, "md5": dvc_digest(Path(path))} for path in paths],
         }

@@ -1,0 +1,246 @@
+"""Versions of the registered model, its champion and its challenger."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.errors import InputError
+from pipeline.model.language_model import model_digest
+from pipeline.tracking import promotion, registry, runs
+from pipeline.tracking.lookup import find
+from pipeline.tracking.promotion import carry_out, decide, rollback
+from pipeline.tracking.registry import MODEL, aliases, versions
+from pipeline.tracking.store import Store, connect
+from pipeline.tracking.sync import sync
+from tests.tracking.candidates import candidate, write_corpus
+from tests.tracking.conftest import Project, lock_everything
+
+
+def log(project: Project) -> None:
+    runs.log_evaluation(project.cell, project.models, project.evaluation)
+
+
+def page(store: Store, version: str) -> str:
+    return store.client.get_model_version(MODEL, version).description or ""
+
+
+def promote(store: Store, confidence: float = 0.95) -> promotion.Verdict:
+    verdict = decide(store, confidence)
+    carry_out(store, verdict)
+    return verdict
+
+
+def rnnlm(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def test_an_evaluated_model_is_a_version_once(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    import mlflow
+
+    for _ in range(2):
+        log(project)
+    store = connect()
+    (version,) = versions(store)
+    digest = model_digest(project.models)
+    assert version.tags["model_digest"] == digest
+    assert version.tags["cell"] == "lstm"
+    assert version.tags["test_perplexity"] == "6"
+    assert version.tags["test_perplexity_low"] == "5"
+    assert version.tags["valid_perplexity"] == "5.75"
+    run = store.client.get_run(version.tags["run_id"])
+    assert run.data.tags["model_digest"] == digest
+    assert version.source == f"models:/{run.outputs.model_outputs[0].model_id}"
+    assert "**6.00** (95% interval 5.00 to 7.00)" in (version.description or "")
+    assert mlflow.pyfunc.load_model(f"models:/{MODEL}/1").predict(["the cat"])["tokens"].tolist() == [3]
+    assert capfd.readouterr().err == ""
+    project.train(seed=2)
+    log(project)
+    assert [version.tags["model_digest"] for version in versions(store)] == [digest, model_digest(project.models)]
+
+
+def test_a_new_evaluation_changes_the_figures_and_keeps_what_was_decided(project: Project) -> None:
+    log(project)
+    store = connect()
+    registry.note_decision(store, "1", "2026-01-01: a decision.")
+    registry.note_decision(store, "1", "2026-01-02: another.")
+    registry.note_decision(store, "1", "2026-01-02: another.")
+    project.evaluate(perplexity=5.5)
+    log(project)
+    (version,) = versions(store)
+    assert version.tags["test_perplexity"] == "5.5"
+    headline, _, decisions = (version.description or "").partition("### Decisions")
+    assert "**5.50**" in headline
+    assert decisions.strip().splitlines() == ["- 2026-01-02: another.", "- 2026-01-01: a decision."]
+
+
+def test_sync_registers_what_mlflow_missed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(runs, "register", lambda *_: False)
+        log(project)
+    store = connect()
+    assert versions(store) == []
+    lock_everything()
+    sync(store)
+    assert [version.tags["model_digest"] for version in versions(store)] == [model_digest(project.models)]
+    assert aliases(store) == {"challenger": "1"}
+
+
+def test_processes_that_register_the_same_model_at_once_leave_one_version(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(runs, "register", lambda *_: False)
+        log(project)
+    store = connect()
+    (run,) = store.client.search_runs([store.experiment_id])
+    together, first_look = threading.Barrier(3), threading.local()
+    search = registry.version_of
+
+    def slow(store: Store, digest: str) -> Any:
+        found = search(store, digest)
+        if not hasattr(first_look, "over"):
+            first_look.over = True
+            together.wait(20)  # all have seen that there is none
+        return found
+
+    monkeypatch.setattr(registry, "version_of", slow)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: registry.register(store, run.info.run_id), range(3)))
+    assert len(versions(store)) == 1
+
+
+def test_the_challenger_is_the_best_on_the_validation_split_of_the_cells_of_today(project: Project) -> None:
+    write_corpus()
+    store = connect()
+    with pytest.raises(InputError, match="no challenger"):
+        decide(store, 0.95)
+    candidate(project, power=0.5, valid=4.0)
+    assert aliases(store) == {"challenger": "1"}
+    # Worse on validation, but what the pipeline has now.
+    candidate(project, power=1.0, valid=6.0)
+    assert aliases(store) == {"challenger": "2"}
+    other = Path("data/models/other")
+    other.mkdir()
+    for file in project.models.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    candidate(project, power=0.2, valid=7.0)
+    assert aliases(store) == {"challenger": "3"}
+    runs.log_report(Path("data/report"), ["lstm", "other"])
+    assert aliases(store) == {"challenger": "2"}
+
+
+def test_only_a_challenger_that_is_surely_better_becomes_champion(project: Project) -> None:
+    write_corpus()
+    store = connect()
+    candidate(project, power=0.5)
+    first = promote(store)
+    assert (first.outcome, first.champion, first.test) == ("promoted", None, None)
+    assert aliases(store)["champion"] == "1"
+    assert "promoted to champion. There was no champion yet." in page(store, "1")
+
+    before = page(store, "1")
+    assert promote(store).outcome == "unchanged"
+    assert page(store, "1") == before
+
+    candidate(project, power=0.0, valid=3.0)  # worse on the test split, whatever validation says
+    kept = promote(store)
+    assert kept.outcome == "kept"
+    assert kept.test is not None
+    assert kept.test.result.confidence < 0.05
+    assert kept.test.result.sentences == 200
+    assert aliases(store) == {"champion": "1", "challenger": "2"}
+    assert "not promoted" in page(store, "2")
+    assert "200 test sentences" in page(store, "2")
+    assert "95.0% is needed" in page(store, "2")
+
+    candidate(project, power=1.0)
+    better = promote(store)
+    assert better.outcome == "promoted"
+    assert aliases(store)["champion"] == "3"
+    assert "promoted to champion" in page(store, "3")
+    assert "Confidence that it is better: 100.0%" in page(store, "3")
+    assert "v3 took its place" in page(store, "1")
+    assert find(store, "champion").info.run_id == versions(store)[2].run_id
+
+
+def test_a_slight_gain_is_enough_for_a_low_confidence_only(project: Project) -> None:
+    write_corpus(sentences=50)
+    store = connect()
+    candidate(project, power=0.8)
+    promote(store)
+    candidate(project, power=0.9)
+    verdict = decide(store, 0.5)
+    assert verdict.test is not None
+    sure = verdict.test.result.confidence
+    assert 0.5 < sure < 1
+    assert decide(store, min(sure + 0.001, 1)).outcome == "kept"
+    assert aliases(store)["champion"] == "1"  # deciding changes nothing
+    assert promote(store, sure).outcome == "promoted"
+
+
+def test_further_gates_can_keep_a_challenger_out(project: Project) -> None:
+    import dataclasses
+
+    write_corpus()
+    store = connect()
+    candidate(project)
+    verdict = decide(store, 0.95)
+    gate = promotion.Gate("latency", False, "It is too slow.")
+    held = dataclasses.replace(verdict, gates=(*verdict.gates, gate))
+    carry_out(store, held)
+    assert held.outcome == "kept"
+    assert held.reason == "It is too slow."
+    assert "champion" not in aliases(store)
+
+
+def test_rollback_goes_back_through_all_champions(project: Project) -> None:
+    write_corpus()
+    store = connect()
+    with pytest.raises(InputError, match="no champion"):
+        rollback(store)
+    for power in (0.0, 0.5, 1.0):
+        candidate(project, power)
+        assert promote(store).outcome == "promoted"
+    assert rollback(store, "It curses.") == ("3", "2")
+    assert aliases(store)["champion"] == "2"
+    assert "rolled back, v2 is champion again. It curses." in page(store, "3")
+    assert "champion again, in place of v3. It curses." in page(store, "2")
+    assert promote(store).outcome == "promoted"  # the challenger is as good as it was
+    assert rollback(store) == ("3", "2")
+    assert rollback(store) == ("2", "1")
+    with pytest.raises(InputError, match="nothing to go back to: no champion came before v1"):
+        rollback(store)
+    assert aliases(store)["champion"] == "1"
+    assert promote(store).outcome == "promoted"
+    store.client.delete_model_version(MODEL, "1")
+    with pytest.raises(InputError, match="nothing to go back to"):
+        rollback(store)
+
+
+def test_the_commands_print_the_verdict_and_promote_syncs_first(project: Project) -> None:
+    write_corpus()
+    candidate(project, power=0.2)
+    first = rnnlm("promote")
+    assert first.exit_code == 0, first.output
+    assert first.stdout == "v1: promoted. There was no champion yet.\n"
+    assert rnnlm("promote").stdout == "v1: unchanged. It is the champion already.\n"
+    store = connect()
+    candidate(project, power=1.0)
+    store.client.delete_model_version(MODEL, "2")  # as if MLflow had missed it
+    done = rnnlm("promote", "--json")
+    assert done.exit_code == 0, done.output
+    verdict = json.loads(done.stdout)
+    assert verdict["outcome"] == "promoted"
+    assert (verdict["challenger"], verdict["champion"]) == ("3", "1")
+    assert verdict["test"]["confidence"] == 1.0
+    assert verdict["test"]["sentences"] == 200
+    assert verdict["gates"][0]["passed"] is True
+    assert rnnlm("rollback", "--reason", "Too slow.").stdout == "v1 is champion again, in place of v3\n"
+    refused = rnnlm("rollback")
+    assert isinstance(refused.exception, InputError)
