@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,13 @@ from pipeline.model.language_model import load_model, model_digest
 from pipeline.params import Params
 from pipeline.retraining.params import RetrainParams
 from pipeline.text.encoded import EncodedSplit, load_split
-from pipeline.tracking.model_comparison import TOKENS
+from pipeline.tracking.lookup import find
+from pipeline.tracking.model_comparison import TOKENS, compare_models
 from pipeline.tracking.promotion import ROLLED_BACK, Gate, Verdict, carry_out, decide
 from pipeline.tracking.provenance import dvc_digest, fingerprint
+from pipeline.tracking.record import read_provenance
 from pipeline.tracking.registry import CHALLENGER, CHAMPION, MODEL, aliases, version_of
+from pipeline.tracking.reproduce import restore
 from pipeline.tracking.store import Store
 
 JUDGED = "judged"  # a tag of a version: what it was judged by, hashed
@@ -120,11 +124,44 @@ def judge(store: Store, found: Candidate, tokens_per_second: float, params: Para
     except InputError as error:
         told = f"It cannot be compared with the champion: {error}."
         verdict = Verdict(named[CHALLENGER], named.get(CHAMPION), (Gate("better", False, told),), None)
+    if verdict.test is not None and params.retrain.old_sentences:
+        limited = (*_old_sentences(store, verdict, params.retrain.confidence), *limited)
     version = store.client.get_model_version(MODEL, verdict.challenger)
     if version.tags.get(ROLLED_BACK):
         told = "It was champion before and was rolled back; `rnnlm promote` takes it up again."
         limited = (*limited, Gate("not rolled back", False, told))
     return dataclasses.replace(verdict, gates=(*verdict.gates, *limited))
+
+
+def _old_sentences(store: Store, verdict: Verdict, confidence: float) -> tuple[Gate, ...]:
+    """Whether the challenger still does what made the champion one; nothing where the test sentences are the same.
+
+    Today's test sentences come from today's text. Where that is bad, whoever has learned it wins on it.
+    """
+    champion, challenger = (find(store, f"v{version}") for version in (verdict.champion, verdict.challenger))
+    provenance = read_provenance(store, champion.info.run_id)
+    record = provenance.stages.get("tokenize") if provenance else None
+    digest = record.outs.get(TOKENS.as_posix()) if record else None
+    if digest == dvc_digest(TOKENS):
+        return ()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / TOKENS.name
+        try:
+            if digest is None:
+                raise InputError("MLflow does not say which they were")
+            restore("the champion's test sentences", digest, path)
+        except InputError as error:
+            return (Gate("old sentences", True, f"On those that the champion was tested on it could not be: {error}."),)
+        result = compare_models(store, champion, challenger, path).result
+    return (
+        Gate(
+            "old sentences",
+            result.confidence > 1 - confidence,
+            f"On the {result.sentences:,} sentences that the champion was tested on its perplexity is "
+            f"{result.perplexity_b:.2f}, that of the champion {result.perplexity_a:.2f}. Confidence that it is worse: "
+            f"{1 - result.confidence:.1%}; below {confidence:.1%} is needed.",
+        ),
+    )
 
 
 def settle(store: Store, verdict: Verdict, params: Params) -> None:

@@ -14,3 +14,4 @@ class RetrainParams(Section):
     worst_perplexity: Annotated[float, Field(gt=1)]
     largest_unknown_share: Annotated[float, Field(ge=0, le=1)]
     slowest_scoring: Annotated[float, Field(ge=0)]
+    old_sentences: bool
