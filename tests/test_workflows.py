@@ -113,7 +113,7 @@ class Runner:
         self.site, self.folder, self.event, self.secrets = site, folder, event, secrets
         self.workspace = folder / "workspace"
         self.outputs: dict[str, dict[str, str]] = {}
-        self.summary = ""
+        self.summary = self.sha = ""
         self.uploaded: Path | None = None
         folder.mkdir()
         (folder / "bin").mkdir()
@@ -125,6 +125,7 @@ class Runner:
 
     def check_out(self) -> None:
         self._git("clone", "-q", "--branch", "main", str(self.site.bare), str(self.workspace))
+        self.sha = self._git("-C", str(self.workspace), "rev-parse", "HEAD").strip()
         tools = self.workspace / ".venv" / "bin"
         tools.mkdir(parents=True)
         # The workspace's own code comes first, as it does where the environment was made there.
@@ -171,7 +172,7 @@ class Runner:
             "GITHUB_ACTIONS": "true",
             "GITHUB_EVENT_NAME": self.event,
             "GITHUB_REPOSITORY": "me/rnnlm",
-            "GITHUB_SHA": self._git("-C", str(self.workspace), "rev-parse", "HEAD").strip(),
+            "GITHUB_SHA": self.sha,
             **{name: str(path) for name, path in files.items()},
             **{name: self._evaluate(value) for name, value in step.get("env", {}).items()},
         }
