@@ -251,13 +251,17 @@ def sync() -> None:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    browser: Annotated[bool, typer.Option(help="open it in the browser too, where there is a screen")] = True,
+) -> None:
     """Serve MLflow's pages over this project's runs on this machine, until Ctrl-C."""
-    from pipeline.tracking.store import connect
+    from pipeline.tracking.store import open_store
     from pipeline.tracking.ui import serve
 
     _project()
-    serve(connect(), port)
+    with open_store() as store:
+        serve(store, port, browser)
 
 
 def main() -> None:

@@ -1,15 +1,18 @@
 """What a model writes: whole sentences, and the next word of one that somebody began."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from pipeline.model.cells import State
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.packed import pack
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
 
-@torch.no_grad()
 def generate(
     model: LanguageModel,
     vocabulary: Vocabulary,
@@ -21,53 +24,97 @@ def generate(
     seed: int,
     prompt: Sequence[str] = (),
 ) -> list[list[str]]:
+    """Draw sentences that begin with one prompt; arguments as for `generate_each`, which see."""
+    return generate_each(
+        model, vocabulary, [prompt], count, temperature=temperature, top_k=top_k, max_length=max_length, seed=seed
+    )[0]
+
+
+@torch.no_grad()
+def generate_each(
+    model: LanguageModel,
+    vocabulary: Vocabulary,
+    prompts: Sequence[Sequence[str]],
+    count: int,
+    *,
+    temperature: float,
+    top_k: int | None,
+    max_length: int,
+    seed: int,
+) -> list[list[list[str]]]:
     """Draw sentences word by word from the model's distribution; UNKNOWN_TOKEN and SENTENCE_START are never drawn.
+
+    All sentences of all prompts go through the model together, a word at a time. What a prompt's sentences draw does
+    not depend on the other prompts.
 
     Args:
         model: in evaluation mode.
         vocabulary: the one it was trained with.
-        count: of sentences.
+        prompts: tokens that sentences begin with; the model reads words it does not know as UNKNOWN_TOKEN.
+        count: sentences of each prompt.
         temperature: divides the logits; below 1 likelier words, duller sentences.
         top_k: draw from the k likeliest words only; None draws from all.
         max_length: words drawn before a sentence is cut.
-        seed: equal seeds give equal sentences on one kind of machine.
-        prompt: tokens that every sentence begins with; the model reads words it does not know as UNKNOWN_TOKEN.
+        seed: of each prompt; equal seeds give equal sentences on one kind of machine.
 
     Returns:
-        `count` lists of tokens, the prompt first. None is empty: a sentence cannot end before its first word.
+        For each prompt `count` lists of tokens, the prompt first. None is empty: a sentence cannot end before its
+        first word.
     """
-    sentences = [list(prompt) for _ in range(count)]
-    generator = torch.Generator().manual_seed(seed)
-    unfinished = set(range(count))
-    logits_BC, state = _read(model, vocabulary, prompt, count)
-    for _ in range(max_length):
-        if not unfinished:
-            break
+    sentences = [[list(prompt) for _ in range(count)] for prompt in prompts]
+    generators = [torch.Generator().manual_seed(seed) for _ in prompts]
+    unfinished = [set(range(count)) for _ in prompts]
+    running = [index for index, rows in enumerate(unfinished) if rows]
+    if not running:
+        return sentences
+    logits_BC, state = _read(model, vocabulary, prompts, count)
+    for step in range(max_length):
         logits_BC[:, [START_ID, vocabulary.unknown_id]] = -torch.inf
-        if not sentences[0]:  # so none has a word yet
-            logits_BC[:, END_ID] = -torch.inf
-        drawn_B = _draw(logits_BC, temperature, top_k, generator)
-        for row, word in enumerate(drawn_B.tolist()):
-            if row in unfinished and word == END_ID:
-                unfinished.remove(row)
-            elif row in unfinished:
-                sentences[row].append(vocabulary.tokens[word])
-        # Rows of finished sentences run on unread, so that what a row draws does not depend on the others' lengths.
-        logits_BC, state = model.next_logits(drawn_B.to(logits_BC.device), state)
+        drawn = []
+        for index, rows_BC in zip(running, logits_BC.split(count), strict=True):
+            if step == 0 and not prompts[index]:
+                rows_BC[:, END_ID] = -torch.inf
+            drawn.append(_draw(rows_BC, temperature, top_k, generators[index]))
+            for row, word in enumerate(drawn[-1].tolist()):
+                if row in unfinished[index] and word == END_ID:
+                    unfinished[index].remove(row)
+                elif row in unfinished[index]:
+                    sentences[index][row].append(vocabulary.tokens[word])
+        # A prompt's finished sentences run on unread as long as one of it does not end: so what it draws does not
+        # depend on their lengths.
+        left = [place for place, index in enumerate(running) if unfinished[index]]
+        if not left:
+            break
+        drawn_B = torch.cat(drawn).to(logits_BC.device)
+        if len(left) < len(running):
+            kept = torch.tensor([place * count + row for place in left for row in range(count)], device=drawn_B.device)
+            drawn_B, state = drawn_B[kept], _each(state, lambda part_BH, kept=kept: part_BH[kept])
+            running = [running[place] for place in left]
+        logits_BC, state = model.next_logits(drawn_B, state)
     return sentences
 
 
-@torch.no_grad()
 def suggest(model: LanguageModel, vocabulary: Vocabulary, prefix: Sequence[str], count: int) -> list[tuple[str, float]]:
     """The `count` likeliest words after `prefix`, likeliest first, with their probabilities under the whole model.
 
     Only words are suggested: no special token is, though their share of the probability is not handed out to others.
     """
-    logits_BC, _ = _read(model, vocabulary, prefix, 1)
-    probability_C = logits_BC[0].double().softmax(0).cpu()
-    probability_C[[START_ID, END_ID, vocabulary.unknown_id]] = -1
-    best = probability_C.topk(min(count, len(vocabulary) - 3))
-    return [(vocabulary.tokens[word], p) for p, word in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+    return suggest_each(model, vocabulary, [prefix], count)[0]
+
+
+@torch.no_grad()
+def suggest_each(
+    model: LanguageModel, vocabulary: Vocabulary, prefixes: Sequence[Sequence[str]], count: int
+) -> list[list[tuple[str, float]]]:
+    """As `suggest` after each of several prefixes, which go through the model together."""
+    logits_BC, _ = _read(model, vocabulary, prefixes, 1)
+    probability_BC = logits_BC.double().softmax(1).cpu()
+    probability_BC[:, [START_ID, END_ID, vocabulary.unknown_id]] = -1
+    best = probability_BC.topk(min(count, len(vocabulary) - 3))
+    return [
+        [(vocabulary.tokens[word], p) for p, word in zip(ps, words, strict=True)]
+        for ps, words in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
 
 
 def readable(tokens: Sequence[str]) -> str:
@@ -77,13 +124,31 @@ def readable(tokens: Sequence[str]) -> str:
     return " ".join(TreebankWordDetokenizer().detokenize(list(tokens)).split())
 
 
-def _read(model: LanguageModel, vocabulary: Vocabulary, tokens: Sequence[str], rows: int) -> tuple[Tensor, list]:
-    """Logits `(rows, C)` of the word after SENTENCE_START and `tokens`, and the state there, the same in every row."""
+def _read(
+    model: LanguageModel, vocabulary: Vocabulary, texts: Sequence[Sequence[str]], count: int
+) -> tuple[Tensor, list[State]]:
+    """Logits `(texts * count, C)` of the word after SENTENCE_START and each text, and the states there.
+
+    The rows of a text stand together and are equal. All but the last word is read in one packed pass.
+    """
     device = next(model.parameters()).device
-    logits_BC, state = model.next_logits(torch.full((rows,), START_ID, device=device), None)
-    for word in vocabulary.encode(tokens):
-        logits_BC, state = model.next_logits(torch.full((rows,), word, device=device), state)
-    return logits_BC, state
+    ids = [[START_ID, *vocabulary.encode(text)] for text in texts]
+    state = None
+    if any(texts):
+        lengths = [len(row) for row in ids]
+        batch = pack(np.concatenate(ids), np.cumsum([0, *lengths]), range(len(ids))).to(device)
+        _, read = model.hidden(batch.x_N, batch.batch_sizes)
+        # Empty texts come last in the batch and have no step in it: their state is zero.
+        rows = torch.from_numpy(np.repeat(np.argsort(batch.order), count)).to(device)
+        empty = len(ids) - batch.batch_sizes[0]
+        state = _each(read, lambda part_BH: pad(part_BH, (0, 0, 0, empty))[rows])
+    last_B = torch.tensor([row[-1] for row in ids], device=device).repeat_interleave(count)
+    return model.next_logits(last_B, state)
+
+
+def _each(state: Sequence[State], change: Callable[[Tensor], Tensor]) -> list[State]:
+    """`change` of every tensor of every layer's state."""
+    return [(change(layer[0]), change(layer[1])) if isinstance(layer, tuple) else change(layer) for layer in state]
 
 
 def _draw(logits_BC: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:

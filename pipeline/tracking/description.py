@@ -69,3 +69,9 @@ def changes_note(tags: Mapping[str, str]) -> str:
         return ""
     files = tags.get("git_changed_files", "").replace("`", "'")
     return f"\n\n**Made with uncommitted changes** (artifact `provenance/changes.patch`): `{files}`.\n"
+
+
+def experiment_note(report: str, link: str | None) -> str:
+    """Markdown for the experiment: the report's first chapter, with a link to all of it below its title."""
+    title, _, rest = report.partition("\n\n")
+    return f"{title}\n\n[The whole report, with its figures]({link})\n\n{rest}" if link else report

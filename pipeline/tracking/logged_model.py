@@ -7,23 +7,13 @@ from pathlib import Path
 import pipeline
 from pipeline.files import write_text
 from pipeline.pins import canonical, read_constraints
+from pipeline.tracking.serving_request import Options
 from pipeline.tracking.store import Store
 
-# What the served model imports; each at the version that the project is pinned to.
-REQUIREMENTS = (
-    "mlflow",
-    "nltk",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "pydantic",
-    "rich",
-    "safetensors",
-    "torch",
-)
-# Of these and the type hints of `predict`, MLflow makes the signature; the parameters become the defaults of requests.
-EXAMPLE = "What aren't you understanding about this?!"
-DEFAULTS = {"task": "score", "count": 5, "temperature": 1.0, "top_k": 0, "max_length": 100, "seed": 1}
+# What the code that is served imports, and no more; each at the version that the project is pinned to.
+REQUIREMENTS = ("mlflow", "nltk", "numpy", "pandas", "pydantic", "regex", "safetensors", "torch")
+# Of this and the type hints of `predict`, MLflow makes the signature; the parameters become the defaults of requests.
+EXAMPLE = (["What aren't you understanding about this?!"], Options().model_dump())
 
 
 def log_model(
@@ -56,7 +46,7 @@ def log_model(
                     "vocabulary": str(vocabulary.resolve()),
                     "text": str(text),
                 },
-                input_example=([EXAMPLE], DEFAULTS),
+                input_example=EXAMPLE,
                 pip_requirements=[f"{package}=={pins[canonical(package)]}" for package in REQUIREMENTS],
                 code_paths=[str(Path(pipeline.__file__).parent)],
                 step=step,

@@ -18,7 +18,7 @@ import yaml
 from pipeline.errors import InputError
 from pipeline.files import write_text
 from pipeline.tracking.provenance import Changes, StageRecord, changes, code_tags, packages, stage_record
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import Store, without_secrets
 
 FOLDER, FILE, PATCH, PACKAGES = "provenance", "provenance.json", "changes.patch", "packages.txt"
 LOCK = Path("dvc.lock")
@@ -124,8 +124,23 @@ def _begin(store: Store, run_id: str, train: StageRecord, this_code: bool) -> No
         store.client.log_artifacts(run_id, folder, FOLDER)
 
 
+def masked(params: Any) -> Any:
+    """Parameters as a record holds them: without the logins and queries of URLs."""
+    if isinstance(params, dict):
+        return {key: masked(value) for key, value in params.items()}
+    if isinstance(params, list):
+        return [masked(value) for value in params]
+    return without_secrets(params) if isinstance(params, str) else params
+
+
 def _write(path: Path, provenance: Provenance) -> None:
-    write_text(path, json.dumps(dataclasses.asdict(provenance), indent=1) + "\n")
+    stages = {
+        name: StageRecord({without_secrets(path): digest for path, digest in record.deps.items()}, record.outs,
+                          masked(record.params))
+        for name, record in provenance.stages.items()
+    }  # fmt: skip
+    content = dataclasses.asdict(dataclasses.replace(provenance, stages=stages))
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def _upstream(deps: dict[str, str | None], locked: dict[str, StageRecord]) -> dict[str, StageRecord]:

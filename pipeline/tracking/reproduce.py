@@ -15,7 +15,7 @@ import yaml
 from pipeline.errors import InputError
 from pipeline.evaluation.comparison import read_metrics
 from pipeline.tracking.provenance import StageRecord, dvc_digest, machine_params
-from pipeline.tracking.record import PATCH, Provenance, read_artifact, read_provenance
+from pipeline.tracking.record import PATCH, Provenance, masked, read_artifact, read_provenance
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _other_inputs(tree: Path, records: Mapping[str, StageRecord]) -> tuple[str |
     params = yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8"))
     made = {path for record in records.values() for path in record.outs}
     for name, record in records.items():
-        now = _leaves({key: _at(params, key) for key in record.params})
+        now = _leaves(masked({key: _at(params, key) for key in record.params}))
         then = _leaves(record.params)
         reasons = [
             f"{key} in params.yaml is {now.get(key)}, the run had {then.get(key)}"

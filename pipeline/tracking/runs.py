@@ -13,10 +13,18 @@ from pipeline.evaluation.selection import best_cell
 from pipeline.files import write_text
 from pipeline.model.language_model import model_digest
 from pipeline.params import CellParams
-from pipeline.tracking.description import changes_note, epoch_metrics, evaluation_metrics, evaluation_note
+from pipeline.tracking.description import (
+    changes_note,
+    epoch_metrics,
+    evaluation_metrics,
+    evaluation_note,
+    experiment_note,
+)
+from pipeline.tracking.machine_load import MachineLoad
 from pipeline.tracking.provenance import dvc_digest, fingerprint
 from pipeline.tracking.record import record_outputs
 from pipeline.tracking.registry import make_challenger, register
+from pipeline.tracking.report_page import report_page
 from pipeline.tracking.store import BestEffort, Store
 from pipeline.tracking.training_runs import (
     NOTE,
@@ -25,12 +33,15 @@ from pipeline.tracking.training_runs import (
     dataset,
     find_run,
     fitting_note,
+    log_metrics,
     log_points,
     resume_run,
     trained_run,
     training_text,
 )
 from pipeline.training.history import EpochRecord
+
+REPORT, REPORT_PAGE = "report", "report.html"  # the folder of a run's artifacts, and the file in it
 
 
 class TrainingRun:
@@ -45,6 +56,7 @@ class TrainingRun:
         self._try = BestEffort()
         self._run_id: str | None = None
         self._logged: set[int] = set()  # epochs that the run had before it was taken up again
+        self._load: MachineLoad | None = None
 
     def started(self, parameter_count: int, train_tokens: int, resumed: bool) -> None:
         """Begin the run or take it up again; `train_tokens` already stands in the dataset's profile."""
@@ -56,6 +68,7 @@ class TrainingRun:
                 write_text(self._run_file, run)
             else:
                 self._logged = resume_run(store, run)
+            self._load = MachineLoad(store.client.get_run(run).info.start_time)
             return run
 
         self._run_id = self._try(start)
@@ -74,6 +87,7 @@ class TrainingRun:
             return
         speed = {"speed/epoch_seconds": seconds, "speed/tokens_per_second": tokens_per_second}
         self._with_run(lambda store, run: log_points(store, run, epoch_metrics(record) | speed, record.epoch))
+        self._log_load()
 
     def finished(self, seconds: float) -> None:
         """Log the model that now lies in the folder, and end the run."""
@@ -82,12 +96,22 @@ class TrainingRun:
             log_points(store, run, {"speed/training_seconds": seconds}, 0)
             complete_run(store, run, self._cell, self._folder)
 
+        self._log_load(over=True)
         self._with_run(finish)
 
     def failed(self, killed: bool) -> None:
         """End the run as FAILED, or as KILLED where somebody stopped the training."""
+        self._log_load(over=True)
         status = "KILLED" if killed else "FAILED"
         self._with_run(lambda store, run: store.client.set_terminated(run, status))
+
+    def _log_load(self, over: bool = False) -> None:
+        """Send what the machine did since the last epoch."""
+        load = self._load
+        if load is not None:
+            if over or self._try.failed:
+                load.stop()
+            self._with_run(lambda store, run: log_metrics(store, run, load.collected()))
 
     def _with_run(self, action: Callable[[Store, str], None]) -> None:
         run = self._run_id
@@ -171,6 +195,9 @@ def add_evaluation(store: Store, cell: CellParams, model_folder: Path, evaluatio
     text = training_text(cell, model_folder) + changes_note(run.data.tags)
     note = evaluation_note(text, measured, samples)
     store.client.set_tag(run_id, NOTE, fitting_note(note))
+    for model in models:
+        about = {NOTE: fitting_note(note), "cell": cell.name, "cell_type": cell.model.cell}
+        store.client.set_logged_model_tags(model.model_id, about)
     store.client.set_tag(run_id, "evaluation_digest", digest)
     register(store, run_id)
     return True
@@ -188,13 +215,17 @@ def add_report(store: Store, report_folder: Path, names: Sequence[str]) -> bool:
             continue
         changed = True
         for path in files:
-            store.client.log_artifact(run.info.run_id, str(path), "report")
+            store.client.log_artifact(run.info.run_id, str(path), REPORT)
+        store.client.log_text(run.info.run_id, report_page(report_folder / "report.md"), f"{REPORT}/{REPORT_PAGE}")
         store.client.set_tag(run.info.run_id, "report_digest", digest)
+    best = model_digest(models / best_cell(models, names))
     if changed:
         # The report up to its first chapter: what was measured, the table, the verdicts.
         table = (report_folder / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
-        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting_note(table))
-    make_challenger(store, model_digest(models / best_cell(models, names)))
+        run = find_run(store, best)
+        link = run and f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/{REPORT}/{REPORT_PAGE}"
+        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting_note(experiment_note(table, link)))
+    make_challenger(store, best)
     return changed
 
 

@@ -3,9 +3,9 @@
 MLflow runs this file when it loads the model; the project itself never imports it.
 """
 
+import copy
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,21 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 from pipeline.errors import InputError
-from pipeline.evaluation.generation import generate, readable, suggest
+from pipeline.evaluation.generation import generate_each, readable, suggest_each
 from pipeline.model.language_model import load_model
 from pipeline.model.packed import pack, steps_and_sequences
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
+from pipeline.tracking.serving_request import Options, check_request, put_gate_before_server
 from pipeline.training.batches import token_budget_batches
 
-BATCH_TOKENS = 8192  # scored in one forward pass
-LONGEST_TEXT = 100_000  # characters; keeps one request from taking the server's memory
-MOST_TEXTS = 10_000  # of a request
-# Every parameter of a request: what it must be, in words, and the test of it.
-PARAMETERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "task": ("score, suggest or generate", lambda value: value in ("score", "suggest", "generate")),
-    "count": ("a whole number from 1 to 100", lambda value: 1 <= value <= 100),
-    "temperature": ("a number above 0", lambda value: 0 < value < math.inf),
-    "top_k": ("a whole number, 0 for all words", lambda value: value >= 0),
-    "max_length": ("a whole number from 1 to 1000", lambda value: 1 <= value <= 1000),
-    "seed": ("a whole number, not negative", lambda value: value >= 0),
-}
+SCORED_TOKENS = 8192  # in one forward pass; the output layer never holds all their logits
+MOST_LOGITS = 1 << 23  # that suggesting and generating hold at a time: 64 MB
 
 
 class ServedLanguageModel(PythonModel):
-    """Texts in, a row of answers for each.
+    """Texts in, a row of answers for each; the texts of a request share forward passes.
 
     `task` decides which: `score` gives ln P(sentence) in nats and its number of tokens, SENTENCE_END included;
     `suggest` the `count` likeliest next words after the text and their probabilities; `generate` `count` sentences that
@@ -50,8 +41,12 @@ class ServedLanguageModel(PythonModel):
         """Load weights, vocabulary and text settings from the model's artifacts."""
         files = {name: Path(path) for name, path in context.artifacts.items()}
         self._model = load_model(files["model"])
+        # Suggests and generates in float64, so that what a text is answered does not depend on the texts it shares a
+        # pass with: in float32 the last bits do, and now and then a drawn word becomes another.
+        self._exact = copy.deepcopy(self._model).double()
         self._vocabulary = Vocabulary.load(files["vocabulary"])
         self._tokenizer = Tokenizer(**json.loads(files["text"].read_text(encoding="utf-8")))
+        put_gate_before_server()
 
     def predict(self, context: Any, model_input: list[str], params: dict[str, Any] | None = None):
         """Answer a request.
@@ -59,7 +54,7 @@ class ServedLanguageModel(PythonModel):
         Args:
             context: of no use here; `load_context` has read it.
             model_input: texts; MLflow checks that they are what this type hint says.
-            params: all of `PARAMETERS`; MLflow fills in those of the input example where the request has none.
+            params: fields of `Options`; MLflow fills in defaults.
 
         Returns:
             A data frame with a row for each text.
@@ -68,71 +63,60 @@ class ServedLanguageModel(PythonModel):
             MlflowException: the request is wrong; INVALID_PARAMETER_VALUE, which a server answers with status 400.
         """
         try:
-            options = _checked(params or {})
-            tokens = [self._tokenizer.tokenize(text) for text in _checked_texts(model_input)]
-            tasks: dict[str, Callable[..., Any]] = {
-                "score": self._score,
-                "suggest": self._suggest,
-                "generate": self._generate,
-            }
-            return tasks[options["task"]](tokens, options)
+            options = check_request(model_input, params or {}).params
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
+        tokens = [self._tokenizer.tokenize(text) for text in model_input]
+        answers = {"score": self._score, "suggest": self._suggest, "generate": self._generate}
+        return answers[options.task](tokens, options)
 
-    def _score(self, sentences: list[list[str]], options: dict[str, Any]) -> pd.DataFrame:
-        rows = [self._vocabulary.sentence_ids(tokens) for tokens in sentences]
-        nats = np.zeros(len(rows))
-        if rows:
-            split = EncodedSplit(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
-            for together in token_budget_batches(split, BATCH_TOKENS, seed=0, epoch=0):
-                batch = pack(split.ids, split.offsets, together)
-                row_N = batch.order[steps_and_sequences(batch.batch_sizes)[1]]
-                np.add.at(nats, row_N, self._model.score(batch).nats_N.numpy().astype(np.float64))
-        return pd.DataFrame({"log_probability": -nats, "tokens": np.array([len(row) - 1 for row in rows], np.int64)})
+    def _score(self, sentences: list[list[str]], options: Options) -> pd.DataFrame:
+        nats = np.zeros(len(sentences))
+        for split, together in self._batches(sentences, SCORED_TOKENS):
+            batch = pack(split.ids, split.offsets, together)
+            row_N = batch.order[steps_and_sequences(batch.batch_sizes)[1]]
+            np.add.at(nats, row_N, self._model.score(batch).nats_N.numpy().astype(np.float64))
+        counts = np.array([len(tokens) + 1 for tokens in sentences], np.int64)
+        return pd.DataFrame({"log_probability": -nats, "tokens": counts})
 
-    def _suggest(self, prefixes: list[list[str]], options: dict[str, Any]) -> pd.DataFrame:
-        found = [suggest(self._model, self._vocabulary, tokens, options["count"]) for tokens in prefixes]
+    def _suggest(self, prefixes: list[list[str]], options: Options) -> pd.DataFrame:
+        rows: list[list[tuple[str, float]]] = [[]] * len(prefixes)
+        for _, together in self._batches(prefixes, MOST_LOGITS // len(self._vocabulary)):
+            found = suggest_each(self._exact, self._vocabulary, [prefixes[i] for i in together], options.count)
+            for i, row in zip(together, found, strict=True):
+                rows[i] = row
         return pd.DataFrame(
             {
-                "words": [[word for word, _ in row] for row in found],
-                "probabilities": [[probability for _, probability in row] for row in found],
+                "words": [[word for word, _ in row] for row in rows],
+                "probabilities": [[probability for _, probability in row] for row in rows],
             }
         )
 
-    def _generate(self, prompts: list[list[str]], options: dict[str, Any]) -> pd.DataFrame:
-        drawn = [
-            generate(
-                self._model,
+    def _generate(self, prompts: list[list[str]], options: Options) -> pd.DataFrame:
+        rows: list[list[str]] = [[]] * len(prompts)
+        for _, together in self._batches(prompts, MOST_LOGITS // len(self._vocabulary) // options.count):
+            drawn = generate_each(
+                self._exact,
                 self._vocabulary,
-                options["count"],
-                temperature=options["temperature"],
-                top_k=options["top_k"] or None,
-                max_length=options["max_length"],
-                seed=options["seed"],
-                prompt=tokens,
+                [prompts[i] for i in together],
+                options.count,
+                temperature=options.temperature,
+                top_k=options.top_k or None,
+                max_length=options.max_length,
+                seed=options.seed,
             )
-            for tokens in prompts
-        ]
-        return pd.DataFrame({"sentences": [[readable(tokens) for tokens in row] for row in drawn]})
+            for i, sentences in zip(together, drawn, strict=True):
+                rows[i] = [readable(tokens) for tokens in sentences]
+        return pd.DataFrame({"sentences": rows})
 
-
-def _checked(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a request, all of them there (the signature fills in defaults), each of a sensible value."""
-    for name, (expected, fits) in PARAMETERS.items():
-        value = params.get(name)
-        if value is None or not fits(value):
-            raise InputError(f"parameter {name} must be {expected}, got {value!r}")
-    return params
-
-
-def _checked_texts(texts: list[str]) -> list[str]:
-    """The texts of a request, none too many and none too long."""
-    if len(texts) > MOST_TEXTS:
-        raise InputError(f"a request has at most {MOST_TEXTS} texts, got {len(texts)}; send several")
-    for number, text in enumerate(texts):
-        if len(text) > LONGEST_TEXT:
-            raise InputError(f"text {number} has {len(text)} characters; at most {LONGEST_TEXT} are read")
-    return texts
+    def _batches(self, texts: list[list[str]], tokens: int) -> Iterator[tuple[EncodedSplit, np.ndarray]]:
+        """The texts as ids, and which of them share a forward pass: of similar length, `tokens` in all or one text."""
+        if not texts:
+            return
+        ids = [self._vocabulary.sentence_ids(text) for text in texts]
+        split = EncodedSplit(np.concatenate(ids), np.cumsum([0, *map(len, ids)]))
+        for together in token_budget_batches(split, tokens, seed=0, epoch=0):
+            yield split, together
 
 
 set_model(ServedLanguageModel())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.errors import InputError
+from pipeline.tracking.relocation import FOLDER, folder_beside, relocate
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,8 +53,13 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
 
 
+def artifact_folder() -> Path:
+    """Where runs keep their files: beside the SQLite file, or else in the project's folder."""
+    return folder_beside(tracking_uri()) or project_root() / FOLDER
+
+
 def connect() -> Store:
-    """Open the store, and make the experiment on first use.
+    """Open the store, make the experiment on first use, and bring addresses up to date where the store has moved.
 
     Raises:
         Exception: whatever MLflow, its database or its server raises.
@@ -69,10 +75,12 @@ def connect() -> Store:
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
+    if experiment is not None:
+        relocate(uri, experiment.artifact_location)
+    else:
         # A server knows where its artifacts go; a database would put them under whatever folder we happen to stand in.
         remote = uri.startswith(("http:", "https:"))
-        location = None if remote else (project_root() / "mlruns").as_uri()
+        location = None if remote else artifact_folder().as_uri()
         try:
             return Store(client, client.create_experiment(EXPERIMENT, artifact_location=location))
         except MlflowException:

@@ -19,12 +19,13 @@ from pipeline.tracking.store import Store
 from pipeline.training.history import EpochRecord, best_record
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import DatasetInput, Metric, Run
 
 ENCODED = Path("data/encoded")
 VOCABULARY = Path("data/vocabulary.tsv")
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as Markdown on the page
 LONGEST_NOTE = 5000  # characters that MLflow keeps
+LARGEST_BATCH = 1000  # points that MLflow takes at once
 
 
 def create_run(
@@ -48,6 +49,7 @@ def create_run(
         "mlflow.source.type": "LOCAL",
         "cell": cell.name,
         "cell_type": cell.model.cell,
+        "corpus": _corpus(),
         "training_inputs": _training_inputs(cell, vocabulary_size),
     }
     params = cell_params(cell, vocabulary_size) | {"model.parameters": str(parameter_count), "data.corpus": _corpus()}
@@ -76,7 +78,13 @@ def log_points(store: Store, run_id: str, values: Mapping[str, float], step: int
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    store.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
+    log_metrics(store, run_id, [Metric(key, value, now, step) for key, value in values.items()])
+
+
+def log_metrics(store: Store, run_id: str, metrics: "Sequence[Metric]") -> None:
+    """Send points of any number to a run."""
+    for start in range(0, len(metrics), LARGEST_BATCH):
+        store.client.log_batch(run_id, metrics=metrics[start : start + LARGEST_BATCH])
 
 
 def complete_run(store: Store, run_id: str, cell: CellParams, folder: Path) -> None:

@@ -1,6 +1,8 @@
 """MLflow's web page over this project's runs, on this machine only."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -8,34 +10,62 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import webbrowser
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.tracking.store import Store, project_root, tracking_uri
+from pipeline.tracking.store import Store, artifact_folder, tracking_uri
 
 HOST = "127.0.0.1"
 START_SECONDS = 120  # MLflow needs about 6 on an idle machine
 STOP_SECONDS = 10
 LOG = Path(".rnnlm/mlflow-ui.log")
+# A view of the list of runs, kept in a tag of the experiment as MLflow's button "Share" does; by itself, the list shows
+# neither figures nor parameters. Name, date and duration are always there.
+VIEW = "rnnlm"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+COLUMNS = (
+    "metrics.`test/perplexity`",
+    "metrics.`valid/best_perplexity`",
+    "params.`model.hidden_size`",
+    "params.`train.epochs`",
+    "tags.`cell`",
+    "tags.`corpus`",
+    "tags.`git_dirty`",
+    "attributes.`Version`",  # the git commit
+)
 
 
 def run_list_address(server: str, experiment_id: str) -> str:
-    """Where the list of runs is; MLflow's own front page shows other things first."""
-    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    """Where the list of runs is, in the view of `keep_view`; MLflow's own front page shows other things first."""
+    runs = f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs"
+    return f"{runs}?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
-def serve(store: Store, port: int) -> None:
+def keep_view(store: Store) -> None:
+    """Put the view of the list into the store: the columns that matter, the newest run first."""
+    view = {"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False}
+    text = json.dumps(view)
+    if store.client.get_experiment(store.experiment_id).tags.get(VIEW_TAG) != text:
+        store.client.set_experiment_tag(store.experiment_id, VIEW_TAG, text)
+
+
+def serve(store: Store, port: int, browse: bool) -> None:
     """Serve the page until Ctrl-C or SIGTERM; where the store is a server of its own, only say its address.
 
     Args:
         store: an open store.
         port: on the loopback interface.
+        browse: open it in the user's browser too, where there is a screen.
 
     Raises:
         InputError: the port is taken, or MLflow does not start.
     """
+    keep_view(store)
     if tracking_uri().startswith(("http:", "https:")):
-        print(run_list_address(tracking_uri(), store.experiment_id), flush=True)
+        address = run_list_address(tracking_uri(), store.experiment_id)
+        # It may hold a password, which the browser asks for by itself.
+        print(re.sub(r"//[^/@]*@", "//", address), flush=True)
         return
     _check_free(port)
     server = _start(port)
@@ -45,12 +75,19 @@ def serve(store: Store, port: int) -> None:
         _wait_until_ready(server, port)
         address = run_list_address(f"http://{HOST}:{port}", store.experiment_id)
         print(f"Open {address}\nCtrl-C ends it.", flush=True)
+        if browse and _has_screen():
+            webbrowser.open(address)
         server.wait()
         raise InputError(f"MLflow's server ended by itself; {LOG} says why")
     except KeyboardInterrupt:
         pass
     finally:
         _stop(server)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would be a window of its own, and not take over the terminal."""
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(key) for key in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _check_free(port: int) -> None:
@@ -67,7 +104,7 @@ def _start(port: int) -> subprocess.Popen[bytes]:
     environment = os.environ | {
         # By the environment and not the command line, which every user of the machine can read: it may hold a password.
         "MLFLOW_BACKEND_STORE_URI": tracking_uri(),
-        "MLFLOW_ARTIFACTS_DESTINATION": (project_root() / "mlruns").as_uri(),
+        "MLFLOW_ARTIFACTS_DESTINATION": artifact_folder().as_uri(),
         # Its job queue is eight more processes, for features that nothing here uses.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation.generation import generate, readable, suggest
+from pipeline.evaluation.generation import generate, generate_each, readable, suggest, suggest_each
 from pipeline.text.vocabulary import END_ID, START_ID
 
 OPTIONS = {"temperature": 1.0, "top_k": None, "max_length": 20, "seed": 1}
@@ -104,6 +104,25 @@ def test_suggestions_are_the_likeliest_words_with_the_models_own_probabilities(m
 def test_more_suggestions_than_words_are_all_words(make_model, vocabulary) -> None:
     suggested = suggest(make_model(), vocabulary, [], 1000)
     assert {word for word, _ in suggested} == set(vocabulary.tokens[2:-1])
+
+
+PROMPTS = [["is"], [], ["this", "is", "the", "zyzzyva"], [], ["the", "of"], ["."]]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_prompts_that_share_passes_get_what_each_would_get_alone(cell, layers, make_model, vocabulary) -> None:
+    model = make_model(cell, layers=layers).double()  # float32 sums depend on the number of rows
+    together = generate_each(model, vocabulary, PROMPTS, 3, **OPTIONS)
+    assert together == [generate(model, vocabulary, 3, **OPTIONS, prompt=prompt) for prompt in PROMPTS]
+    assert together[1] == together[3]  # the same prompt and seed
+    for suggested, prompt in zip(suggest_each(model, vocabulary, PROMPTS, 4), PROMPTS, strict=True):
+        logits = state = None
+        for word in [START_ID, *vocabulary.encode(prompt)]:
+            logits, state = model.next_logits(torch.tensor([word]), state)
+        assert logits is not None
+        words = [vocabulary.tokens.index(word) for word, _ in suggested]
+        assert [p for _, p in suggested] == pytest.approx(logits[0].softmax(0)[words].tolist(), rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def pair(project: Project) -> tuple[Store, str, str]:
     candidate(project)
     candidate(project, words=TYPES // 4)
     store = connect()
-    return store, *(run.run_id for run in reversed(list_runs(store)))
+    quarter, whole = list_runs(store)
+    return store, whole.run_id, quarter.run_id
 
 
 def test_a_quarter_of_the_vocabulary_does_not_win_and_the_models_come_from_mlflow(pair: tuple[Store, str, str]) -> None:
@@ -128,7 +129,6 @@ def test_other_data_shows_by_its_hash(project: Project) -> None:
     first = train(project)
     before = dvc_digest(Path("data/encoded/train"))
     ids = np.load("data/encoded/train/ids.npy")
-    np.save("data/encoded/train/ids.npy", ids[::-1])
     np.save("data/encoded/train/ids.npy", np.where(ids == 3, 4, ids).astype(np.uint16))
     project.train(seed=2)
     second = train(project)
@@ -189,7 +189,9 @@ def test_a_run_without_its_model_is_refused(pair: tuple[Store, str, str]) -> Non
 
 
 def _model(store: Store, run: str) -> str:
-    return find(store, run).outputs.model_outputs[0].model_id
+    outputs = find(store, run).outputs
+    assert outputs is not None
+    return outputs.model_outputs[0].model_id
 
 
 def test_the_list_of_runs(pair: tuple[Store, str, str]) -> None:

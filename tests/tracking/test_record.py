@@ -114,6 +114,17 @@ def test_no_commit_is_claimed_for_a_model_of_other_code(project: Project, commit
     assert "mlflow.source.git.commit" not in connect().client.get_run(run_id).data.tags
 
 
+def test_no_secret_of_a_url_is_recorded(project: Project, commit: str) -> None:
+    url = "https://example.org/corpus.csv?token=hunter2"
+    download = StageRecord({url: "1" * 32}, {"data/vocabulary.tsv": dvc_digest(Path("data/vocabulary.tsv"))},
+                           {"download": {"path": url, "sources": {"mine": [{"url": url}]}}})  # fmt: skip
+    lock(vocabulary=download)
+    train(project)
+    _, found = provenance_of(connect())
+    assert "https://example.org/corpus.csv" in str(found.stages["vocabulary"])
+    assert "hunter2" not in str(found)
+
+
 def test_damaged_provenance_is_named(project: Project, commit: str) -> None:
     train(project)
     store = connect()

@@ -55,6 +55,7 @@ def test_an_evaluated_model_is_a_version_once(project: Project, capfd: pytest.Ca
     assert version.tags["valid_perplexity"] == "5.75"
     run = store.client.get_run(version.tags["run_id"])
     assert run.data.tags["model_digest"] == digest
+    assert run.outputs is not None
     assert version.source == f"models:/{run.outputs.model_outputs[0].model_id}"
     assert "**6.00** (95% interval 5.00 to 7.00)" in (version.description or "")
     assert mlflow.pyfunc.load_model(f"models:/{MODEL}/1").predict(["the cat"])["tokens"].tolist() == [3]

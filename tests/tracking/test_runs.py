@@ -1,7 +1,10 @@
 """Runs in MLflow: one a training, evaluation and report in the same one, and a store that fails is borne."""
 
+import dataclasses
 import json
 import socket
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,37 @@ def test_points_arrive_while_it_trains_and_a_killed_training_says_so(project: Pr
     assert all_runs(store)[0].info.status == "KILLED"
 
 
+def test_the_load_of_the_machine_is_on_the_run_with_the_time_it_was_measured(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")
+    listener = train(project, until=1)
+    store = connect()
+    (run,) = all_runs(store)
+    epoch = 0
+    while not (
+        loads := points(store, run, "system/system_memory_usage_percentage")
+    ):  # they come with an epoch's points
+        epoch += 1
+        listener.epoch_ended(dataclasses.replace(HISTORY[0], epoch=epoch), 2.0, 7.0)
+    assert all(0 < share < 100 for _, share in loads)
+    listener.failed(killed=True)
+    after = train(project, resumed=True)
+    after.finished(9.0)
+    times = [step for step, _ in points(store, run, "system/cpu_utilization_percentage")]
+    assert times == sorted(set(times))
+    assert len(times) > len(loads)
+    assert times[-1] <= time.time() * 1000 - run.info.start_time
+    assert not [thread for thread in threading.enumerate() if thread.name == "machine load" and not stopped(thread)]
+    model = store.client.get_logged_model(all_runs(store)[0].outputs.model_outputs[0].model_id)
+    assert not [metric for metric in model.metrics or [] if metric.key.startswith("system/")]
+
+
+def stopped(thread: threading.Thread) -> bool:
+    thread.join(60)
+    return not thread.is_alive()
+
+
 def test_an_interrupted_training_goes_on_in_its_run(project: Project) -> None:
     train(project, until=1).failed(killed=True)
     store = connect()
@@ -118,7 +152,13 @@ def test_evaluation_and_report_go_into_the_run_of_their_model(
         for folder in ("evaluation", "report")
         for item in store.client.list_artifacts(run.info.run_id, folder)
     ]
-    assert listed == ["evaluation/metrics.json", "evaluation/samples.txt", "report/curves.png", "report/report.md"]
+    assert listed == [
+        "evaluation/metrics.json",
+        "evaluation/samples.txt",
+        "report/curves.png",
+        "report/report.html",
+        "report/report.md",
+    ]
     model = store.client.get_logged_model(run.outputs.model_outputs[0].model_id)
     linked = {metric.key: metric for metric in model.metrics or []}["test/perplexity"]
     assert linked.dataset_digest == dvc_digest(Path("data/encoded/test"))

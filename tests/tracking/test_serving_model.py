@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
 from pipeline.tracking import runs
+from pipeline.tracking.serving_request import Options
 from pipeline.tracking.store import connect
 from tests.tracking.conftest import Project
 
@@ -46,6 +48,37 @@ def test_scores_are_those_of_the_language_model(model: tuple[Project, Any, str])
         assert row["tokens"] == len(tokens) + 1
 
 
+PARAMS = [{"task": "score"}, {"task": "suggest", "count": 2}, {"task": "generate", "count": 2}]
+MANY = [*TEXTS, "the cat sees", "the dog", "cat", "Nobody knows", "the cat sees the dog and the cat", "a dog ."] * 7
+
+
+@pytest.mark.parametrize("params", PARAMS, ids=lambda params: params["task"])
+def test_an_answer_is_the_same_alone_and_among_others(
+    model: tuple[Project, Any, str], params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, served, _ = model
+    alone = [served.predict([text], params=params).to_dict("records")[0] for text in MANY]
+    passes = []
+    for name in ("score", "hidden", "next_logits"):
+        method = getattr(LanguageModel, name)
+        monkeypatch.setattr(
+            LanguageModel, name, lambda *args, method=method, **kwargs: passes.append(1) or method(*args, **kwargs)
+        )
+    together = served.predict(MANY, params=params).to_dict("records")
+    for mine, others in zip(alone, together, strict=True):
+        assert mine.keys() == others.keys()
+        for key in mine:
+            exact = key in ("tokens", "words", "sentences")
+            assert others[key] == (mine[key] if exact else pytest.approx(mine[key], rel=1e-5))
+    # Passes through the model: of scores and suggestions a few, of sentences one a word, however many texts there are.
+    assert len(passes) <= 2 + (Options().max_length if params["task"] == "generate" else 0)
+
+
+def test_no_texts_have_no_answers(model: tuple[Project, Any, str]) -> None:
+    for params in PARAMS:
+        assert len(model[1].predict([], params=params)) == 0
+
+
 def test_next_words_and_sentences(model: tuple[Project, Any, str]) -> None:
     _, served, _ = model
     answer = served.predict(["the cat", "the"], params={"task": "suggest", "count": 2})
@@ -69,8 +102,11 @@ def test_next_words_and_sentences(model: tuple[Project, Any, str]) -> None:
         (["x"], {"top_k": -1}, "top_k"),
         (["x"], {"max_length": 10**9}, "max_length"),
         (["x"], {"seed": -1}, "seed"),
-        (["x" * 200_000], {}, "text 0"),
-        (["x"] * 20_000, {}, "10000 texts"),
+        (["x"], {"seed": 2**64}, "seed"),
+        (["x" * 200_000], {}, "inputs.0: .*100000"),
+        (["x"] * 20_000, {}, "inputs: .*10000"),
+        (["x" * 50_000] * 21, {}, "1050000 characters"),
+        (["x"] * 10, {"task": "generate", "count": 100}, "100000 words"),
     ],
 )
 def test_a_wrong_request_is_refused_with_its_reason(

@@ -1,0 +1,103 @@
+"""A checkout that was moved or copied finds its own artifacts: files of runs, models, registered versions."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.tracking import runs
+from pipeline.tracking.store import connect
+from tests.tracking.conftest import Project
+
+
+@pytest.fixture
+def home(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one evaluated run whose model is registered; the folder's name wants quoting in a URI."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("a") / "first ä home"
+    os.chdir("/")
+    shutil.move(project.folder, folder)
+    project.folder.mkdir()
+    go_to(folder)
+    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    store = connect()
+    (logged,) = store.client.search_logged_models([store.experiment_id])
+    mlflow.register_model(logged.model_uri, "rnnlm")
+    store.client.set_registered_model_alias("rnnlm", "champion", "1")
+    # As older versions of MLflow, and people, do it: by the address of the files.
+    store.client.create_model_version("rnnlm", logged.artifact_location, logged.source_run_id)
+    return folder
+
+
+def go_to(folder: Path) -> None:
+    """As a new process there: MLflow keeps the address of the store in the environment of the old one."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.chdir(folder)
+
+
+def everything_is_inside(folder: Path) -> None:
+    """List and download the files of the run and load the model by each of its names, from `folder` alone."""
+    import mlflow
+
+    go_to(folder)
+    store = connect()
+    (run,) = store.client.search_runs([store.experiment_id])
+    assert [item.path for item in store.client.list_artifacts(run.info.run_id)] == ["evaluation"]
+    assert "cat" in mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/evaluation/samples.txt")
+    model = run.outputs.model_outputs[0].model_id
+    for uri in (f"models:/{model}", "models:/rnnlm@champion", "models:/rnnlm/2"):
+        assert Path(mlflow.artifacts.download_artifacts(uri)).is_relative_to(folder)
+        assert len(mlflow.pyfunc.load_model(uri).predict(["the cat"])) == 1
+    assert (store.client.get_model_version("rnnlm", "2").source or "").startswith(folder.as_uri())
+
+
+def test_in_a_moved_checkout(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    everything_is_inside(home)
+    moved = tmp_path_factory.mktemp("b") / "moved"
+    os.chdir("/")
+    shutil.move(home, moved)
+    everything_is_inside(moved)
+    assert not home.exists()
+
+
+def test_in_a_copy_and_in_the_original_beside_it(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    copy = tmp_path_factory.mktemp("c") / "copy of it"
+    shutil.copytree(home, copy)
+    everything_is_inside(copy)
+    everything_is_inside(home)
+
+
+def test_new_runs_go_where_the_store_is_now(home: Path, project: Project) -> None:
+    os.chdir("/")
+    shutil.move(home, project.folder / "moved")
+    go_to(project.folder / "moved")
+    project.train(seed=2)
+    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    store = connect()
+    for run in store.client.search_runs([store.experiment_id]):
+        assert run.info.artifact_uri.startswith((project.folder / "moved" / "mlruns").as_uri())
+    assert not home.exists()
+
+
+def test_a_database_whose_artifacts_stayed_behind_goes_on_using_them(home: Path, tmp_path: Path) -> None:
+    shutil.copy(home / "mlflow.db", tmp_path / "mlflow.db")
+    (tmp_path / "mlruns").mkdir(exist_ok=True)
+    go_to(tmp_path)
+    store = connect()
+    (run,) = store.client.search_runs([store.experiment_id])
+    assert run.info.artifact_uri.startswith(home.as_uri())
+
+
+def test_a_store_elsewhere_keeps_its_artifacts_beside_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store_folder = tmp_path_factory.mktemp("store")
+    shutil.copy(project.folder / "mlflow.db", store_folder / "runs.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store_folder}/runs.db")
+    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    store = connect()
+    (run,) = store.client.search_runs([store.experiment_id])
+    assert run.info.artifact_uri.startswith((store_folder / "mlruns").as_uri())
+    assert not (project.folder / "mlruns").exists()
