@@ -37,15 +37,14 @@ def has_remote() -> bool:
 
 
 def pull() -> None:
-    """Bring the results that dvc.lock names, and all runs that the remote knows, into cache and checkout.
-
-    What the remote does not have is left out: `dvc repro` makes it.
+    """Bring the results that dvc.lock names into cache and checkout; what the remote does not have, `dvc repro` makes.
 
     Raises:
         InputError: the remote cannot be read.
     """
     with _repo() as repo:
-        repo.pull(run_cache=True, allow_missing=True, force=True)
+        # Earlier runs come when they are needed: `repro` asks for them.
+        repo.pull(allow_missing=True, force=True)
 
 
 def push() -> None:
@@ -100,15 +99,18 @@ def in_words(found: dict[str, list[str]]) -> str:
     return "; ".join(parts) or "nothing"
 
 
-def repro() -> Ran:
+def repro(pull: bool) -> Ran:
     """Run what is out of date; what DVC prints is passed on.
+
+    Args:
+        pull: whether there is a remote, which may have the results of an earlier run of a stage.
 
     Raises:
         InputError: a stage fails.
     """
     # A stage finds the project's code as we did, and tells its progress while it works.
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"],
+        [sys.executable, "-m", "dvc", "repro", *(["--pull"] if pull else [])],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -60,13 +60,13 @@ def _bring_up_to_date(result: Retraining) -> Params:
         _start(result, remote)
         params = load_params()
         if storage:
-            _tell("dvc pull", "results and earlier runs from DVC's remote")
+            _tell("dvc pull", "results from DVC's remote")
             dvc.pull()
         else:
             _tell("dvc pull", "skipped, as DVC has no default remote")
         result.changes = dvc.changes()
         _tell("dvc status", f"out of date: {dvc.in_words(result.changes)}")
-        _repro(result)
+        _repro(result, storage)
         if storage:
             _tell("dvc push", "results to DVC's remote")
             dvc.push()
@@ -102,14 +102,14 @@ def _start(result: Retraining, remote: str | None) -> None:
     git.check_out(result.branch, start.commit)
 
 
-def _repro(result: Retraining) -> None:
+def _repro(result: Retraining, storage: bool) -> None:
     if not _has_mlflow():
         os.environ["RNNLM_TRACKING"] = "off"  # for the stages too
     if not result.changes:
         _tell("dvc repro", "skipped, as nothing is out of date")
         return
     _tell("dvc repro", "run what is out of date")
-    done = dvc.repro()
+    done = dvc.repro(pull=storage)
     # An attempt before this one has its part in it.
     result.ran, result.restored = (*result.ran, *done.ran), (*result.restored, *done.restored)
     _tell("dvc repro", f"{len(done.ran)} stages ran, {len(done.restored)} came from the cache")

@@ -35,7 +35,8 @@ def ready(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository
 
 
 def runs_stage(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
-    def repro() -> dvc.Ran:
+    def repro(pull: bool) -> dvc.Ran:
+        assert not pull
         work()
         return dvc.Ran(("train@lstm",), ("encode",))
 
@@ -188,9 +189,9 @@ def test_a_stage_that_fails_is_told_by_its_own_line(tmp_path: Path, monkeypatch:
     (tmp_path / "dvc.py").write_text(script)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(InputError, match="dvc repro fails: error: the disk is full"):
-        dvc.repro()
+        dvc.repro(pull=False)
     (tmp_path / "dvc.py").write_text("print(\"Running stage 'a':\\nStage 'b' is cached - skipping run\\nx\")")
-    assert dvc.repro() == dvc.Ran(("a",), ("b",))
+    assert dvc.repro(pull=True) == dvc.Ran(("a",), ("b",))
 
 
 COMPARED = {
