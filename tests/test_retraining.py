@@ -252,8 +252,13 @@ def test_a_kill_at_any_step_leaves_all_consistent_and_the_next_goes_on(
     # What a person took back no machine promotes.
     machine.rnnlm("rollback")
     assert site.champion() == "1"
+    assert retrain(machine)[0]["verdict"] == "unchanged"
+    # Nor where the conditions become others, for which no stage runs.
+    site.work.change(retrain__confidence=0.9)
+    site.trigger("less confidence")
+    machine = site.machine("last")
     result, _ = retrain(machine)
-    assert (result["verdict"], site.champion()) == ("kept", "1")
+    assert (result["verdict"], result["ran"], site.champion()) == ("kept", [], "1")
     assert "rolled back" in result["reasons"][0]
 
     # Not one of its commits is on the default branch.
