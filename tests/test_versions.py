@@ -5,13 +5,17 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import requests
 
+from benchmarks.serving import ask, champion_server
 from tests.test_pipeline import Clone, make_clone
 
 
@@ -189,3 +193,45 @@ def test_models_that_dvc_restored_get_runs_and_versions(versions: Versions, tmp_
     assert run["aliases"] == ["challenger"]
     assert (clone.folder / "data/report/report.md").is_file()
     assert clone.rnnlm("reproduce", run["run_id"]).startswith("identical")
+
+
+@pytest.mark.slow
+def test_the_better_version_is_promoted_served_and_rolled_back(versions: Versions, elsewhere: Clone) -> None:
+    """From the other clone, which has the current test sentences from DVC."""
+    elsewhere.dvc("pull", "-q")
+    older, newer = versions.runs
+    compared = json.loads(elsewhere.rnnlm("compare", older, newer, "--json"))
+    assert compared["parameters"]["train.epochs"] == ["1", "8"]
+    assert compared["test"]["confidence"] >= 0.95
+    assert set(compared["code"]) == {"git commit"}
+    assert compared["data"] == {}
+
+    def champion() -> str:
+        (run,) = (run for run in json.loads(elsewhere.rnnlm("runs", "--json")) if "champion" in run["aliases"])
+        return run["run_id"]
+
+    first, second = (run["version"] for run in (compared["a"], compared["b"]))
+    store = versions.clone.folder / "mlflow.db"
+    with_store = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
+    script = f"import mlflow; mlflow.MlflowClient().set_registered_model_alias('rnnlm', 'champion', '{first}')"
+    subprocess.run([sys.executable, "-c", script], env=elsewhere.environment | with_store, check=True)
+    assert champion() == older
+    assert json.loads(elsewhere.rnnlm("promote", "--json"))["outcome"] == "promoted"
+    assert champion() == newer
+
+    with champion_server(versions.clone.folder) as url:
+
+        def client(number: int) -> int:
+            with requests.Session() as session:
+                answers = [
+                    ask(session, url, ["The cat sees fish.", "Nobody likes you!"][: 1 + i % 2]) for i in range(125)
+                ]
+            assert all(row["log_probability"] < 0 for rows in answers for row in rows)
+            return len(answers)
+
+        with ThreadPoolExecutor(8) as clients:
+            assert sum(clients.map(client, range(8))) == 1000
+
+    elsewhere.rnnlm("rollback")
+    assert champion() == older
+    assert json.loads(elsewhere.rnnlm("promote", "--json"))["challenger"] == second

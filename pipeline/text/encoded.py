@@ -105,5 +105,6 @@ def _check_ids(folder: Path, ids: np.ndarray, offsets: np.ndarray, vocabulary_si
     framed = (ids[offsets[:-1]] == START_ID).all() and (ids[offsets[1:] - 1] == END_ID).all()
     if not framed or starts != sentences or ends != sentences:
         raise InputError(
-            f"{path}: not every sentence begins with its only {START_ID} and ends with its only {END_ID}; {ADVICE}"
+            f"{path} does not fit offsets.npy: not every sentence begins with its only {START_ID} and ends with its only "
+            f"{END_ID}; {ADVICE}"
         )

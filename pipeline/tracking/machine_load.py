@@ -52,12 +52,15 @@ class MachineLoad:
     def _sample(self) -> None:
         from mlflow.entities import Metric
 
+        # A thread's first look at the processor has nothing to compare with and reads 0%.
+        self._gauges[0].collect_metrics()
+        self._gauges[0].clear_metrics()
         while not self._over.wait(self._interval):
             now = int(time.time() * 1000)
             for gauge in self._gauges:
                 try:
                     gauge.collect_metrics()
-                    values = gauge.aggregate_metrics()
+                    values = gauge.aggregate_metrics() or {}
                     gauge.clear_metrics()
                 except Exception:  # a gauge that cannot be read is no reason to end a training
                     continue

@@ -57,7 +57,8 @@ def relocate(uri: str, recorded: str) -> bool:
                 for old, new in ((before.as_uri(), now.as_uri()), (str(before), str(now))):
                     inside = func.substr(column.concat("/"), 1, len(old) + 1) == f"{old}/"
                     moved = literal(new).concat(func.substr(column, len(old) + 1))
-                    connection.execute(update(column.class_).where(inside).values({column.key: moved}))
+                    table = update(column.class_)  # pyright: ignore[reportArgumentType]
+                    connection.execute(table.where(inside).values({column.key: moved}))
     finally:
         engine.dispose()
     return True

@@ -11,21 +11,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
+from torch.nn.functional import cross_entropy
 
 from pipeline.errors import InputError
 from pipeline.evaluation.generation import generate_each, readable, suggest_each
 from pipeline.model.language_model import load_model
-from pipeline.model.packed import pack, steps_and_sequences
+from pipeline.model.packed import PackedBatch, pack, steps_and_sequences
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.serving_request import Options, check_request, put_gate_before_server
 from pipeline.training.batches import token_budget_batches
 
-SCORED_TOKENS = 8192  # in one forward pass; the output layer never holds all their logits
+SCORED_TOKENS = 8192  # in one forward pass
+LOGIT_ROWS = 128  # of them, whose logits exist at a time
 MOST_LOGITS = 1 << 23  # that suggesting and generating hold at a time: 64 MB
 
 
@@ -70,14 +73,27 @@ class ServedLanguageModel(PythonModel):
         answers = {"score": self._score, "suggest": self._suggest, "generate": self._generate}
         return answers[options.task](tokens, options)
 
+    @torch.no_grad()
     def _score(self, sentences: list[list[str]], options: Options) -> pd.DataFrame:
         nats = np.zeros(len(sentences))
         for split, together in self._batches(sentences, SCORED_TOKENS):
             batch = pack(split.ids, split.offsets, together)
             row_N = batch.order[steps_and_sequences(batch.batch_sizes)[1]]
-            np.add.at(nats, row_N, self._model.score(batch).nats_N.numpy().astype(np.float64))
+            np.add.at(nats, row_N, self._nats(batch).numpy().astype(np.float64))
         counts = np.array([len(tokens) + 1 for tokens in sentences], np.int64)
         return pd.DataFrame({"log_probability": -nats, "tokens": counts})
+
+    def _nats(self, batch: PackedBatch) -> torch.Tensor:
+        """As `LanguageModel.score`, without the ranks of the targets, which take a third of the time."""
+        model, nats = self._model, []
+        h_NH, _ = model.hidden(batch.x_N, batch.batch_sizes)
+        buffer_RC = h_NH.new_empty(LOGIT_ROWS, model.vocabulary_size)
+        for h_RH, y_R in zip(h_NH.split(LOGIT_ROWS), batch.y_N.split(LOGIT_ROWS), strict=True):
+            logits_RC = torch.mm(h_RH, model.output_weight.t(), out=buffer_RC[: len(h_RH)])
+            if model.c is not None:
+                logits_RC += model.c
+            nats.append(cross_entropy(logits_RC, y_R, reduction="none"))
+        return torch.cat(nats)
 
     def _suggest(self, prefixes: list[list[str]], options: Options) -> pd.DataFrame:
         rows: list[list[tuple[str, float]]] = [[]] * len(prefixes)

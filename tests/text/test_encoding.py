@@ -182,10 +182,22 @@ IDS = [0, 8, 9, 1, 0, 5, 10, 1, 0, 8, 9, 1]
         (saved("offsets.npy", [0, 4, 4, 12], "i8"), "offsets.npy: sentence 1 would end at 4, less than two ids after"),
         (saved("offsets.npy", [0, 4, 8], "i8"), "the last sentence ends at 8, but ids.npy has 12 ids"),
         (saved("offsets.npy", [0, 4, 8, 16], "i8"), "the last sentence ends at 16, but ids.npy has 12 ids"),
-        (saved("offsets.npy", [0, 3, 8, 12], "i8"), "ids.npy: not every sentence begins with its only 0 and ends"),
-        (saved("offsets.npy", [0, 8, 12], "i8"), "ids.npy: not every sentence begins with its only 0 and ends"),
-        (saved("ids.npy", [*IDS[:-1], 9], "u2"), "ids.npy: not every sentence begins with its only 0 and ends"),
-        (saved("ids.npy", [*IDS[:5], 1, *IDS[6:]], "u2"), "ids.npy: not every sentence begins with its only 0"),
+        (
+            saved("offsets.npy", [0, 3, 8, 12], "i8"),
+            "ids.npy does not fit offsets.npy: not every sentence begins with its only 0 and ends",
+        ),
+        (
+            saved("offsets.npy", [0, 8, 12], "i8"),
+            "ids.npy does not fit offsets.npy: not every sentence begins with its only 0 and ends",
+        ),
+        (
+            saved("ids.npy", [*IDS[:-1], 9], "u2"),
+            "ids.npy does not fit offsets.npy: not every sentence begins with its only 0 and ends",
+        ),
+        (
+            saved("ids.npy", [*IDS[:5], 1, *IDS[6:]], "u2"),
+            "ids.npy does not fit offsets.npy: not every sentence begins with its only 0",
+        ),
         (saved("ids.npy", [*IDS[:5], -1, *IDS[6:]], "i4"), "ids.npy: id -1 at 5 is outside the vocabulary"),
         (saved("ids.npy", [*IDS[:5], 12, *IDS[6:]], "u2"), "id 12 at 5 is outside the vocabulary of 12 tokens"),
     ],
