@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A virtual environment that happens to be active must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: setup repro test soak check ui clean
+.PHONY: setup repro retrain test tiny soak check ui clean
 
 setup: .venv/ready
 
@@ -22,6 +22,10 @@ repro: setup
 	rnnlm sync
 	rnnlm table
 
+# What CI calls on a push, a schedule or a webhook: docs/retraining.md.
+retrain: setup
+	rnnlm retrain
+
 check: setup
 	ruff format --check .
 	ruff check .
@@ -29,6 +33,10 @@ check: setup
 
 test: check
 	python -m pytest -m "not slow"
+
+# The whole pipeline, twice, on a corpus of a few hundred sentences.
+tiny: setup
+	python -m pytest -m "slow or not slow" tests/test_pipeline.py
 
 # Kills and damaged files by the dozen and by the thousand: an hour.
 soak: setup

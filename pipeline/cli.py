@@ -223,6 +223,23 @@ def make_again(
 
 
 @app.command()
+def retrain(
+    branch: Annotated[str, typer.Option(help="of git, for the results; made where there is none")] = "retrained",
+    output: Annotated[Path, typer.Option(help="folder of report.md and retrain.json")] = Path(".rnnlm/retrain"),
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="10: nothing to do, 11: not promoted")] = False,
+) -> None:
+    """Run what changed, and promote the new model if it is better: what CI calls.
+
+    Status 0, unless a step fails; the verdict is in retrain.json. This checkout goes to the branch.
+    """
+    from pipeline.retraining.retrain import retrain as bring_up_to_date
+
+    _project()
+    verdict = bring_up_to_date(branch, output).verdict
+    sys.exit({"unchanged": 10, "kept": 11}.get(verdict, 0) if exit_code else 0)
+
+
+@app.command()
 def sync() -> None:
     """Bring MLflow up to what lies in data/: runs that DVC restored from its cache, or that MLflow missed."""
     from pipeline.tracking.store import BestEffort

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pipeline.errors import InputError
 from pipeline.evaluation.params import EvaluateParams
 from pipeline.model.params import ModelParams
+from pipeline.retraining.params import RetrainParams
 from pipeline.section import Section
 from pipeline.text.params import DownloadParams, TokenizeParams, VocabularyParams
 from pipeline.training.params import TrainParams
@@ -40,6 +41,7 @@ class _File(Section):
     model: ModelParams
     train: TrainParams
     evaluate: EvaluateParams
+    retrain: RetrainParams
     cells: dict[str, dict[str, Any]]
 
 
@@ -51,6 +53,7 @@ class Params:
     tokenize: TokenizeParams
     vocabulary: VocabularyParams
     evaluate: EvaluateParams
+    retrain: RetrainParams
     cells: dict[str, CellParams]
 
     def cell(self, name: str) -> CellParams:
@@ -108,7 +111,7 @@ def check_params(content: dict[str, Any], where: str = "params.yaml") -> Params:
     if not file.cells:
         raise InputError(f"{where}: cells is empty; name at least one, such as `lstm: {{cell: lstm}}`")
     cells = {name: _merge(name, changes, file, where) for name, changes in file.cells.items()}
-    return Params(file.download, file.tokenize, file.vocabulary, file.evaluate, cells)
+    return Params(file.download, file.tokenize, file.vocabulary, file.evaluate, file.retrain, cells)
 
 
 def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellParams:

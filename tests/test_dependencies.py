@@ -108,7 +108,7 @@ def test_versions_of_the_libraries_that_decide_the_bytes_are_inputs(name: str) -
 
 
 def test_a_package_imports_only_packages_listed_before_it() -> None:
-    order = ["text", "model", "training", "evaluation", "tracking"]
+    order = ["text", "model", "training", "evaluation", "tracking", "retraining"]
     for position, package in enumerate(order):
         for file in (PROJECT / "pipeline" / package).rglob("*.py"):
             for imported in imports_of(file.relative_to(PROJECT).as_posix()):
@@ -121,3 +121,20 @@ def test_the_library_never_imports_the_stages() -> None:
     for file in (PROJECT / "pipeline").rglob("*.py"):
         imported = imports_of(file.relative_to(PROJECT).as_posix())
         assert not any(path.startswith("stages/") for path in imported), file
+
+
+def test_no_parameter_has_a_name_that_the_run_cache_ignores() -> None:
+    """DVC hashes a section without its keys `size` and `nfiles`, and would restore what other values of them made."""
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+
+    def keys(value: Any) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(keys, value))
+        return set(value).union(*map(keys, value.values())) if isinstance(value, dict) else set()
+
+    for name, stage in stages().items():
+        for dotted in stage.get("params", []):
+            value = params
+            for part in dotted.replace(".${key}", "").split("."):
+                value = value[part]
+            assert not keys(value) & {"size", "nfiles"}, f"{name}: {dotted}"

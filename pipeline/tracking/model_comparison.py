@@ -72,22 +72,28 @@ class LoadedModel:
     text: dict[str, Any]
 
 
-def compare_models(store: Store, a: "Run", b: "Run") -> ModelComparison:
+def compare_models(store: Store, a: "Run", b: "Run", tokens: Path = TOKENS) -> ModelComparison:
     """Is the model of run `b` better than that of run `a`?
+
+    Args:
+        store: an open store.
+        a: a run with a model.
+        b: another.
+        tokens: whose test split they are compared on; today's, if it is not said.
 
     Raises:
         InputError: a run has no model, the two read other tokens, or there are no test sentences of today's parameters.
     """
     first, second = load_logged_model(store, a), load_logged_model(store, b)
     _check_text(first, second)
-    if not Lock(Path("dvc.lock"), Path("params.yaml")).vouches_for("tokenize"):
+    if tokens == TOKENS and not Lock(Path("dvc.lock"), Path("params.yaml")).vouches_for("tokenize"):
         raise InputError(f"{TOKENS} is not what params.yaml and dvc.lock describe; run `dvc repro tokenize` first")
     with progress_bar("word types", None, "sentences") as bar:
-        unknown_a, unknown_b = unknown_types(TOKENS, [first.vocabulary, second.vocabulary], bar)
-    nats_a, tokens = _score(first, unknown_a, f"score {_name(a)}")
-    nats_b, _ = _score(second, unknown_b, f"score {_name(b)}")
+        unknown_a, unknown_b = unknown_types(tokens, [first.vocabulary, second.vocabulary], bar)
+    nats_a, counts = _score(first, tokens, unknown_a, f"score {_name(a)}")
+    nats_b, _ = _score(second, tokens, unknown_b, f"score {_name(b)}")
     options = load_params().evaluate
-    result = paired_bootstrap(nats_a, nats_b, tokens, options.bootstrap_samples, options.seed)
+    result = paired_bootstrap(nats_a, nats_b, counts, options.bootstrap_samples, options.seed)
     return ModelComparison(result, unknown_a, unknown_b, tuple(filter(None, (_leak(store, a), _leak(store, b)))))
 
 
@@ -121,26 +127,26 @@ def load_logged_model(store: Store, run: "Run") -> LoadedModel:
         return LoadedModel(load_model(model), Vocabulary.load(vocabulary), json.loads(text.read_text(encoding="utf-8")))
 
 
-def encoded_test_split(vocabulary: Vocabulary) -> EncodedSplit:
-    """The test sentences of data/tokens as a vocabulary knows them.
+def encoded_test_split(vocabulary: Vocabulary, tokens: Path = TOKENS) -> EncodedSplit:
+    """The test sentences of data/tokens, or of another such file, as a vocabulary knows them.
 
     Raises:
         InputError: the tokens cannot be read, or hold no test sentence.
     """
     blocks, lengths = [], [0]
-    for rows in read_tokens(TOKENS, "test"):
+    for rows in read_tokens(tokens, "test"):
         # A token that is null, one of which the corpus says that it is unknown, is in no vocabulary either.
-        sentences = [vocabulary.sentence_ids(tokens) for tokens in rows.to_pylist()]
+        sentences = [vocabulary.sentence_ids(words) for words in rows.to_pylist()]
         blocks.append(np.fromiter(chain.from_iterable(sentences), np.int32))
         lengths += map(len, sentences)
     if len(lengths) == 1:
-        raise InputError(f"{TOKENS} holds no test sentence; raise tokenize.splits.test and run `dvc repro`")
+        raise InputError(f"{tokens} holds no test sentence; raise tokenize.splits.test and run `dvc repro`")
     return EncodedSplit(np.concatenate(blocks), np.cumsum(lengths, dtype=np.int64))
 
 
-def _score(loaded: LoadedModel, unknown: int, task: str) -> tuple[np.ndarray, np.ndarray]:
+def _score(loaded: LoadedModel, tokens: Path, unknown: int, task: str) -> tuple[np.ndarray, np.ndarray]:
     """Nats over the common word types, and tokens, of each test sentence."""
-    scores = score_split(loaded.model, encoded_test_split(loaded.vocabulary), task).sentences
+    scores = score_split(loaded.model, encoded_test_split(loaded.vocabulary, tokens), task).sentences
     return nats_over_types(scores.nats, scores.unknown, unknown), scores.tokens
 
 

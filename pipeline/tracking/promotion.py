@@ -15,6 +15,7 @@ from pipeline.tracking.registry import CHALLENGER, CHAMPION, MODEL, aliases, not
 from pipeline.tracking.store import Store
 
 HISTORY = "former_champions"  # a tag of the registered model: versions, the latest last, commas between
+ROLLED_BACK = "rolled_back"  # a tag of versions that a person took back: no machine promotes them again
 LONGEST_HISTORY = 1000  # champions that `rollback` can go back through
 
 
@@ -129,6 +130,8 @@ def rollback(store: Store, reason: str = "") -> tuple[str, str]:
             break
     else:
         raise InputError(f"there is nothing to go back to: no champion came before v{champion}")
+    # First, lest a retraining in between promotes it again.
+    store.client.set_model_version_tag(MODEL, champion, ROLLED_BACK, "true")
     store.client.set_registered_model_alias(MODEL, CHAMPION, former)
     _write_history(store, history)
     why = f" {reason}" if reason else ""

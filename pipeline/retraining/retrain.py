@@ -1,0 +1,224 @@
+"""`rnnlm retrain`, step by step; docs/retraining.md says why in this order.
+
+What a step leaves is whole, and named by later steps only: results are in DVC's remote before a commit names them, and
+the commit is on the branch before its model can become champion. So a kill between any two leaves nothing that points
+nowhere, and whoever comes next finds done what was done, and does the rest.
+"""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from pipeline.errors import InputError, StoppedError
+from pipeline.params import Params, load_params
+from pipeline.retraining import dvc, gate, git
+from pipeline.retraining.report import REPORT, Retraining, write_reports
+from pipeline.stage import LOCKS
+from pipeline.tracking.promotion import Gate
+from pipeline.tracking.registry import CHAMPION, aliases
+from pipeline.tracking.store import is_off, open_store
+from pipeline.tracking.sync import sync
+
+ATTEMPTS = 2  # to push, where other machines retrain too
+
+
+def retrain(branch: str, output: Path) -> Retraining:
+    """Bring the model up to date, and promote it if it is better.
+
+    Args:
+        branch: of git, for the results; made where there is none.
+        output: folder of the reports.
+
+    Raises:
+        InputError: a step fails; the reports say which one.
+        StoppedError: SIGTERM or Ctrl-C came.
+    """
+    result = Retraining(branch)
+    with _stoppable(), _alone():
+        try:
+            git.check_clean()
+            params = _bring_up_to_date(result)
+            _judge(result, params)
+        except InputError as error:
+            result.verdict, result.reasons = "failed", [f"{error}."]
+            write_reports(result, output, [])
+            raise
+        _tell("report", str(output / REPORT))
+        write_reports(result, output, list(params.cells))
+        _tell("verdict", result.headline + "".join(f"\n  {reason}" for reason in result.reasons))
+    return result
+
+
+def _bring_up_to_date(result: Retraining) -> Params:
+    """From the commit that triggered to results that are committed and pushed."""
+    result.trigger = git.head()
+    remote, storage = git.remote_name(), dvc.has_remote()
+    for _ in range(ATTEMPTS):
+        _start(result, remote)
+        params = load_params()
+        if storage:
+            _tell("dvc pull", "results from DVC's remote")
+            dvc.pull()
+        else:
+            _tell("dvc pull", "skipped, as DVC has no default remote")
+        result.changes = dvc.changes()
+        _tell("dvc status", f"out of date: {dvc.in_words(result.changes)}")
+        _repro(result, storage)
+        if storage:
+            _tell("dvc push", "results to DVC's remote")
+            dvc.push()
+        else:
+            _tell("dvc push", "skipped, as DVC has no default remote")
+        _tell("git commit", f"results to {result.branch}")
+        if not git.commit_results(_message(result)):
+            _tell("git commit", "nothing new")
+        result.after = git.head()
+        if remote is None:
+            _tell("git push", "skipped, as git has no remote")
+            return params
+        _tell("git push", f"{result.branch} to {remote}")
+        if git.push(remote, result.branch):
+            result.pushed = True
+            return params
+        _tell("git push", "another retraining was faster; once more, from what it left")
+    raise InputError(f"others pushed to {result.branch} {ATTEMPTS} times meanwhile; retrain again")
+
+
+def _start(result: Retraining, remote: str | None) -> None:
+    """Go to the branch, where it has the commit that triggered."""
+    if remote:
+        _tell("git fetch", f"{result.branch} from {remote}")
+        git.fetch(remote, result.branch)
+    else:
+        _tell("git fetch", "skipped, as git has no remote")
+    trigger = str(result.trigger)
+    start = git.merge(remote, result.branch, trigger)
+    result.before = result.before or start.before
+    merged = f", merged with {', '.join(map(git.short, start.merged))}" if start.merged else ""
+    _tell("git merge", f"{result.branch} at {git.short(start.before or trigger)}{merged}; this checkout goes there")
+    git.check_out(result.branch, start.commit)
+
+
+def _repro(result: Retraining, storage: bool) -> None:
+    if not _has_mlflow():
+        os.environ["RNNLM_TRACKING"] = "off"  # for the stages too
+    if not result.changes:
+        _tell("dvc repro", "skipped, as nothing is out of date")
+        return
+    _tell("dvc repro", "run what is out of date")
+    done = dvc.repro(pull=storage)
+    # An attempt before this one has its part in it.
+    result.ran, result.restored = (*result.ran, *done.ran), (*result.restored, *done.restored)
+    _tell("dvc repro", f"{len(done.ran)} stages ran, {len(done.restored)} came from the cache")
+
+
+def _judge(result: Retraining, params: Params) -> None:
+    """From results to a verdict, carried out."""
+    found = gate.candidate(params)
+    result.cell, result.metrics = found.cell, {"challenger": found.metrics}
+    if not _has_mlflow():
+        _tell("mlflow", f"skipped, as {_why_no_mlflow()}")
+        _judge_alone(result, found, params)
+        return
+    _tell("mlflow", "runs, versions and the challenger")
+    with open_store() as store:
+        for line in sync(store):
+            _tell("mlflow", line)
+        result.champion_before = result.champion_after = aliases(store).get(CHAMPION)
+        settled = gate.judged_before(store, found, params)
+        if settled:
+            _tell("gate", "nothing to judge")
+            result.verdict, result.reasons = "unchanged", [settled]
+            return
+        _tell("gate", "challenger against champion, and the limits of params.yaml")
+        verdict = gate.judge(store, found, gate.scoring_speed(Path("data/models") / found.cell), params)
+        result.challenger, result.gates = verdict.challenger, verdict.gates
+        result.test = verdict.test and verdict.test.as_json()
+        result.metrics["champion"] = gate.champion_figures(store, verdict.champion)
+        _tell_gates(verdict.gates)
+        _tell("promote", f"v{verdict.challenger}: {verdict.outcome}")
+        gate.settle(store, verdict, params)
+        result.verdict, result.reasons = verdict.outcome, _reasons(verdict.gates)
+        result.champion_after = aliases(store).get(CHAMPION)
+
+
+def _judge_alone(result: Retraining, found: gate.Candidate, params: Params) -> None:
+    """Without MLflow there is no champion: only the limits can be held."""
+    if not result.ran and not result.restored:
+        result.verdict, result.reasons = "unchanged", ["Nothing was out of date."]
+        return
+    _tell("gate", "the limits of params.yaml")
+    result.gates = gate.limits(found.metrics, gate.scoring_speed(Path("data/models") / found.cell), params.retrain)
+    _tell_gates(result.gates)
+    result.verdict = "trained" if all(item.passed for item in result.gates) else "kept"
+    result.reasons = _reasons(result.gates)
+
+
+def _tell_gates(gates: Sequence[Gate]) -> None:
+    for item in gates:
+        _tell("gate", f"{item.name}: {'met' if item.passed else 'not met'}. {item.reason}")
+
+
+def _reasons(gates: Sequence[Gate]) -> list[str]:
+    """The sentences of the conditions; where one is not met, of those that are not."""
+    return [item.reason for item in [item for item in gates if not item.passed] or gates]
+
+
+def _message(result: Retraining) -> str:
+    what = f"out of date: {dvc.in_words(result.changes)}" if result.changes else "nothing was out of date"
+    return (
+        f"Retrain at {git.short(str(result.trigger))}\n\n{what}\nstages that ran: {', '.join(result.ran) or 'none'}\n"
+    )
+
+
+def _has_mlflow() -> bool:
+    return not is_off() and (bool(os.environ.get("MLFLOW_TRACKING_URI")) or not os.environ.get("CI"))
+
+
+def _why_no_mlflow() -> str:
+    """A CI machine's own database would vanish with it, and every model would be the first."""
+    if os.environ.get("CI") and not os.environ.get("MLFLOW_TRACKING_URI"):
+        return "MLFLOW_TRACKING_URI names no server"
+    return "RNNLM_TRACKING is off"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One retraining at a time in a checkout: a second waits, and then finds nothing to do."""
+    from filelock import FileLock, Timeout
+
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(LOCKS / "retrain.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _tell("lock", "another retraining works in this folder; waiting for its end")
+        lock.acquire()
+    try:
+        _tell("lock", "held")
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the step in hand, and what it has started, in one line."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        raise StoppedError(f"stopped by {name}; the next retraining goes on from here", number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(step: str, text: str) -> None:
+    print(f"{step}: {text}", flush=True)

@@ -1,0 +1,72 @@
+"""A git repository with a bare remote, as small as can be."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass
+class Repository:
+    """A clone that knows nobody's name, and its remote."""
+
+    folder: Path
+    bare: Path
+
+    def git(self, *arguments: str, folder: Path | None = None) -> str:
+        environment = os.environ | {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
+        environment |= {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder or self.folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def commit(self, message: str = "change", **files: str | None) -> str:
+        """Write files (`dvc_lock`: dvc.lock, `metrics`: those of a model, else NAME.yaml; None removes) and commit."""
+        for name, content in files.items():
+            path = self.folder / {"dvc_lock": "dvc.lock", "metrics": METRICS}.get(name, f"{name}.yaml")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if content is None:
+                path.unlink()
+            else:
+                path.write_text(content)
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def clone(self, folder: Path) -> Path:
+        """Another clone of the remote."""
+        self.git("clone", "-q", str(self.bare), str(folder))
+        return folder
+
+    def read(self, commit: str, path: str) -> str:
+        return self.git("show", f"{commit}:{path}")
+
+
+METRICS = "data/evaluation/lstm/metrics.json"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("CI", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "MLFLOW_TRACKING_URI", "RNNLM_TRACKING"):
+        # Set first, so that what the code under test puts there is taken away again.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for who in ("AUTHOR", "COMMITTER"):
+        for part in ("NAME", "EMAIL"):
+            monkeypatch.delenv(f"GIT_{who}_{part}", raising=False)
+    made = Repository(tmp_path / "clone", tmp_path / "bare.git")
+    made.folder.mkdir()
+    made.git("init", "-q", "-b", "main")
+    made.git("init", "-q", "--bare", "-b", "main", str(made.bare), folder=tmp_path)
+    made.git("remote", "add", "origin", str(made.bare))
+    (made.folder / ".gitignore").write_text(".rnnlm/\n")
+    made.commit("start", params="size: 1\n")
+    made.git("push", "-q", "origin", "main")
+    monkeypatch.chdir(made.folder)
+    return made
