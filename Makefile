@@ -1,11 +1,13 @@
 # Two commands on a fresh machine: `make repro` and `make test`. Both set everything up first, in .venv.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# Two processes, since most tests wait for the processes that they start; a file's tests share what it has set up.
+PYTEST := python -m pytest --numprocesses 2 --dist loadfile
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A virtual environment that happens to be active must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: setup repro retrain test tiny soak check ui clean
+.PHONY: setup repro retrain check test test-slow tiny soak ui clean
 
 setup: .venv/ready
 
@@ -32,7 +34,10 @@ check: setup
 	basedpyright
 
 test: check
-	python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
+
+test-slow: setup
+	$(PYTEST) -m slow
 
 # The whole pipeline, twice, on a corpus of a few hundred sentences.
 tiny: setup
@@ -40,7 +45,8 @@ tiny: setup
 
 # Kills and damaged files by the dozen and by the thousand: an hour.
 soak: setup
-	RNNLM_SOAK=1 python -m pytest -s tests/test_interruptions.py tests/test_hostile.py tests/test_limits.py tests/test_outages.py
+	RNNLM_SOAK=1 python -m pytest -s tests/test_interruptions.py tests/test_hostile.py tests/test_limits.py \
+		tests/test_outages.py tests/tracking/test_serving.py
 
 ui: setup
 	rnnlm ui

@@ -1,7 +1,12 @@
 """What several tests share."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+
+# Before torch is imported, and for every process that a test starts: threads that spin while they wait would take the
+# processors from the other tests, ten times over.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 

@@ -18,6 +18,8 @@ import requests
 from benchmarks.serving import ask, champion_server
 from tests.test_pipeline import Clone, make_clone
 
+pytestmark = pytest.mark.slow
+
 
 class Versions(NamedTuple):
     """The clone that trained, its commits, and its runs in MLflow, the older first."""
@@ -195,7 +197,6 @@ def test_models_that_dvc_restored_get_runs_and_versions(versions: Versions, tmp_
     assert clone.rnnlm("reproduce", run["run_id"]).startswith("identical")
 
 
-@pytest.mark.slow
 def test_the_better_version_is_promoted_served_and_rolled_back(versions: Versions, elsewhere: Clone) -> None:
     """From the other clone, which has the current test sentences from DVC."""
     elsewhere.dvc("pull", "-q")
