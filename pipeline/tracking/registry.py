@@ -144,7 +144,8 @@ def _tags(run: "Run") -> dict[str, str]:
 def _headline(run: "Run") -> str:
     metrics = run.data.metrics
     return (
-        f"**{run.info.run_name}**: test perplexity **{metrics['test/perplexity']:.2f}** (95% interval "
+        # No stars: MLflow's list of versions shows its first words as they stand.
+        f"{run.info.run_name}: test perplexity {metrics['test/perplexity']:.2f} (95% interval "
         f"{metrics['test_interval/perplexity_low']:.2f} to {metrics['test_interval/perplexity_high']:.2f}), "
         f"validation perplexity {metrics['valid/best_perplexity']:.2f}."
     )

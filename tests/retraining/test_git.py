@@ -56,19 +56,19 @@ def test_the_next_time_it_starts_at_its_tip_merged_with_the_trigger(repository: 
 
 
 def test_where_both_sides_have_results_those_of_the_branch_stay(repository: Repository) -> None:
-    repository.commit(dvc_lock="a: 1\nb: 1\n", metrics="{}\n", old="x")
+    between = "unchanged\n" * 8  # far enough apart, git would merge the two changes without a conflict
+    repository.commit(dvc_lock=f"a: 1\n{between}b: 1\n", metrics="{}\n", old="x")
     base = git.head()
     begin()
-    Path("dvc.lock").write_text("a: 2\nb: 1\n")
+    Path("dvc.lock").write_text(f"a: 2\n{between}b: 1\n")
     Path(METRICS).unlink()  # as when a cell is taken out
     git.commit_results("Retrain")
     git.push("origin", BRANCH)
     repository.git("checkout", "-q", "main")
-    # Other lines than those of the branch: git would put the two halves together.
-    trigger = repository.commit(dvc_lock="a: 1\nb: 3\n", metrics='{"perplexity": 3}\n')
+    trigger = repository.commit(dvc_lock=f"a: 1\n{between}b: 3\n", metrics='{"perplexity": 3}\n')
     start = begin()
     assert start.merged == (trigger,)
-    assert Path("dvc.lock").read_text() == "a: 2\nb: 1\n"
+    assert Path("dvc.lock").read_text() == f"a: 2\n{between}b: 1\n"
     assert not Path(METRICS).exists()
     assert repository.git("status", "--porcelain") == ""
     assert repository.git("merge-base", "--is-ancestor", base, "HEAD") == ""
@@ -118,10 +118,13 @@ def test_a_merge_that_was_killed_is_made_again_as_the_same_commit(repository: Re
 
 def test_results_that_were_never_pushed_are_not_lost(repository: Repository) -> None:
     begin()
+    git.push("origin", BRANCH)
     results("a\n")
     git.commit_results("Retrain")
+    tip = git.head()
     repository.git("checkout", "-q", "main")
-    begin()
+    start = begin()
+    assert (start.before, start.merged, start.commit) == (tip, (), tip)
     assert Path("dvc.lock").read_text() == "a\n"
     assert git.push("origin", BRANCH)
 

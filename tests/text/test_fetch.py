@@ -1,5 +1,5 @@
 import hashlib
-import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from pipeline.text.fetch import CHUNK, TRIES, Fetcher, digest, mirror_folder, sh
 from tests.conftest import PROJECT
 from tests.text.server import Server, serving
 
-CONTENT = os.urandom(3_000_000)
+CONTENT = random.Random(0).randbytes(3_000_000)
 CHECKSUM = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 GIT_CHECKSUM = f"git:{hashlib.sha1(b'blob 3000000' + bytes(1) + CONTENT).hexdigest()}"
 LARGE = 1 << 30

@@ -57,7 +57,7 @@ WRITERS = {"csv": csv_bytes, "jsonl": jsonl_bytes, "parquet": parquet_bytes}
 def test_tables(tmp_path: Path, kind: str, packed: bool) -> None:
     content = WRITERS[kind](["", *TEXTS, " \n"])
     path = tmp_path / (f"corpus.{kind}.gz" if packed else f"corpus.{kind}")
-    path.write_bytes(gzip.compress(content) if packed else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
     assert read(path) == TEXTS
 
 
@@ -65,7 +65,7 @@ def test_tables(tmp_path: Path, kind: str, packed: bool) -> None:
 def test_text_files(tmp_path: Path, packed: bool) -> None:
     content = "\ufeffOne line.\r\nTwo \u2028 lines.\n\n \nThree.\n\n\n\nNo end".encode()
     path = tmp_path / ("corpus.txt.gz" if packed else "corpus.txt")
-    path.write_bytes(gzip.compress(content) if packed else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
     assert read(path, "line") == ["One line.", "Two \u2028 lines.", "Three.", "No end"]
     assert read(path, "blank-line") == ["One line.\nTwo \u2028 lines.", "Three.", "No end"]
 
@@ -124,16 +124,16 @@ LINES = "first line\n" * 5000  # more than a decoder's block, so that its own co
     [
         ("missing.txt", None, r"missing\.txt does not exist"),
         ("corpus.docx", b"text", r"corpus\.docx is of an unknown kind; expected a name that ends in \.txt, \.csv"),
-        ("corpus.gz", gzip.compress(b"text"), "unknown kind"),
+        ("corpus.gz", gzip.compress(b"text", mtime=0), "unknown kind"),
         ("corpus.txt", LINES.encode() + b"ab\xff\n", r"corpus\.txt, line 5001 \(byte 55002\): not UTF-8"),
         ("corpus.txt", b"cut \xe2\x82", r"line 1 \(byte 4\): not UTF-8"),
         ("corpus.txt", "text".encode("utf-16"), r"line 1 \(byte 0\): not UTF-8"),
         ("corpus.csv", b"body\nok\n\xe9\n", r"corpus\.csv, line 3 \(byte 8\): not UTF-8"),
         ("corpus.jsonl", b'{"body": "\xe9"}', r"line 1 \(byte 10\): not UTF-8"),
-        ("corpus.txt.gz", gzip.compress(b"\xff"), r"corpus\.txt\.gz, line 1 \(byte 0\): not UTF-8"),
-        ("corpus.txt.gz", gzip.compress(LINES.encode())[:-20], r"corpus\.txt\.gz is not a whole gzip file"),
+        ("corpus.txt.gz", gzip.compress(b"\xff", mtime=0), r"corpus\.txt\.gz, line 1 \(byte 0\): not UTF-8"),
+        ("corpus.txt.gz", gzip.compress(LINES.encode(), mtime=0)[:-20], r"corpus\.txt\.gz is not a whole gzip file"),
         ("corpus.txt.gz", b"never packed", "not a whole gzip file"),
-        ("corpus.parquet.gz", gzip.compress(parquet_bytes(["a"]))[:-9], "not a whole gzip file"),
+        ("corpus.parquet.gz", gzip.compress(parquet_bytes(["a"]), mtime=0)[:-9], "not a whole gzip file"),
         ("corpus.csv", b"id,text\n1,a\n", "no column 'body' .*; it has: 'id', 'text'"),
         ("corpus.csv", b"id,body\n1,a\n2\n", "line 3: the row has 1 fields, too few for column 'body'"),
         ("corpus.csv", b"body\na\rb\x00\n", None),
@@ -201,7 +201,7 @@ def tar_bytes(members: dict[str, bytes]) -> bytes:
 PACKERS = {"corpus.zip": zip_bytes, "corpus.tar.gz": tar_bytes, "corpus.tgz": tar_bytes}
 MEMBERS = {
     "b/two.csv": csv_bytes(["Of a table."]),
-    "a.txt.gz": gzip.compress(b"Packed twice.\n"),
+    "a.txt.gz": gzip.compress(b"Packed twice.\n", mtime=0),
     "b/one.txt": b"First.\nSecond.\n",
     "b/.hidden.txt": b"no",
     "../../escape.txt": b"Only read, never unpacked.",
@@ -274,7 +274,7 @@ def test_words_with_tags(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["bomb.txt.gz", "bomb.parquet.gz", "bomb.zip", "bomb.txt"])
 def test_a_file_that_unpacks_to_too_much_is_refused(name: str, tmp_path: Path) -> None:
     content = b"a b c d\n" * 300_000
-    packed = gzip.compress(content) if name.endswith(".gz") else content
+    packed = gzip.compress(content, mtime=0) if name.endswith(".gz") else content
     (tmp_path / name).write_bytes(zip_bytes({"bomb.txt": content}) if name.endswith(".zip") else packed)
     params = download_params(max_bytes=1_000_000)
     with pytest.raises(InputError, match=r"bomb.* holds more than 1,000,000 bytes; .*download\.max_bytes"):

@@ -57,7 +57,7 @@ def test_an_evaluated_model_is_a_version_once(project: Project, capfd: pytest.Ca
     assert run.data.tags["model_digest"] == digest
     assert run.outputs is not None
     assert version.source == f"models:/{run.outputs.model_outputs[0].model_id}"
-    assert "**6.00** (95% interval 5.00 to 7.00)" in (version.description or "")
+    assert "perplexity 6.00 (95% interval 5.00 to 7.00)" in (version.description or "")
     assert mlflow.pyfunc.load_model(f"models:/{MODEL}/1").predict(["the cat"])["tokens"].tolist() == [3]
     assert capfd.readouterr().err == ""
     project.train(seed=2)
@@ -76,7 +76,7 @@ def test_a_new_evaluation_changes_the_figures_and_keeps_what_was_decided(project
     (version,) = versions(store)
     assert version.tags["test_perplexity"] == "5.5"
     headline, _, decisions = (version.description or "").partition("### Decisions")
-    assert "**5.50**" in headline
+    assert "perplexity 5.50 (" in headline
     assert decisions.strip().splitlines() == ["- 2026-01-02: another.", "- 2026-01-01: a decision."]
 
 
