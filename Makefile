@@ -46,7 +46,7 @@ tiny: setup
 # Kills and damaged files by the dozen and by the thousand: an hour.
 soak: setup
 	RNNLM_SOAK=1 python -m pytest -s tests/test_interruptions.py tests/test_hostile.py tests/test_limits.py \
-		tests/test_outages.py tests/tracking/test_serving.py
+		tests/test_outages.py tests/test_retraining.py tests/test_versions.py tests/tracking/test_serving.py
 
 ui: setup
 	rnnlm ui

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.conftest import only_in_soak
 from tests.test_pipeline import Clone, make_clone, write_corpus
 
 STAGES = ["pins", "download", "tokenize", "vocabulary", "encode", "train@lstm", "evaluate@lstm", "baselines", "report"]
@@ -225,6 +226,7 @@ def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [gate["name"] for gate in result["gates"] if not gate["passed"]] == ["better"]
 
 
+@only_in_soak
 def test_a_kill_at_any_step_leaves_all_consistent_and_the_next_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

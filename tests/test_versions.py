@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from benchmarks.serving import ask, champion_server
+from tests.conftest import only_in_soak
 from tests.test_pipeline import Clone, make_clone
 
 pytestmark = pytest.mark.slow
@@ -110,6 +111,7 @@ def test_a_tampered_data_file_is_found(versions: Versions, tmp_path: Path) -> No
     assert "is not what its hash" in told
 
 
+@only_in_soak
 def test_a_run_on_data_that_no_stage_wrote_cannot_be_made_again(tmp_path: Path) -> None:
     """What it read is in no cache; and who makes everything again gets other data."""
     clone = make_clone(tmp_path / "clone")
@@ -140,7 +142,7 @@ def test_uncommitted_changes_go_along_with_the_run(versions: Versions, tmp_path:
     assert clone.rnnlm("reproduce", run["run_id"]).startswith("identical")
 
     # A patch that somebody changed no longer explains the run.
-    (patch,) = (tmp_path / "clone/mlruns").glob("*/artifacts/provenance/changes.patch")
+    (patch,) = (tmp_path / "mlruns").glob("*/artifacts/provenance/changes.patch")
     patch.write_text(patch.read_text().replace("+  hidden_size: 7", "+  hidden_size: 8"))
     told = clone.rnnlm("reproduce", run["run_id"], status=11)
     assert "different, from stage train on" in told
