@@ -6,7 +6,7 @@ better. `python -m benchmarks.quality --json FILE` takes half an hour on 2 cores
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -15,9 +15,10 @@ from benchmarks.harness import Result, run
 from pipeline.errors import InputError
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams, load_params
-from pipeline.text.encoded import load_split
+from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.history import EpochRecord
+from pipeline.training.params import TrainParams
 from pipeline.training.trainer import train, validation_nats
 
 ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
@@ -47,8 +48,15 @@ def perplexity(cell: CellParams, **change: object) -> float:
     splits = {split: load_split(ENCODED / split) for split in ("train", "valid", "test")}
     params = cell.train.model_copy(update=change)
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(params.seed))
-    train(model, splits["train"], splits["valid"], vocabulary.counts, params, _Silent())
+    train_silently(model, splits, vocabulary, params)
     return math.exp(validation_nats(model, splits["test"], params.batch_tokens))
+
+
+def train_silently(
+    model: LanguageModel, splits: Mapping[str, EncodedSplit], vocabulary: Vocabulary, params: TrainParams
+) -> None:
+    """Train on the split `train`, as the stage does but for checkpoints and MLflow."""
+    train(model, splits["train"], splits["valid"], vocabulary.counts, params, _Silent())
 
 
 class _Silent:

@@ -18,6 +18,7 @@ from pipeline.tracking.runs import training_listener
 from pipeline.training.checkpoint import Checkpoints, fingerprint
 from pipeline.training.history import write_history
 from pipeline.training.trainer import train as train_model
+from pipeline.training.warm_start import model_files, warm_start
 
 ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
 
@@ -32,11 +33,15 @@ def train() -> None:
     train_split, valid_split = load_split(ENCODED / "train"), load_split(ENCODED / "valid")
     code = sorted(Path(__file__).parents[1].glob("pipeline/**/*.py"))
     data = [VOCABULARY, *sorted(ENCODED.glob("train/*")), *sorted(ENCODED.glob("valid/*"))]
+    data += model_files()
     params = {"model": cell.model.model_dump(), "train": cell.train.model_dump()}
 
     checkpoints = Checkpoints(cell.name, fingerprint([Path(__file__), *code], data, params))
     listener = training_listener(cell, len(vocabulary), folder, checkpoints.folder / "mlflow_run")
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(cell.train.seed))
+    started = warm_start(model, vocabulary)
+    if started:
+        print(f"{cell.name} {started}")
     try:
         with heeded_signals() as stop:
             history = train_model(

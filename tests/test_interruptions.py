@@ -39,7 +39,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def encoded(tmp_path: Path) -> Clone:
     """A clone whose text is ready to be trained on."""
     clone = make(tmp_path)
-    clone.repro("encode")
+    clone.repro("encode", "warm_start")
     return clone
 
 

@@ -24,6 +24,7 @@ STAGE_ORDER = [
     "tokenize",
     "vocabulary",
     "encode",
+    "warm_start",
     *(f"train@{cell}" for cell in CELLS),
     *(f"evaluate@{cell}" for cell in CELLS),
     "baselines",

@@ -17,7 +17,19 @@ import yaml
 from tests.conftest import only_in_soak
 from tests.test_pipeline import Clone, make_clone, write_corpus
 
-STAGES = ["pins", "download", "tokenize", "vocabulary", "encode", "train@lstm", "evaluate@lstm", "baselines", "report"]
+STAGES = [
+    "pins",
+    "download",
+    "tokenize",
+    "vocabulary",
+    "encode",
+    "warm_start",
+    "train@lstm",
+    "evaluate@lstm",
+    "baselines",
+    "report",
+]
+LSTM_HISTORY = Path("data/models/lstm/history.csv")
 # Lines that a retraining says as each step begins, and those of DVC while it works.
 STEPS = ["git fetch:", "git merge:", "dvc pull:", "dvc status:", "dvc repro:", "Running stage 'train", "dvc push:"]
 STEPS += ["git commit:", "git push:", "mlflow:", "gate:", "promote:", "report:"]
@@ -44,6 +56,7 @@ class Site:
                 "largest_unknown_share": 0.5,
                 "slowest_scoring": 1.0,
                 "old_sentences": True,
+                "warm_start": False,
             },
         )
         self.work.dvc("remote", "add", "-q", "-d", "storage", str(self.storage))
@@ -224,6 +237,37 @@ def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert result["metrics"]["challenger"]["perplexity"] < result["metrics"]["champion"]["perplexity"]
     assert result["test"]["perplexity_b"] > result["test"]["perplexity_a"]
     assert [gate["name"] for gate in result["gates"] if not gate["passed"]] == ["better"]
+
+
+def test_a_training_that_begins_with_the_champions_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    site = Site(tmp_path)
+    write_corpus(site.corpus, 150)
+    site.work.change(retrain__warm_start=True)
+    site.trigger("a warm start")
+    result, _ = retrain(site.machine("first"))
+    assert (result["warm_start"], result["verdict"]) == ("from random weights: there is no champion yet", "promoted")
+
+    # On another machine, which has the champion from DVC's remote.
+    write_corpus(site.corpus, 250)
+    second = site.machine("second")
+    result, said = retrain(second)
+    assert result["warm_start"] == "from the weights of champion v1, where the shapes agree"
+    assert re.search(r"lstm starts from the weights in data/warm_start, which knows \d+ of the \d+ words", said)
+    assert {"warm_start", "train@lstm"} <= set(result["ran"])
+    site.check()
+    begun_with = json.loads(second.git("show", "origin/retrained:warm_start.json"))
+    trained = (tmp_path / "first/data/models/lstm/model.safetensors").read_bytes()
+    assert begun_with["model.safetensors"] == hashlib.md5(trained).hexdigest()
+    # It learns on from what the champion knew: the first epoch begins below its last loss.
+    losses = [float(row["train_nats"]) for row in csv.DictReader((second.folder / LSTM_HISTORY).open())]
+    with (tmp_path / "first" / LSTM_HISTORY).open() as file:
+        champions = [float(row["train_nats"]) for row in csv.DictReader(file)]
+    assert losses[0] < champions[0]
+
+    # Champion or not, its weights are no reason to train again; and the run can be made again from them.
+    assert retrain(second)[0]["ran"] == []
+    assert second.rnnlm("reproduce", f"v{result['challenger']}").startswith("identical")
 
 
 @only_in_soak

@@ -117,7 +117,7 @@ def test_a_run_on_data_that_no_stage_wrote_cannot_be_made_again(tmp_path: Path) 
     clone = make_clone(tmp_path / "clone")
     clone.change(cells={"rnn": {"cell": "rnn"}})
     clone.git("commit", "-qam", "one cell")
-    clone.repro("encode")
+    clone.repro("encode", "warm_start")
     path = clone.folder / "data/encoded/train/ids.npy"
     ids = np.load(path)
     ids[1:3] = ids[2:0:-1]  # the first two words change places

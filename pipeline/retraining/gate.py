@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.dvc_cache import restore
 from pipeline.errors import InputError
 from pipeline.evaluation.comparison import read_metrics
 from pipeline.evaluation.scoring import score_split
@@ -23,7 +24,6 @@ from pipeline.tracking.promotion import ROLLED_BACK, Gate, Verdict, carry_out, d
 from pipeline.tracking.provenance import dvc_digest, fingerprint
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.registry import CHALLENGER, CHAMPION, MODEL, aliases, version_of
-from pipeline.tracking.reproduce import restore
 from pipeline.tracking.store import Store
 
 JUDGED = "judged"  # a tag of a version: what it was judged by, hashed
@@ -185,7 +185,7 @@ def _judged_by(champion: str | None, params: Params) -> str:
         {
             "champion": champion,
             "tokens": dvc_digest(TOKENS),
-            "limits": json.loads(params.retrain.model_dump_json()),
+            "limits": json.loads(params.retrain.model_dump_json(exclude={"warm_start"})),
             "evaluate": json.loads(params.evaluate.model_dump_json()),
         }
     )

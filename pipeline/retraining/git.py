@@ -1,7 +1,8 @@
 """The branch that retraining keeps its results on: where it starts from, and how it gets to the remote.
 
 The branch holds every commit that triggered a retraining, merged, and after each the results: dvc.lock, metrics.json,
-history.csv. Merging happens in a worktree of its own, so that a conflict, or a kill, leaves the checkout as it was.
+history.csv, and warm_start.json, which says what trainings began with. Merging happens in a worktree of its own, so
+that a conflict, or a kill, leaves the checkout as it was.
 """
 
 import os
@@ -16,8 +17,12 @@ from pipeline.errors import InputError
 from pipeline.tracking.provenance import INPUTS_ONLY
 from pipeline.tracking.store import without_secrets
 
-RESULTS = ("dvc.lock", "data")  # what `commit_results` commits: of data/ only what git does not ignore
-RESULT_FILES = ("dvc.lock", "data/*/metrics.json", "data/*/history.csv")
+RESULTS = (
+    "dvc.lock",
+    "warm_start.json",
+    "data",
+)  # what `commit_results` commits: of data/ only what git does not ignore
+RESULT_FILES = ("dvc.lock", "warm_start.json", "data/*/metrics.json", "data/*/history.csv")
 WORKTREE = Path(".rnnlm/retrain-merge")
 # A commit of ours is nobody's to ask about; and DVC's own hooks would check data out behind our back.
 QUIET = ("-c", "core.hooksPath=/dev/null")
@@ -86,7 +91,7 @@ def fetch(remote: str, branch: str) -> None:
 def merge(remote: str | None, branch: str, trigger: str) -> Start:
     """The branch's tip merged with the commit that triggered; the checkout stays as it is.
 
-    Where both sides changed a result (dvc.lock, a metrics.json, a history.csv), that of the branch stays: `dvc repro`
+    Where both sides changed a result (`RESULT_FILES`), that of the branch stays: `dvc repro`
     then says what is out of date.
 
     Args:

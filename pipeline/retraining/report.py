@@ -48,6 +48,7 @@ class Retraining:
         before: the branch's tip before.
         after: its tip now.
         pushed: whether the remote has that.
+        warm_start: what trainings began with, where that is asked for and anything was out of date.
         champion_before: version; None where there was none.
         champion_after: version.
         challenger: version.
@@ -67,6 +68,7 @@ class Retraining:
     before: str | None = None
     after: str | None = None
     pushed: bool = False
+    warm_start: str | None = None
     champion_before: str | None = None
     champion_after: str | None = None
     challenger: str | None = None
@@ -135,6 +137,7 @@ def _markdown(result: Retraining, cells: Sequence[str]) -> str:
         "\n".join(
             [
                 f"- Out of date: {_code(in_words(result.changes))}",
+                *([f"- Trainings began {result.warm_start}"] if result.warm_start else []),
                 f"- Stages that ran: {', '.join(result.ran) or 'none'}",
                 f"- Stages restored from the cache: {', '.join(result.restored) or 'none'}",
                 f"- Commits: {'; '.join(commits) or 'none'}",

@@ -16,6 +16,7 @@ from pipeline.errors import InputError, StoppedError
 from pipeline.params import Params, load_params
 from pipeline.retraining import dvc, gate, git
 from pipeline.retraining.report import REPORT, Retraining, write_reports
+from pipeline.retraining.warm_start import begin_with, champion_files
 from pipeline.stage import LOCKS
 from pipeline.tracking.promotion import Gate
 from pipeline.tracking.registry import CHAMPION, aliases
@@ -66,6 +67,8 @@ def _bring_up_to_date(result: Retraining) -> Params:
             _tell("dvc pull", "skipped, as DVC has no default remote")
         result.changes = dvc.changes()
         _tell("dvc status", f"out of date: {dvc.in_words(result.changes)}")
+        if result.changes:
+            _warm_start(result, params)
         _repro(result, storage)
         if storage:
             _tell("dvc push", "results to DVC's remote")
@@ -100,6 +103,23 @@ def _start(result: Retraining, remote: str | None) -> None:
     merged = f", merged with {', '.join(map(git.short, start.merged))}" if start.merged else ""
     _tell("git merge", f"{result.branch} at {git.short(start.before or trigger)}{merged}; this checkout goes there")
     git.check_out(result.branch, start.commit)
+
+
+def _warm_start(result: Retraining, params: Params) -> None:
+    """Say what trainings begin with; only where something is out of date, as a new champion alone is no reason."""
+    digests = {}
+    if params.retrain.warm_start and not _has_mlflow():
+        result.warm_start = f"from random weights, as {_why_no_mlflow()}"
+    elif params.retrain.warm_start:
+        try:
+            with open_store() as store:
+                version, digests = champion_files(store, params)
+            result.warm_start = f"from the weights of champion v{version}, where the shapes agree"
+        except InputError as error:
+            result.warm_start = f"from random weights: {error}"
+    if result.warm_start:
+        _tell("warm start", result.warm_start)
+    begin_with(digests)
 
 
 def _repro(result: Retraining, storage: bool) -> None:

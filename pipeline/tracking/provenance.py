@@ -13,8 +13,9 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
-# dvc.lock and data/ are what the pipeline itself writes; they say nothing about what went in.
-INPUTS_ONLY = (".", ":(exclude)dvc.lock", ":(exclude)data")
+# What the pipeline and retraining themselves write says nothing about what a person put in. (What warm_start.json names
+# is among the hashed inputs of a training, as data/warm_start.)
+INPUTS_ONLY = (".", ":(exclude)dvc.lock", ":(exclude)warm_start.json", ":(exclude)data")
 LIBRARIES = ("torch", "numpy", "nltk", "mlflow")
 LONGEST_TAG = 500  # characters of a list of changed files
 LARGEST_NEW_FILE = 5_000_000  # bytes; a patch is no place for a corpus

@@ -1,8 +1,12 @@
 """The steps around DVC and MLflow, which tests/test_retraining.py runs in earnest."""
 
+import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from typer.testing import CliRunner
@@ -10,9 +14,12 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.errors import InputError
 from pipeline.params import load_params
-from pipeline.retraining import dvc, gate, report, retrain
+from pipeline.retraining import dvc, gate, report, retrain, warm_start
 from pipeline.retraining.report import Retraining, write_reports
 from pipeline.tracking.promotion import Gate
+from pipeline.tracking.provenance import StageRecord
+from pipeline.tracking.record import Provenance
+from pipeline.tracking.store import Store
 from tests.conftest import PROJECT
 from tests.retraining.conftest import Repository
 
@@ -124,6 +131,123 @@ def test_without_any_remote_each_step_is_skipped_with_a_line(
     told = capsys.readouterr().out
     for step in ("git fetch", "git push", "dvc pull", "dvc push", "mlflow"):
         assert f"\n{step}: skipped, as " in told
+
+
+def with_warm_start(monkeypatch: pytest.MonkeyPatch, on: bool = True) -> None:
+    params = load_params(PROJECT / "params.yaml")
+    section = params.retrain.model_copy(update={"warm_start": on})
+    monkeypatch.setattr(retrain, "load_params", lambda: dataclasses.replace(params, retrain=section))
+
+
+@pytest.fixture
+def with_champion(ready: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """MLflow has a champion; what becomes of the challenger is not looked at."""
+    monkeypatch.setattr(retrain, "open_store", nullcontext)
+    monkeypatch.setattr(retrain, "champion_files", lambda *_: ("3", FILES))
+    monkeypatch.setattr(retrain, "_judge", lambda *_: None)
+    monkeypatch.setenv("RNNLM_TRACKING", "")
+    return ready
+
+
+FILES = {"config.json": "1" * 32, "model.safetensors": "2" * 32, "vocabulary.tsv": "3" * 32}
+
+
+def test_trainings_begin_with_the_champions_weights_where_that_is_asked_for(
+    with_champion: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_warm_start(monkeypatch)
+    seen = []
+    runs_stage(monkeypatch, lambda: seen.append(json.loads(Path("warm_start.json").read_text())))
+    result = retrain.retrain("retrained", tmp_path / "out")
+    assert seen == [FILES]
+    assert result.warm_start == "from the weights of champion v3, where the shapes agree"
+    assert result.warm_start in (tmp_path / "out/report.md").read_text()
+    assert json.loads(with_champion.git("show", "origin/retrained:warm_start.json")) == FILES
+
+    # A champion since then is no reason to train, ...
+    monkeypatch.setattr(retrain, "champion_files", lambda *_: ("4", {}))
+    monkeypatch.setattr(dvc, "changes", dict)
+    assert retrain.retrain("retrained", tmp_path / "out").warm_start is None
+    assert json.loads(Path("warm_start.json").read_text()) == FILES
+
+    # ... and who no longer asks for it trains from random weights.
+    with_warm_start(monkeypatch, False)
+    monkeypatch.setattr(dvc, "changes", lambda: {"parameters": ["size"]})
+    result = retrain.retrain("retrained", tmp_path / "out")
+    assert seen == [FILES, {}]
+    assert "began" not in (tmp_path / "out/report.md").read_text()
+    assert with_champion.git("show", "origin/retrained:warm_start.json") == "{}"
+
+
+def test_without_a_champion_trainings_begin_with_random_weights_and_it_is_said_why(
+    with_champion: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_warm_start(monkeypatch)
+
+    def none(*_: object) -> None:
+        raise InputError("there is no champion yet")
+
+    monkeypatch.setattr(retrain, "champion_files", none)
+    assert retrain.retrain("retrained", tmp_path).warm_start == "from random weights: there is no champion yet"
+    assert Path("warm_start.json").read_text() == "{}\n"
+    monkeypatch.setenv("RNNLM_TRACKING", "off")
+    monkeypatch.setattr(retrain, "champion_files", lambda *_: pytest.fail("there is no MLflow"))
+    assert retrain.retrain("retrained", tmp_path).warm_start == "from random weights, as RNNLM_TRACKING is off"
+
+
+STAGES = {
+    "tokenize": StageRecord({}, {}, {"tokenize": {"splits": {"train": 92, "valid": 4, "test": 4}}}),
+    "train": StageRecord(
+        {"data/vocabulary.tsv": "3" * 32},
+        {"data/models/lstm/config.json": "1" * 32, "data/models/lstm/model.safetensors": "2" * 32},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("champion", "stages", "reason"),
+    [
+        (None, STAGES, "there is no champion yet"),
+        ("3", None, "MLflow does not say what champion v3 was made from"),
+        ("3", {"train": STAGES["train"]}, "MLflow does not say what champion v3 was made from"),
+        (
+            "3",
+            STAGES | {"tokenize": StageRecord({}, {}, {"tokenize": {"splits": {"train": 8, "valid": 1, "test": 1}}})},
+            r"tokenize\.splits was different for champion v3: it may have learned test sentences",
+        ),
+        (
+            "3",
+            STAGES | {"train": dataclasses.replace(STAGES["train"], deps={})},
+            "MLflow does not say which files champion v3 has",
+        ),
+        ("3", STAGES, r"config\.json of champion v3 \(1{32}\) is not in DVC's cache, and cannot be pulled"),
+        ("4", STAGES, None),
+    ],
+)
+def test_which_weights_trainings_can_begin_with(
+    repository: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    champion: str | None,
+    stages: dict[str, StageRecord] | None,
+    reason: str | None,
+) -> None:
+    run = SimpleNamespace(info=SimpleNamespace(run_id="id"), data=SimpleNamespace(tags={"cell": "lstm"}))
+    monkeypatch.setattr(warm_start, "aliases", lambda _: {"champion": champion} if champion else {})
+    monkeypatch.setattr(warm_start, "find", lambda *_: run)
+    monkeypatch.setattr(warm_start, "read_provenance", lambda *_: stages and Provenance("c", {}, stages))
+    params = load_params(PROJECT / "params.yaml")
+    store = cast(Store, None)
+    if reason:
+        (repository.folder / ".dvc").mkdir()
+        (repository.folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
+        with pytest.raises(InputError, match=f"^{reason}"):
+            warm_start.champion_files(store, params)
+        return
+    restored = []
+    monkeypatch.setattr(warm_start, "restore", lambda _, digest, path: restored.append((path.name, digest)))
+    assert warm_start.champion_files(store, params) == (champion, FILES)
+    assert dict(restored) == FILES
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""What the next training begins with: the champion's weights, or random ones."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from pipeline.dvc_cache import restore
+from pipeline.errors import InputError
+from pipeline.files import write_text
+from pipeline.model.language_model import CONFIG_FILE, WEIGHTS_FILE
+from pipeline.params import Params
+from pipeline.tracking.lookup import find
+from pipeline.tracking.record import read_provenance
+from pipeline.tracking.registry import CHAMPION, aliases
+from pipeline.tracking.store import Store
+
+FILE = Path("warm_start.json")  # read by the stage `warm_start`
+
+
+def champion_files(store: Store, params: Params) -> tuple[str, dict[str, str]]:
+    """The champion's version, and the hash of each of its files, which then lie in DVC's cache.
+
+    Raises:
+        InputError: there is no champion, its files are gone, or it may have learned what is tested today.
+    """
+    version = aliases(store).get(CHAMPION)
+    if version is None:
+        raise InputError("there is no champion yet")
+    run = find(store, f"v{version}")
+    provenance = read_provenance(store, run.info.run_id)
+    stages = provenance.stages if provenance else {}
+    if "train" not in stages or "tokenize" not in stages:
+        raise InputError(f"MLflow does not say what champion v{version} was made from")
+    # Documents stay in their split only as long as the shares are the same.
+    if stages["tokenize"].params["tokenize"]["splits"] != params.tokenize.model_dump()["splits"]:
+        raise InputError(f"tokenize.splits was different for champion v{version}: it may have learned test sentences")
+    folder = f"data/models/{run.data.tags['cell']}"
+    digests = {
+        CONFIG_FILE: stages["train"].outs.get(f"{folder}/{CONFIG_FILE}"),
+        WEIGHTS_FILE: stages["train"].outs.get(f"{folder}/{WEIGHTS_FILE}"),
+        "vocabulary.tsv": stages["train"].deps.get("data/vocabulary.tsv"),
+    }
+    found = {name: digest for name, digest in digests.items() if digest}
+    if found != digests:
+        raise InputError(f"MLflow does not say which files champion v{version} has")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, digest in found.items():
+            restore(f"{name} of champion v{version}", digest, Path(folder) / name)
+    return version, found
+
+
+def begin_with(digests: dict[str, str]) -> None:
+    """Have trainings begin with these files of a model; with random weights, if there are none."""
+    text = json.dumps(digests, indent=1, sort_keys=True) + "\n"
+    if not FILE.exists() or FILE.read_text(encoding="utf-8") != text:
+        write_text(FILE, text)

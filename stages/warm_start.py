@@ -1,0 +1,48 @@
+"""warm_start: warm_start.json -> data/warm_start/, the model that trainings begin with; empty where that is none.
+
+The file holds `{}`, or what `rnnlm retrain` writes there: the hash of each file of the model, as dvc.lock has it.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from pipeline.dvc_cache import restore
+from pipeline.errors import InputError
+from pipeline.files import scratch_folder
+from pipeline.stage import run_stage
+
+FILE, FOLDER = Path("warm_start.json"), Path("data/warm_start")
+NAMES = ["config.json", "model.safetensors", "vocabulary.tsv"]
+
+
+def warm_start() -> None:
+    """Bring the files that warm_start.json names out of DVC's cache or remote."""
+    digests = read_digests(FILE)
+    with scratch_folder(FOLDER) as scratch:
+        for name, digest in digests.items():
+            restore(f"{name} of {FILE}", digest, scratch / name)
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        scratch.rename(FOLDER)
+
+
+def read_digests(path: Path) -> dict[str, str]:
+    """The MD5 of each file of the model, by name.
+
+    Raises:
+        InputError: the file is missing, or holds anything else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found == {} or (sorted(found) == NAMES and all(re.fullmatch("[0-9a-f]{32}", found[name]) for name in NAMES)):
+            return found
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; `git checkout {path}`, or write {{}} into it") from None
+    except (ValueError, TypeError):
+        pass
+    raise InputError(f"{path} must hold {{}}, or the MD5 of {', '.join(NAMES)} by these names, as dvc.lock has them")
+
+
+if __name__ == "__main__":
+    run_stage(warm_start)
