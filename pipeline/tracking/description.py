@@ -63,6 +63,16 @@ def evaluation_note(training: str, metrics: dict[str, float], samples: Sequence[
     return f"{headline} {training}\n\nIt writes:\n\n{written}\n" if written else f"{headline} {training}\n"
 
 
+def warm_start_note(tags: Mapping[str, str]) -> str:
+    """Markdown on the model that a training began with; nothing where it began with random weights."""
+    begun_with = tags.get("warm_start")
+    return (
+        f" It began with the weights of another model, whose run has the tag `model_digest` `{begun_with}`."
+        if begun_with
+        else ""
+    )
+
+
 def changes_note(tags: Mapping[str, str]) -> str:
     """Markdown that marks a run whose code is no commit; nothing for any other run."""
     if tags.get("git_dirty") != "true":

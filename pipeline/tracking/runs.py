@@ -14,7 +14,6 @@ from pipeline.files import write_text
 from pipeline.model.language_model import model_digest
 from pipeline.params import CellParams
 from pipeline.tracking.description import (
-    changes_note,
     epoch_metrics,
     evaluation_metrics,
     evaluation_note,
@@ -192,8 +191,7 @@ def add_evaluation(store: Store, cell: CellParams, model_folder: Path, evaluatio
         store.client.log_artifact(run_id, str(path), "evaluation")
     record_outputs(store, run_id, "evaluate", cell.name)
     samples = (evaluation_folder / "samples.txt").read_text(encoding="utf-8").splitlines()
-    text = training_text(cell, model_folder) + changes_note(run.data.tags)
-    note = evaluation_note(text, measured, samples)
+    note = evaluation_note(training_text(cell, model_folder, run.data.tags), measured, samples)
     store.client.set_tag(run_id, NOTE, fitting_note(note))
     for model in models:
         about = {NOTE: fitting_note(note), "cell": cell.name, "cell_type": cell.model.cell}

@@ -11,12 +11,20 @@ from pipeline.evaluation.selection import read_history
 from pipeline.model.language_model import WEIGHTS_FILE, model_digest
 from pipeline.params import CellParams, load_params
 from pipeline.text.encoded import load_split
-from pipeline.tracking.description import cell_params, changes_note, epoch_metrics, run_name, training_note
+from pipeline.tracking.description import (
+    cell_params,
+    changes_note,
+    epoch_metrics,
+    run_name,
+    training_note,
+    warm_start_note,
+)
 from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.provenance import code_tags, dvc_digest, fingerprint, machine_params
 from pipeline.tracking.record import lock_is_current, record_outputs, record_restored, record_training
 from pipeline.tracking.store import Store
 from pipeline.training.history import EpochRecord, best_record
+from pipeline.training.warm_start import first_weights_of
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
@@ -53,6 +61,9 @@ def create_run(
         "training_inputs": _training_inputs(cell, vocabulary_size),
     }
     params = cell_params(cell, vocabulary_size) | {"model.parameters": str(parameter_count), "data.corpus": _corpus()}
+    begun_with = first_weights_of(cell.model)
+    if begun_with:
+        tags["warm_start"] = begun_with
     if restored:
         tags["restored"] = "true"
     else:
@@ -106,7 +117,7 @@ def complete_run(store: Store, run_id: str, cell: CellParams, folder: Path) -> N
     log_points(store, run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
     store.client.update_run(run_id, name=run_name(cell, len(history)))
     tags = store.client.get_run(run_id).data.tags
-    store.client.set_tag(run_id, NOTE, fitting_note(_note(cell, folder, history) + changes_note(tags)))
+    store.client.set_tag(run_id, NOTE, fitting_note(_note(cell, folder, history, tags)))
     record_outputs(store, run_id, "train", cell.name)
     log_model(store, run_id, cell.name, folder, VOCABULARY, load_params().tokenize.lowercase, best.epoch)
     # Last, so that a run that bears a digest is whole.
@@ -137,9 +148,9 @@ def trained_run(store: Store, cell: CellParams, folder: Path) -> "Run":
     return run
 
 
-def training_text(cell: CellParams, folder: Path) -> str:
-    """What the run's page says of the training."""
-    return _note(cell, folder, _records(folder))
+def training_text(cell: CellParams, folder: Path, tags: Mapping[str, str]) -> str:
+    """What the page of a run with these tags says of the training."""
+    return _note(cell, folder, _records(folder), tags)
 
 
 def dataset(split: str, context: str) -> "DatasetInput":
@@ -201,12 +212,13 @@ def _training_inputs(cell: CellParams, vocabulary_size: int) -> str:
         {
             "params": cell_params(cell, vocabulary_size),
             **{split: dvc_digest(ENCODED / split) for split in ("train", "valid")},
+            **{name: first for name, first in [("warm_start", first_weights_of(cell.model))] if first},
         }
     )
 
 
-def _note(cell: CellParams, folder: Path, history: Sequence[EpochRecord]) -> str:
-    return training_note(cell, parameter_count(folder), history)
+def _note(cell: CellParams, folder: Path, history: Sequence[EpochRecord], tags: Mapping[str, str]) -> str:
+    return training_note(cell, parameter_count(folder), history) + warm_start_note(tags) + changes_note(tags)
 
 
 def _records(folder: Path) -> list[EpochRecord]:

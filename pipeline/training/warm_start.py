@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from pipeline.errors import InputError
-from pipeline.model.language_model import LanguageModel, load_model
+from pipeline.model.language_model import LanguageModel, load_model, model_digest
+from pipeline.model.params import ModelParams
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
 FOLDER = Path("data/warm_start")  # a model and its vocabulary.tsv; empty where trainings begin with random weights
@@ -21,6 +22,17 @@ def model_files(folder: Path = FOLDER) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is missing; run `dvc repro warm_start`")
     return sorted(folder.iterdir())
+
+
+def first_weights_of(params: ModelParams, folder: Path = FOLDER) -> str | None:
+    """The `model_digest` of the model that trainings of this shape begin with; None: with random weights.
+
+    Raises:
+        InputError: a file in the folder is missing or damaged.
+    """
+    if not folder.is_dir() or not model_files(folder) or _differences(load_model(folder).params, params):
+        return None
+    return model_digest(folder)
 
 
 @torch.no_grad()
@@ -43,8 +55,7 @@ def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = FOLD
     before, words = load_model(folder), Vocabulary.load(folder / "vocabulary.tsv")
     if before.vocabulary_size != len(words):
         raise InputError(f"{folder}: the model has {before.vocabulary_size} words, vocabulary.tsv {len(words)}")
-    there, here = (of.params.model_dump(exclude=WITHOUT_SHAPE) for of in (before, model))
-    other = [f"{key} {there[key]}, not {here[key]}" for key in there if there[key] != here[key]]
+    other = _differences(before.params, model.params)
     if other:
         return f"starts from random weights, as the model in {folder} has {', '.join(other)}"
     ids = _ids_there(vocabulary, words)
@@ -56,6 +67,11 @@ def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = FOLD
         else:
             weight.copy_(earlier[name])
     return f"starts from the weights in {folder}, which knows {int(known.sum()):,} of the {len(vocabulary):,} words"
+
+
+def _differences(there: ModelParams, here: ModelParams) -> list[str]:
+    before, now = (params.model_dump(exclude=WITHOUT_SHAPE) for params in (there, here))
+    return [f"{key} {before[key]}, not {now[key]}" for key in before if before[key] != now[key]]
 
 
 def _ids_there(vocabulary: Vocabulary, words: Vocabulary) -> torch.Tensor:

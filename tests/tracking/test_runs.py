@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from pipeline.model.language_model import model_digest
 from pipeline.tracking import runs
 from pipeline.tracking.provenance import dvc_digest
 from pipeline.tracking.store import Store, connect
+from pipeline.training.warm_start import FOLDER, first_weights_of
 from tests.tracking.conftest import HISTORY, Project
 
 RUN_FILE = Path("run")
@@ -184,6 +186,28 @@ def test_an_evaluation_that_runs_again_draws_no_point_twice(project: Project) ->
     (run,) = all_runs(store)
     assert [value for _, value in points(store, run, "test/perplexity")] == [6.0, 5.5]
     assert run.data.metrics["test/perplexity"] == 5.5
+
+
+def test_a_warm_start_is_on_the_run_and_its_page(project: Project) -> None:
+    shutil.copytree(project.models, FOLDER)
+    project.vocabulary.save(FOLDER / "vocabulary.tsv")
+    begun_with = model_digest(FOLDER)
+    project.train(seed=2)
+    train(project).finished(9.0)
+    (run,) = all_runs(connect())
+    assert run.data.tags["warm_start"] == begun_with
+    assert begun_with in run.data.tags["mlflow.note.content"]
+    # Another cell begins with random weights all the same.
+    assert first_weights_of(project.cell.model.model_copy(update={"cell": "gru"})) is None
+
+
+def test_what_broke_off_from_other_weights_is_another_training(project: Project) -> None:
+    train(project, until=1).failed(killed=True)
+    shutil.copytree(project.models, FOLDER)
+    project.vocabulary.save(FOLDER / "vocabulary.tsv")
+    project.train(seed=2)
+    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    assert [run.info.status for run in all_runs(connect())] == ["FINISHED", "KILLED"]
 
 
 def test_a_model_that_nobody_saw_train_gets_a_run_marked_restored(project: Project) -> None:
