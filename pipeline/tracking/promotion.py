@@ -92,7 +92,15 @@ def decide(store: Store, confidence: float) -> Verdict:
 
 
 def carry_out(store: Store, verdict: Verdict) -> None:
-    """Move the alias if the verdict says so, and put the reason on the pages of the versions."""
+    """Move the alias if the verdict says so, and put the reason on the pages of the versions.
+
+    Raises:
+        InputError: the champion is not the one that the verdict is about; nothing is changed then.
+    """
+    champion = aliases(store).get(CHAMPION)
+    if champion != verdict.champion:
+        now = f"is v{champion}" if champion else "is gone"
+        raise InputError(f"somebody else promotes too: the champion {now} meanwhile; try again")
     if verdict.outcome == "unchanged":
         return
     if verdict.outcome == "kept":

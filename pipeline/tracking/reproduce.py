@@ -98,7 +98,7 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
         targets = [f"{name}@{cell}" for name in ("train", "evaluate") if name in rerun]
         threads = run.data.params.get("machine.threads")
         _dvc_repro(tree, targets if start == "train" else targets[-1:], alone=start == "train", threads=threads)
-        return _compared(run, rerun, tree, cell, threads)
+        return compared(run, rerun, tree, cell, threads)
 
 
 def _complete_provenance(store: Store, run: "Run", start: Start) -> Provenance:
@@ -206,10 +206,18 @@ def _dvc_repro(tree: Path, targets: Sequence[str], alone: bool, threads: str | N
         raise InputError("a stage failed when the run was made again; its message stands above")
 
 
-def _compared(
+def compared(
     run: "Run", records: Mapping[str, StageRecord], tree: Path, cell: str, threads: str | None
 ) -> Reproduction:
-    """Hold what lies in the worktree after the stages against what they read and wrote then."""
+    """Hold what lies in the worktree after the stages against what they read and wrote then.
+
+    Args:
+        run: as MLflow has it.
+        records: of the stages that ran again, by their names, in their order.
+        tree: the worktree.
+        cell: its name.
+        threads: that the run had, and that it was made again with where this machine has as many.
+    """
     others: dict[str, list[str]] = {}
     seen: set[str] = set()
     for name, record in records.items():

@@ -200,6 +200,24 @@ def test_further_gates_can_keep_a_challenger_out(project: Project) -> None:
     assert "champion" not in aliases(store)
 
 
+def test_who_decides_about_a_champion_that_is_none_any_more_changes_nothing(project: Project) -> None:
+    write_corpus()
+    store = connect()
+    candidate(project, power=0.0)
+    promote(store)
+    candidate(project, power=0.5)
+    late = decide(store, 0.95)
+    assert late.outcome == "promoted"
+    candidate(project, power=1.0)
+    promote(store)
+    before = [page(store, version) for version in ("1", "2", "3")]
+    with pytest.raises(InputError, match="the champion is v3 meanwhile"):
+        carry_out(store, late)
+    assert aliases(store)["champion"] == "3"
+    assert [page(store, version) for version in ("1", "2", "3")] == before
+    assert rollback(store) == ("3", "1")
+
+
 def test_rollback_goes_back_through_all_champions(project: Project) -> None:
     write_corpus()
     store = connect()
