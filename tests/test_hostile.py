@@ -37,6 +37,7 @@ from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.state import TrainingState
+from stages.warm_start import read_digests
 from tests.conftest import PROJECT
 from tests.test_pipeline import CELLS, Clone, make_clone
 
@@ -105,6 +106,7 @@ Loader = Callable[[Path, Path], object]
 LOADERS: dict[str, Loader] = {
     "params.yaml": lambda path, _: load_params(path),
     "constraints.txt": lambda path, _: read_constraints(path),
+    "warm_start.json": lambda path, _: read_digests(path),
     "data/raw/documents.parquet": lambda path, _: list(read_documents(path)),
     "data/tokens/sentences.parquet": read_tokens_to_the_end,
     "data/vocabulary.tsv": lambda path, _: Vocabulary.load(path),
@@ -130,7 +132,7 @@ REPORTED = (
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_damaged_file_is_refused_on_one_line_or_read(name: str, whole: Clone, tmp_path: Path) -> None:
     shutil.copytree(whole.folder / "data", tmp_path / "data", symlinks=False)
-    for file in ("params.yaml", "constraints.txt"):
+    for file in ("params.yaml", "constraints.txt", "warm_start.json"):
         shutil.copy(whole.folder / file, tmp_path)
     path = tmp_path / name
     if name.endswith("checkpoint"):
@@ -155,7 +157,6 @@ def test_a_damaged_file_is_refused_on_one_line_or_read(name: str, whole: Clone, 
     print(f"{name}: {MUTATIONS} damaged files, {refused} refused on one line, the rest read")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", REPORTED)
 def test_a_damaged_file_of_an_evaluation_makes_no_traceback(name: str, whole: Clone, tmp_path: Path) -> None:
     shutil.copytree(whole.folder / "data", tmp_path / "data")

@@ -29,7 +29,6 @@ STAGES = [
     "baselines",
     "report",
 ]
-LSTM_HISTORY = Path("data/models/lstm/history.csv")
 # Lines that a retraining says as each step begins, and those of DVC while it works.
 STEPS = ["git fetch:", "git merge:", "dvc pull:", "dvc status:", "dvc repro:", "Running stage 'train", "dvc push:"]
 STEPS += ["git commit:", "git push:", "mlflow:", "gate:", "promote:", "report:"]
@@ -40,7 +39,7 @@ pytestmark = pytest.mark.slow
 class Site:
     """Remotes of git and DVC, a database of MLflow, and checkouts that come and go as CI's machines do."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warm_start: bool) -> None:
         self.folder, self.bare, self.storage = folder, folder / "bare.git", folder / "storage"
         self.store = f"sqlite:///{folder}/mlflow.db"
         self.corpus = folder / "comments.csv"
@@ -56,7 +55,7 @@ class Site:
                 "largest_unknown_share": 0.5,
                 "slowest_scoring": 1.0,
                 "old_sentences": True,
-                "warm_start": False,
+                "warm_start": warm_start,
             },
         )
         self.work.dvc("remote", "add", "-q", "-d", "storage", str(self.storage))
@@ -126,14 +125,14 @@ def start(clone: Clone) -> subprocess.Popen[str]:
     )
 
 
-def kill_at(clone: Clone, step: str) -> None:
-    """Start a retraining, and kill it with all that it has started when it says that the step begins."""
+def kill_at(clone: Clone, step: str, alone: bool = False) -> None:
+    """Start a retraining, and kill it when it says that the step begins, `alone` or with all that it has started."""
     process = start(clone)
     lines = []
     for line in process.stdout or ():
         lines.append(line)
         if line.startswith(step):
-            os.killpg(process.pid, signal.SIGKILL)
+            (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
             break
     process.wait()
     assert process.returncode == -signal.SIGKILL, "".join(lines)
@@ -144,6 +143,12 @@ def splits(clone: Clone) -> dict[str, str]:
 
     table = parquet.read_table(clone.folder / "data/tokens/sentences.parquet")
     return dict(zip(table["document"].to_pylist(), table["split"].to_pylist(), strict=True))
+
+
+def first_loss(clone: Clone) -> float:
+    """Nats a token, in the first epoch of the training."""
+    with (clone.folder / "data/models/lstm/history.csv").open(encoding="utf-8") as file:
+        return float(next(csv.DictReader(file))["train_nats"])
 
 
 def shuffle_words(path: Path) -> None:
@@ -161,7 +166,7 @@ def shuffle_words(path: Path) -> None:
 
 def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
-    site = Site(tmp_path)
+    site = Site(tmp_path, warm_start=True)
     first = site.machine("first")
 
     # Changed inputs that nobody has committed.
@@ -175,6 +180,7 @@ def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (result["verdict"], result["champion_after"]) == ("promoted", "1")
     assert result["ran"] == STAGES
     assert "nothing has run here before" in said
+    assert result["warm_start"] == "from random weights: there is no champion yet"
     assert site.champion() == "1"
     site.check()
     before = splits(first)
@@ -204,6 +210,17 @@ def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert before.items() <= after.items()
     assert len(after) > 2 * len(before)
     assert "test" in after.values()
+    # It began with what the champion knew, which can be had from DVC's remote, and can be made again from that.
+    assert sum("warm start: from the weights of champion v1, where the shapes agree" in text for text in said_by) == 1
+    assert re.search(
+        r"lstm starts from the weights in data/warm_start, which knows \d+ of the \d+ words", "".join(said_by)
+    )
+    weights = (first.folder / "data/models/lstm/model.safetensors").read_bytes()
+    begun_with = json.loads(second.git("show", "origin/retrained:warm_start.json"))
+    assert begun_with["model.safetensors"] == hashlib.md5(weights).hexdigest()
+    assert first_loss(second) < first_loss(first)
+    site.check()
+    assert second.rnnlm("reproduce", "v2").startswith("identical")
 
     # Sabotage: words in any order.
     good = site.corpus.read_bytes()
@@ -239,49 +256,20 @@ def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [gate["name"] for gate in result["gates"] if not gate["passed"]] == ["better"]
 
 
-def test_a_training_that_begins_with_the_champions_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CI", raising=False)
-    site = Site(tmp_path)
-    write_corpus(site.corpus, 150)
-    site.work.change(retrain__warm_start=True)
-    site.trigger("a warm start")
-    result, _ = retrain(site.machine("first"))
-    assert (result["warm_start"], result["verdict"]) == ("from random weights: there is no champion yet", "promoted")
-
-    # On another machine, which has the champion from DVC's remote.
-    write_corpus(site.corpus, 250)
-    second = site.machine("second")
-    result, said = retrain(second)
-    assert result["warm_start"] == "from the weights of champion v1, where the shapes agree"
-    assert re.search(r"lstm starts from the weights in data/warm_start, which knows \d+ of the \d+ words", said)
-    assert {"warm_start", "train@lstm"} <= set(result["ran"])
-    site.check()
-    begun_with = json.loads(second.git("show", "origin/retrained:warm_start.json"))
-    trained = (tmp_path / "first/data/models/lstm/model.safetensors").read_bytes()
-    assert begun_with["model.safetensors"] == hashlib.md5(trained).hexdigest()
-    # It learns on from what the champion knew: the first epoch begins below its last loss.
-    losses = [float(row["train_nats"]) for row in csv.DictReader((second.folder / LSTM_HISTORY).open())]
-    with (tmp_path / "first" / LSTM_HISTORY).open() as file:
-        champions = [float(row["train_nats"]) for row in csv.DictReader(file)]
-    assert losses[0] < champions[0]
-
-    # Champion or not, its weights are no reason to train again; and the run can be made again from them.
-    assert retrain(second)[0]["ran"] == []
-    assert second.rnnlm("reproduce", f"v{result['challenger']}").startswith("identical")
-
-
 @only_in_soak
 def test_a_kill_at_any_step_leaves_all_consistent_and_the_next_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CI", raising=False)
-    site = Site(tmp_path)
+    site = Site(tmp_path, warm_start=False)
     write_corpus(site.corpus, 150)
     retrain(site.machine("first"))
     assert site.champion() == "1"
     site.work.change(train__epochs=4)
     site.trigger("more epochs")
     machine = site.machine("killed")
+    # Its dvc and its stage are left behind, and the next one does not wait for them.
+    kill_at(machine, "Running stage 'train", alone=True)
     for step in STEPS:
         assert site.champion() == "1"
         kill_at(machine, step)

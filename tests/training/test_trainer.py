@@ -235,6 +235,7 @@ def test_a_diverged_training_leaves_no_model(monkeypatch: pytest.MonkeyPatch, tm
         folder.mkdir(parents=True)
         np.save(folder / "ids.npy", TRAIN.ids)
         np.save(folder / "offsets.npy", TRAIN.offsets)
+    Path("data/warm_start").mkdir()
     listener = Remembers()
     monkeypatch.setattr(stage, "training_listener", lambda *_: listener)
     monkeypatch.setattr(sys, "argv", ["train", "wild"])
