@@ -109,7 +109,7 @@ def word_language_model() -> Iterator[Result]:
         ("sampled", "auto", sampler),
     ]
     for name, precision, chosen in sides:
-        step = _our_step(LanguageModel(params, C, torch.Generator().manual_seed(1)), batch, precision, chosen, "sgd")
+        step = our_step(LanguageModel(params, C, torch.Generator().manual_seed(1)), batch, precision, chosen, "sgd")
         yield compare(f"step_wlm_{name}", peer, step, plain_step, T * B, "tokens/s")
 
 
@@ -123,7 +123,7 @@ def peak_share() -> Result:
     C, H, N, T = 8000, cell.model.hidden_size, 2048, 32
     batch = PackedBatch(torch.randint(C, (N,)), torch.randint(C, (N,)), (N // T,) * T, np.arange(N // T))
     model = LanguageModel(cell.model, C, torch.Generator().manual_seed(1))
-    step = _our_step(model, batch, "auto", None, "adamw")
+    step = our_step(model, batch, "auto", None, "adamw")
     operations = 6 * N * (H * C + H * 4 * H)
     size = 2048
     a, b = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
@@ -206,7 +206,10 @@ def _our_epoch(
     return steps
 
 
-def _our_step(model: LanguageModel, batch: PackedBatch, precision: Precision, sampler: Sampler | None, optimizer: str):
+def our_step(
+    model: LanguageModel, batch: PackedBatch, precision: Precision, sampler: Sampler | None, optimizer: str
+) -> Callable[[], None]:
+    """A whole step of our training on one batch, again and again."""
     train = load_params().cells["lstm"].train.model_copy(update={"optimizer": optimizer})
     updates = build_optimizer(model, train)
     return lambda: _step(model, model.loss(batch, sampler, 0, precision), updates, 1.0)

@@ -1,6 +1,7 @@
-"""warm_start: warm_start.json -> data/warm_start/, the model that trainings begin with; empty where that is none.
+"""warm_start: warm_start.json -> data/warm_start/: the model that trainings begin with, if not with random weights.
 
-The file holds `{}`, or what `rnnlm retrain` writes there: the hash of each file of the model, as dvc.lock has it.
+The file holds `{}`, or what `rnnlm retrain` writes there: the hash of each file of the model, as dvc.lock has it. A
+copy of it lies in the folder, as DVC warns of folders that are empty.
 """
 
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from pipeline.dvc_cache import restore
 from pipeline.errors import InputError
-from pipeline.files import scratch_folder
+from pipeline.files import scratch_folder, write_text
 from pipeline.stage import run_stage
 
 FILE, FOLDER = Path("warm_start.json"), Path("data/warm_start")
@@ -18,9 +19,10 @@ NAMES = ["config.json", "model.safetensors", "vocabulary.tsv"]
 
 
 def warm_start() -> None:
-    """Bring the files that warm_start.json names out of DVC's cache or remote."""
+    """Bring the files that warm_start.json names out of DVC's cache or remote, and copy it beside them."""
     digests = read_digests(FILE)
     with scratch_folder(FOLDER) as scratch:
+        write_text(scratch / FILE.name, json.dumps(digests, indent=1, sort_keys=True) + "\n")
         for name, digest in digests.items():
             restore(f"{name} of {FILE}", digest, scratch / name)
         shutil.rmtree(FOLDER, ignore_errors=True)

@@ -9,19 +9,20 @@ from pipeline.model.language_model import LanguageModel, load_model, model_diges
 from pipeline.model.params import ModelParams
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
-FOLDER = Path("data/warm_start")  # a model and its vocabulary.tsv; empty where trainings begin with random weights
+FOLDER = Path("data/warm_start")  # a model and its vocabulary.tsv, if trainings do not begin with random weights
+NAMES = "warm_start.json"  # what the stage `warm_start` was asked for
 WITHOUT_SHAPE = {"dropout", "lookup_init"}
 
 
 def model_files(folder: Path = FOLDER) -> list[Path]:
-    """The files that decide the first weights; none where these are random.
+    """The model that trainings begin with, and its vocabulary; no file where the first weights are random.
 
     Raises:
         InputError: there is no such folder.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is missing; run `dvc repro warm_start`")
-    return sorted(folder.iterdir())
+    return sorted(path for path in folder.iterdir() if path.name != NAMES)
 
 
 def first_weights_of(params: ModelParams, folder: Path = FOLDER) -> str | None:
@@ -45,7 +46,7 @@ def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = FOLD
         folder: as the stage `warm_start` leaves it.
 
     Returns:
-        What was done, in a sentence; None where the folder is empty.
+        What was done, in a sentence; None where the folder has no model.
 
     Raises:
         InputError: the folder is missing, or one of its files, or one is damaged.
