@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -116,7 +117,16 @@ def _complete_provenance(store: Store, run: "Run", start: Start) -> Provenance:
         )
     if start == "download" and "download" not in provenance.stages:
         raise InputError(f"run {name} does not say what its text stages made; leave out `--from download`")
+    if start == "download" and _began_with_a_model(train):
+        raise InputError(f"run {name} began with the weights of another model, which no text makes; "
+                         "leave out `--from download`")  # fmt: skip
     return provenance
+
+
+def _began_with_a_model(train: StageRecord) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "warm_start.json").write_text("{}\n", encoding="utf-8")  # all that is there otherwise
+        return train.deps.get("data/warm_start") not in (None, dvc_digest(Path(folder)))
 
 
 @contextmanager

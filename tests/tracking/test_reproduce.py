@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from pipeline.errors import InputError
+from pipeline.tracking import reproduce
 from pipeline.tracking.provenance import StageRecord, dvc_digest, machine_params
+from pipeline.tracking.record import Provenance
 from pipeline.tracking.reproduce import STATUS, Reproduction, compared
+from stages import warm_start as stage
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -43,6 +47,34 @@ def made_again(
     metrics = {"test/perplexity": perplexity} if measured else {}
     run = SimpleNamespace(data=SimpleNamespace(params=params, metrics=metrics))
     return compared(cast("Run", run), records, tree, "lstm", threads)
+
+
+def test_a_run_that_began_with_a_model_is_not_made_from_text_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "FILE", tmp_path / "warm_start.json")
+    monkeypatch.setattr(stage, "FOLDER", tmp_path / "data/warm_start")
+    stage.FILE.write_text("{}")
+    stage.warm_start()  # as it is without a model
+    monkeypatch.setattr(reproduce, "read_artifact", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    run = SimpleNamespace(info=SimpleNamespace(run_id="id"), data=SimpleNamespace(tags={"cell": "lstm"}))
+
+    def message(digest: str | None) -> str:
+        """How far making it again comes, where nobody knows its text stages."""
+        train = StageRecord({"data/warm_start": digest}, {MODEL: "1" * 32}, {})
+        records = Provenance("c" * 40, {}, {"train": train, "download": StageRecord({}, {}, {})})
+        monkeypatch.setattr(reproduce, "read_provenance", lambda *_: records)
+        with pytest.raises(InputError) as caught:
+            reproduce.reproduce(SimpleNamespace(), cast("Run", run), "download")  # pyright: ignore[reportArgumentType]
+        return str(caught.value)
+
+    for digest in (None, dvc_digest(stage.FOLDER)):
+        assert "is not in this clone" in message(digest)
+    (stage.FOLDER / "config.json").write_text("{}")
+    assert message(dvc_digest(stage.FOLDER)) == (
+        "run id began with the weights of another model, which no text makes; leave out `--from download`"
+    )
 
 
 def test_equal_bytes_are_identical_whatever_the_machine(tree: Path) -> None:
