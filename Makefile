@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A virtual environment that happens to be active must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: setup repro retrain check test test-slow tiny soak ui clean
+.PHONY: setup repro retrain check test test-slow soak ui clean
 
 setup: .venv/ready
 
@@ -38,10 +38,6 @@ test: check
 
 test-slow: setup
 	$(PYTEST) -m slow
-
-# The whole pipeline, twice, on a corpus of a few hundred sentences.
-tiny: setup
-	python -m pytest -m "slow or not slow" tests/test_pipeline.py
 
 # Kills and damaged files by the dozen and by the thousand: an hour.
 soak: setup
