@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.params import load_params
 from pipeline.retraining import dvc, gate, report, retrain, warm_start
 from pipeline.retraining.report import Retraining, write_reports
-from pipeline.tracking.promotion import Gate
+from pipeline.tracking.promotion import Gate, Verdict
 from pipeline.tracking.provenance import StageRecord
 from pipeline.tracking.record import Provenance
 from pipeline.tracking.store import Store
@@ -283,6 +283,29 @@ def test_the_exit_status_says_the_verdict_only_where_it_is_asked_to(
 )
 def test_limits(metrics: dict[str, float], speed: float, failed: list[str]) -> None:
     assert [item.name for item in gate.limits(metrics, speed, RETRAIN) if not item.passed] == failed
+
+
+def test_how_a_training_begins_is_no_reason_to_judge_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    params, store = load_params(PROJECT / "params.yaml"), Recorded()
+    monkeypatch.setattr(gate, "carry_out", lambda *_: None)
+    monkeypatch.setattr(gate, "TOKENS", tmp_path / "sentences.parquet")
+    gate.TOKENS.write_text("sentences")
+    for changes in ({}, {"warm_start": True}, {"confidence": 0.9}):
+        section = params.retrain.model_copy(update=changes)
+        verdict = Verdict("2", "1", (), None)
+        gate.settle(cast(Store, store), verdict, dataclasses.replace(params, retrain=section))
+    first, warm, other = store.tags
+    assert first == warm != other
+
+
+class Recorded:
+    """A store that keeps the values of the tags that versions get."""
+
+    def __init__(self) -> None:
+        self.client, self.tags = self, []
+
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+        self.tags.append(value)
 
 
 def test_causes_are_named_and_not_what_follows_from_them() -> None:
