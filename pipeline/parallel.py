@@ -6,8 +6,10 @@ its cluster, which must have this project installed in the same version.
 
 import itertools
 import logging
+import multiprocessing
 import os
 import pickle
+import time
 import uuid
 import warnings
 from collections import deque
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, LocalCluster
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,6 +29,7 @@ SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 QUEUED = 2  # items waiting for each worker: enough that none idles, few enough that memory does not grow with the work
 FEW = 8  # so many items are worked off here before other processes would have started
 CONNECT_SECONDS = 30
+STARTING_SECONDS = 1.0  # until a process that is just being started is there, and can be ended
 
 
 def available_workers() -> int:
@@ -106,17 +109,31 @@ def _client(address: str | None, workers: int) -> "Iterator[Client]":
             with client:
                 yield client
             return
-        with (
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                dashboard_address="127.0.0.1:0",  # some free port; nobody looks
-                memory_limit=None,
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster, direct_to_workers=True) as client,
-        ):
-            yield client
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",  # some free port; nobody looks
+            memory_limit=None,
+            silence_logs=logging.CRITICAL,
+        )
+        try:
+            with Client(cluster, direct_to_workers=True) as client:
+                yield client
+        finally:
+            _close(cluster)
+
+
+def _close(cluster: "LocalCluster") -> None:
+    """Close a cluster of this process, whatever its workers are about."""
+    try:
+        cluster.close()
+    except AssertionError:
+        # "can only join a started process", says Dask while it is starting a worker in place of one that was killed.
+        # That process and the others end here, and what the work came to is told instead.
+        time.sleep(STARTING_SECONDS)
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
 
 
 @contextmanager

@@ -176,6 +176,20 @@ def test_an_item_that_kills_every_worker_is_an_input_error() -> None:
     assert multiprocessing.active_children() == []
 
 
+def test_a_cluster_that_cannot_be_closed_hides_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Dask fails to close one while it is starting a worker."""
+    close = LocalCluster.close
+
+    def fail(self: LocalCluster) -> None:
+        close(self)
+        multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,)).start()
+        raise AssertionError("can only join a started process")
+
+    monkeypatch.setattr(LocalCluster, "close", fail)
+    assert list(ordered_map(partial(adder, 1), range(FEW + 1), 2)) == list(range(1, FEW + 2))
+    assert multiprocessing.active_children() == []
+
+
 def test_a_killed_worker_is_replaced_and_its_work_done_again(tmp_path: Path) -> None:
     items = list(range(60))
     assert list(ordered_map(partial(kills_once, tmp_path / "killed"), items, 2)) == items
