@@ -130,6 +130,7 @@ def test_a_run_on_data_that_no_stage_wrote_cannot_be_made_again(tmp_path: Path) 
     assert told.startswith("different, from stage train on\ndata/encoded/train has other bytes")
 
 
+@only_in_soak
 def test_uncommitted_changes_go_along_with_the_run(versions: Versions, tmp_path: Path) -> None:
     versions.elsewhere(tmp_path / "clone")
     clone = Clone(tmp_path / "clone", store=f"sqlite:///{tmp_path}/mlflow.db")
