@@ -15,20 +15,9 @@ import pytest
 import yaml
 
 from tests.conftest import only_in_soak
-from tests.test_pipeline import Clone, make_clone, write_corpus
+from tests.test_pipeline import STAGE_ORDER, Clone, make_clone, write_corpus
 
-STAGES = [
-    "pins",
-    "download",
-    "tokenize",
-    "vocabulary",
-    "encode",
-    "warm_start",
-    "train@lstm",
-    "evaluate@lstm",
-    "baselines",
-    "report",
-]
+STAGES = [stage for stage in STAGE_ORDER if stage.partition("@")[2] in ("", "lstm")]
 # Lines that a retraining says as each step begins, and those of DVC while it works.
 STEPS = ["git fetch:", "git merge:", "dvc pull:", "dvc status:", "dvc repro:", "Running stage 'train", "dvc push:"]
 STEPS += ["git commit:", "git push:", "mlflow:", "gate:", "promote:", "report:"]
@@ -145,10 +134,10 @@ def splits(clone: Clone) -> dict[str, str]:
     return dict(zip(table["document"].to_pylist(), table["split"].to_pylist(), strict=True))
 
 
-def first_loss(clone: Clone) -> float:
-    """Nats a token, in the first epoch of the training."""
+def losses(clone: Clone) -> list[float]:
+    """Nats a token of the training, by epoch."""
     with (clone.folder / "data/models/lstm/history.csv").open(encoding="utf-8") as file:
-        return float(next(csv.DictReader(file))["train_nats"])
+        return [float(row["train_nats"]) for row in csv.DictReader(file)]
 
 
 def shuffle_words(path: Path) -> None:
@@ -218,7 +207,7 @@ def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     weights = (first.folder / "data/models/lstm/model.safetensors").read_bytes()
     begun_with = json.loads(second.git("show", "origin/retrained:warm_start.json"))
     assert begun_with["model.safetensors"] == hashlib.md5(weights).hexdigest()
-    assert first_loss(second) < first_loss(first)
+    assert losses(second)[0] < 0.75 * losses(first)[-1]  # an epoch from random weights ends far above
     site.check()
     assert second.rnnlm("reproduce", "v2").startswith("identical")
 

@@ -17,11 +17,8 @@ from pipeline.errors import InputError
 from pipeline.tracking.provenance import INPUTS_ONLY
 from pipeline.tracking.store import without_secrets
 
-RESULTS = (
-    "dvc.lock",
-    "warm_start.json",
-    "data",
-)  # what `commit_results` commits: of data/ only what git does not ignore
+# What `commit_results` commits: of data/ only what git does not ignore.
+RESULTS = ("dvc.lock", "warm_start.json", "data")
 RESULT_FILES = ("dvc.lock", "warm_start.json", "data/*/metrics.json", "data/*/history.csv")
 WORKTREE = Path(".rnnlm/retrain-merge")
 # A commit of ours is nobody's to ask about; and DVC's own hooks would check data out behind our back.

@@ -52,16 +52,16 @@ def create_run(
 
     # A model from DVC's cache is explained by the commit of today only if that is the code and data that made it.
     this_code = not restored or lock_is_current(cell.name)
+    begun_with = first_weights_of(cell.model)
     tags = (code_tags() if this_code else {}) | {
         "mlflow.source.name": f"dvc repro train@{cell.name}",
         "mlflow.source.type": "LOCAL",
         "cell": cell.name,
         "cell_type": cell.model.cell,
         "corpus": _corpus(),
-        "training_inputs": _training_inputs(cell, vocabulary_size),
+        "training_inputs": _training_inputs(cell, vocabulary_size, begun_with),
     }
     params = cell_params(cell, vocabulary_size) | {"model.parameters": str(parameter_count), "data.corpus": _corpus()}
-    begun_with = first_weights_of(cell.model)
     if begun_with:
         tags["warm_start"] = begun_with
     if restored:
@@ -134,10 +134,8 @@ def trained_run(store: Store, cell: CellParams, folder: Path) -> "Run":
     run = find_run(store, model_digest(folder))
     if run is None:
         vocabulary_size = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocabulary_size"])
-        broken_off = _newest(
-            store,
-            f"tags.training_inputs = '{_training_inputs(cell, vocabulary_size)}' and attributes.status != 'FINISHED'",
-        )
+        inputs = _training_inputs(cell, vocabulary_size, first_weights_of(cell.model))
+        broken_off = _newest(store, f"tags.training_inputs = '{inputs}' and attributes.status != 'FINISHED'")
         run_id = (
             broken_off.info.run_id
             if broken_off
@@ -206,13 +204,13 @@ def _newest(store: Store, query: str) -> "Run | None":
     return runs[0] if runs else None
 
 
-def _training_inputs(cell: CellParams, vocabulary_size: int) -> str:
+def _training_inputs(cell: CellParams, vocabulary_size: int, begun_with: str | None) -> str:
     """What decides a training's result, as one short hash: a run that broke off is found by it."""
     return fingerprint(
         {
             "params": cell_params(cell, vocabulary_size),
             **{split: dvc_digest(ENCODED / split) for split in ("train", "valid")},
-            **{name: first for name, first in [("warm_start", first_weights_of(cell.model))] if first},
+            **({"warm_start": begun_with} if begun_with else {}),
         }
     )
 

@@ -47,6 +47,8 @@ class Repository:
 
 
 METRICS = "data/evaluation/lstm/metrics.json"
+# The hashes of a champion's files.
+FILES = {"config.json": "1" * 32, "model.safetensors": "2" * 32, "vocabulary.tsv": "3" * 32}
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -14,14 +13,12 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.errors import InputError
 from pipeline.params import load_params
-from pipeline.retraining import dvc, gate, report, retrain, warm_start
+from pipeline.retraining import dvc, gate, report, retrain
 from pipeline.retraining.report import Retraining, write_reports
 from pipeline.tracking.promotion import Gate, Verdict
-from pipeline.tracking.provenance import StageRecord
-from pipeline.tracking.record import Provenance
 from pipeline.tracking.store import Store
 from tests.conftest import PROJECT
-from tests.retraining.conftest import Repository
+from tests.retraining.conftest import FILES, Repository
 
 RETRAIN = load_params(PROJECT / "params.yaml").retrain
 METRICS = {"perplexity": 12.0, "perplexity_low": 11.0, "perplexity_high": 13.0, "unknown_share": 0.05}
@@ -149,9 +146,6 @@ def with_champion(ready: Repository, monkeypatch: pytest.MonkeyPatch) -> Reposit
     return ready
 
 
-FILES = {"config.json": "1" * 32, "model.safetensors": "2" * 32, "vocabulary.tsv": "3" * 32}
-
-
 def test_trainings_begin_with_the_champions_weights_where_that_is_asked_for(
     with_champion: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -193,61 +187,6 @@ def test_without_a_champion_trainings_begin_with_random_weights_and_it_is_said_w
     monkeypatch.setenv("RNNLM_TRACKING", "off")
     monkeypatch.setattr(retrain, "champion_files", lambda *_: pytest.fail("there is no MLflow"))
     assert retrain.retrain("retrained", tmp_path).warm_start == "from random weights, as RNNLM_TRACKING is off"
-
-
-STAGES = {
-    "tokenize": StageRecord({}, {}, {"tokenize": {"splits": {"train": 92, "valid": 4, "test": 4}}}),
-    "train": StageRecord(
-        {"data/vocabulary.tsv": "3" * 32},
-        {"data/models/lstm/config.json": "1" * 32, "data/models/lstm/model.safetensors": "2" * 32},
-        {},
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("champion", "stages", "reason"),
-    [
-        (None, STAGES, "there is no champion yet"),
-        ("3", None, "MLflow does not say what champion v3 was made from"),
-        ("3", {"train": STAGES["train"]}, "MLflow does not say what champion v3 was made from"),
-        (
-            "3",
-            STAGES | {"tokenize": StageRecord({}, {}, {"tokenize": {"splits": {"train": 8, "valid": 1, "test": 1}}})},
-            r"tokenize\.splits was different for champion v3: it may have learned test sentences",
-        ),
-        (
-            "3",
-            STAGES | {"train": dataclasses.replace(STAGES["train"], deps={})},
-            "MLflow does not say which files champion v3 has",
-        ),
-        ("3", STAGES, r"config\.json of champion v3 \(1{32}\) is not in DVC's cache, and cannot be pulled"),
-        ("4", STAGES, None),
-    ],
-)
-def test_which_weights_trainings_can_begin_with(
-    repository: Repository,
-    monkeypatch: pytest.MonkeyPatch,
-    champion: str | None,
-    stages: dict[str, StageRecord] | None,
-    reason: str | None,
-) -> None:
-    run = SimpleNamespace(info=SimpleNamespace(run_id="id"), data=SimpleNamespace(tags={"cell": "lstm"}))
-    monkeypatch.setattr(warm_start, "aliases", lambda _: {"champion": champion} if champion else {})
-    monkeypatch.setattr(warm_start, "find", lambda *_: run)
-    monkeypatch.setattr(warm_start, "read_provenance", lambda *_: stages and Provenance("c", {}, stages))
-    params = load_params(PROJECT / "params.yaml")
-    store = cast(Store, None)
-    if reason:
-        (repository.folder / ".dvc").mkdir()
-        (repository.folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
-        with pytest.raises(InputError, match=f"^{reason}"):
-            warm_start.champion_files(store, params)
-        return
-    restored = []
-    monkeypatch.setattr(warm_start, "restore", lambda _, digest, path: restored.append((path.name, digest)))
-    assert warm_start.champion_files(store, params) == (champion, FILES)
-    assert dict(restored) == FILES
 
 
 @pytest.mark.parametrize(
