@@ -16,7 +16,7 @@ setup: .venv/ready
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
-	$(BIN)/python -m pipeline.plots_page .dvc/plots.html
+	$(BIN)/python -m tools.plots_page .dvc/plots.html
 	touch $@
 
 repro: setup
@@ -41,8 +41,8 @@ test-slow: setup
 
 # Kills and damaged files by the dozen and by the thousand: an hour.
 soak: setup
-	RNNLM_SOAK=1 python -m pytest -s tests/test_interruptions.py tests/test_hostile.py tests/test_limits.py \
-		tests/test_outages.py tests/test_retraining.py tests/test_versions.py tests/tracking/test_serving.py
+	RNNLM_SOAK=1 python -m pytest -s tests/system/test_interruptions.py tests/system/test_hostile.py tests/system/test_limits.py \
+		tests/system/test_outages.py tests/system/test_retraining.py tests/system/test_versions.py tests/system/test_serving.py
 
 ui: setup
 	rnnlm ui

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import Result, run
-from pipeline.errors import InputError
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams, load_params
+from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.history import EpochRecord

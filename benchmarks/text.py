@@ -25,13 +25,13 @@ import yaml
 from nltk.tokenize.destructive import NLTKWordTokenizer
 
 from benchmarks.harness import JsonFile, Result, compare, report
-from pipeline.errors import InputError
 from pipeline.params import load_params
-from pipeline.progress import Bar
-from pipeline.text.corpus import documents
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.progress import Bar
 from pipeline.text.documents import Document, read_documents
-from pipeline.text.fetch import Fetcher, mirror_folder
 from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
+from pipeline.text.sources.corpus import documents
+from pipeline.text.sources.fetch import Fetcher, mirror_folder
 from pipeline.text.tokenization import write_tokens
 from pipeline.text.tokenizer import Tokenizer
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from benchmarks.harness import REPEATS, Result, compare, from_pairs, run, seconds
 from benchmarks.peers import PlainModel, TutorialRNN, padded
+from pipeline.model.batches import token_budget_batches
 from pipeline.model.cells import GATES
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Precision, Sampler, cross_entropy
@@ -25,7 +26,6 @@ from pipeline.model.recurrence import run_layer
 from pipeline.params import CellParams, load_params
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.training.batches import token_budget_batches
 from pipeline.training.checkpoint import SECONDS, SHARE, Checkpoints
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.state import TrainingState

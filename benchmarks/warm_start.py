@@ -23,10 +23,10 @@ import torch
 
 from benchmarks.harness import Result, run
 from benchmarks.quality import train_silently
-from pipeline.errors import InputError
 from pipeline.model.language_model import LanguageModel, save_model
 from pipeline.params import CellParams, load_params
-from pipeline.progress import progress_bar
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.progress import progress_bar
 from pipeline.text.counting import build_vocabulary, count_words
 from pipeline.text.encoded import load_split
 from pipeline.text.encoding import encode_tokens

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.errors import InputError
-from pipeline.stage import run
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.stage import run
 
 if TYPE_CHECKING:
     from pipeline.model.language_model import LanguageModel
@@ -46,7 +46,7 @@ def generate(
     prompt: Annotated[str, typer.Option(help="what every sentence begins with")] = "",
 ) -> None:
     """Write sentences, one a line."""
-    from pipeline.evaluation import generation
+    from pipeline.inference import generation
 
     params, language_model, vocabulary, tokenizer = _load(model)
     sentences = generation.generate(
@@ -71,7 +71,7 @@ def score(
     """Score sentences: for each line its natural-log probability, a tab, and its number of tokens, the end included."""
     import numpy as np
 
-    from pipeline.evaluation.scoring import score_split
+    from pipeline.inference.scoring import score_split
     from pipeline.text.encoded import EncodedSplit
 
     lines = _lines(file)
@@ -93,7 +93,7 @@ def suggest(
     count: Annotated[int, typer.Option(min=1, help="words")] = 5,
 ) -> None:
     """Suggest the next word: a word, a tab, its probability; the likeliest first."""
-    from pipeline.evaluation import generation
+    from pipeline.inference import generation
 
     _, language_model, vocabulary, tokenizer = _load(model)
     for word, probability in generation.suggest(language_model, vocabulary, tokenizer.tokenize(text), count):
@@ -103,8 +103,8 @@ def suggest(
 @app.command()
 def table() -> None:
     """Compare all models: test perplexity with its interval, accuracy, parameters, training time on this machine."""
-    from pipeline.evaluation.comparison import comparison_table, table_cells
-    from pipeline.terminal import show_table
+    from pipeline.evaluation.results import comparison_table, table_cells
+    from pipeline.runtime.terminal import show_table
 
     params = _project()
     header, *rows = table_cells(comparison_table(EVALUATION, MODELS, list(params.cells), TIMINGS), with_times=True)
@@ -117,9 +117,9 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List the runs in MLflow, the newest first: what differs, figures with intervals, code, model, version."""
-    from pipeline.tracking.listing import list_runs
+    from pipeline.review.listing import list_runs
+    from pipeline.review.tables import show_runs
     from pipeline.tracking.store import open_store
-    from pipeline.tracking.tables import show_runs
 
     _project()
     with open_store() as store:
@@ -133,12 +133,12 @@ def runs(
 @app.command()
 def compare(a: RunArgument, b: RunArgument, as_json: JsonOption = False) -> None:
     """Say what differs between two runs, and whether B is really better than A: a paired test on the same sentences."""
-    from pipeline.tracking.differences import differences
-    from pipeline.tracking.listing import listed_run
-    from pipeline.tracking.lookup import find
-    from pipeline.tracking.model_comparison import compare_models
+    from pipeline.review.comparison import compare_models
+    from pipeline.review.differences import differences
+    from pipeline.review.listing import listed_run
+    from pipeline.review.lookup import find
+    from pipeline.review.tables import show_comparison, show_differences
     from pipeline.tracking.store import open_store
-    from pipeline.tracking.tables import show_comparison, show_differences
 
     _project()
     with open_store() as store:
@@ -167,7 +167,7 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Make the challenger champion if it beats the champion on the test sentences with the confidence asked for."""
-    from pipeline.tracking.promotion import carry_out, decide
+    from pipeline.review.promotion import carry_out, decide
     from pipeline.tracking.store import open_store
     from pipeline.tracking.sync import sync as bring_up_to_date
 
@@ -187,7 +187,7 @@ def rollback(
     reason: Annotated[str, typer.Option(help="for the pages of both versions in MLflow")] = "",
 ) -> None:
     """Make the champion before this one champion again."""
-    from pipeline.tracking.promotion import rollback as go_back
+    from pipeline.review.promotion import rollback as go_back
     from pipeline.tracking.store import open_store
 
     _project()
@@ -208,8 +208,8 @@ def make_again(
 
     Status 0: every file has the same bytes; 10: its perplexity is the same within 2%; 11: it is different.
     """
-    from pipeline.tracking.lookup import find
-    from pipeline.tracking.reproduce import STATUS, reproduce
+    from pipeline.review.lookup import find
+    from pipeline.review.reproduce import STATUS, reproduce
     from pipeline.tracking.store import open_store
 
     _project()
@@ -256,8 +256,8 @@ def ui(
     browser: Annotated[bool, typer.Option(help="open it in the browser too, where there is a screen")] = True,
 ) -> None:
     """Serve MLflow's pages over this project's runs on this machine, until Ctrl-C."""
+    from pipeline.review.ui import serve
     from pipeline.tracking.store import open_store
-    from pipeline.tracking.ui import serve
 
     _project()
     with open_store() as store:
@@ -283,10 +283,10 @@ def _project() -> "Params":
 
 def _load(name: str | None) -> "tuple[Params, LanguageModel, Vocabulary, Tokenizer]":
     """A trained model with what its text went through."""
-    from pipeline.evaluation.selection import best_cell
     from pipeline.model.language_model import load_model
     from pipeline.text.tokenizer import Tokenizer
     from pipeline.text.vocabulary import Vocabulary
+    from pipeline.training.selection import best_cell
 
     params = _project()
     name = best_cell(MODELS, list(params.cells)) if name is None else params.cell(name).name

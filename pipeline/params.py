@@ -7,16 +7,15 @@ Each section's type lives with the package that reads it; this module puts them 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from pipeline.errors import InputError
 from pipeline.evaluation.params import EvaluateParams
 from pipeline.model.params import ModelParams
-from pipeline.retraining.params import RetrainParams
-from pipeline.section import Section
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.section import Section
 from pipeline.text.params import DownloadParams, TokenizeParams, VocabularyParams
 from pipeline.training.params import TrainParams
 
@@ -30,6 +29,17 @@ class CellParams:
     name: str
     model: ModelParams
     train: TrainParams
+
+
+class RetrainParams(Section):
+    """Section `retrain`: how a challenger comes about, and what it has to be to become champion without a person."""
+
+    confidence: Annotated[float, Field(ge=0.5, le=1)]
+    worst_perplexity: Annotated[float, Field(gt=1)]
+    largest_unknown_share: Annotated[float, Field(ge=0, le=1)]
+    slowest_scoring: Annotated[float, Field(ge=0)]
+    old_sentences: bool
+    warm_start: bool
 
 
 class _File(Section):

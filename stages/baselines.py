@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pipeline.evaluation.baselines import ORDERS, baseline_scores
-from pipeline.evaluation.perplexity import summarise, write_bands, write_metrics, write_sentences
+from pipeline.evaluation.scores import summarise, write_bands, write_metrics, write_sentences
 from pipeline.params import load_params
-from pipeline.progress import progress_bar
-from pipeline.stage import run_stage
+from pipeline.runtime.progress import progress_bar
+from pipeline.runtime.stage import run_stage
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 

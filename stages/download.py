@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.params import load_params
-from pipeline.progress import progress_bar
-from pipeline.stage import run_stage
-from pipeline.text.corpus import documents
+from pipeline.runtime.progress import progress_bar
+from pipeline.runtime.stage import run_stage
 from pipeline.text.documents import Document, write_documents
-from pipeline.text.fetch import Fetcher, mirror_folder
+from pipeline.text.sources.corpus import documents
+from pipeline.text.sources.fetch import Fetcher, mirror_folder
 
 
 def download() -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from pipeline.parallel import available_workers
-from pipeline.progress import progress_bar
-from pipeline.stage import run_stage
+from pipeline.runtime.parallel import available_workers
+from pipeline.runtime.progress import progress_bar
+from pipeline.runtime.stage import run_stage
 from pipeline.text.encoding import encode_tokens
 from pipeline.text.vocabulary import Vocabulary
 

@@ -3,15 +3,15 @@
 import sys
 from pathlib import Path
 
-from pipeline.errors import InputError
-from pipeline.evaluation.generation import generate, readable
 from pipeline.evaluation.gradient_flow import gradient_norms, write_gradient_norms
-from pipeline.evaluation.perplexity import summarise, write_bands, write_metrics, write_sentences
-from pipeline.evaluation.scoring import score_split
-from pipeline.files import write_text
+from pipeline.evaluation.scores import summarise, write_bands, write_metrics, write_sentences
+from pipeline.inference.generation import generate, readable
+from pipeline.inference.scoring import score_split
 from pipeline.model.language_model import load_model
 from pipeline.params import load_params
-from pipeline.stage import run_stage
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import write_text
+from pipeline.runtime.stage import run_stage
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import log_evaluation

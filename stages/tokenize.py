@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from pipeline.parallel import available_workers
 from pipeline.params import load_params
-from pipeline.pins import check_installed
-from pipeline.progress import progress_bar
-from pipeline.stage import run_stage
+from pipeline.runtime.parallel import available_workers
+from pipeline.runtime.pins import check_installed
+from pipeline.runtime.progress import progress_bar
+from pipeline.runtime.stage import run_stage
 from pipeline.text.documents import read_documents
 from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
 from pipeline.text.tokenization import write_tokens

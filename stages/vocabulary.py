@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from pipeline.files import scratch_folder
-from pipeline.parallel import available_workers
 from pipeline.params import load_params
-from pipeline.progress import progress_bar
-from pipeline.stage import run_stage
+from pipeline.runtime.files import scratch_folder
+from pipeline.runtime.parallel import available_workers
+from pipeline.runtime.progress import progress_bar
+from pipeline.runtime.stage import run_stage
 from pipeline.text.counting import build_vocabulary, count_words
 
 TOKENS, VOCABULARY = Path("data/tokens/sentences.parquet"), Path("data/vocabulary.tsv")

@@ -9,10 +9,10 @@ import re
 import shutil
 from pathlib import Path
 
-from pipeline.dvc_cache import restore
-from pipeline.errors import InputError
-from pipeline.files import scratch_folder, write_text
-from pipeline.stage import run_stage
+from pipeline.provenance.dvc import restore
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import scratch_folder, write_text
+from pipeline.runtime.stage import run_stage
 
 FILE, FOLDER = Path("warm_start.json"), Path("data/warm_start")
 NAMES = ["config.json", "model.safetensors", "vocabulary.tsv"]

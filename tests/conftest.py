@@ -14,6 +14,8 @@ from pipeline.model.params import ModelParams
 from pipeline.text.counting import WordCounts, build_vocabulary
 from pipeline.text.vocabulary import Vocabulary
 
+pytest_plugins = ["tests.projects"]
+
 # For tests of many minutes, which CI has no time for.
 only_in_soak = pytest.mark.skipif(os.environ.get("RNNLM_SOAK") != "1", reason="takes minutes: run by `make soak`")
 PROJECT = Path(__file__).resolve().parents[1]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.errors import InputError
 from pipeline.params import check_params, load_params
+from pipeline.runtime.errors import InputError
 from tests.conftest import PROJECT
 
 

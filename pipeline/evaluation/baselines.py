@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.evaluation.kneser_ney import KneserNey
-from pipeline.evaluation.perplexity import ScoreSums
+from pipeline.evaluation.scores import ScoreSums
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import START_ID
 

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from pipeline.evaluation.perplexity import Band
-from pipeline.files import atomic_path
+from pipeline.evaluation.scores import Band
+from pipeline.runtime.files import atomic_path
 
 # Okabe and Ito (2008), told apart by colour-blind readers; markers repeat what colours say, for print without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.files import atomic_path
 from pipeline.model.language_model import LanguageModel
+from pipeline.runtime.files import atomic_path
 from pipeline.text.encoded import EncodedSplit
 
 LAGS = 30

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.runtime.errors import InputError
 
 INTERVAL = 95  # percent
 SURE = 0.95

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.evaluation import figures
-from pipeline.evaluation.comparison import (
+from pipeline.evaluation.results import (
     BASELINES,
     Row,
     comparison_table,
@@ -16,9 +16,9 @@ from pipeline.evaluation.comparison import (
     table_cells,
     verdict,
 )
-from pipeline.evaluation.perplexity import Band
-from pipeline.evaluation.selection import read_history
-from pipeline.files import write_text
+from pipeline.evaluation.scores import Band
+from pipeline.runtime.files import write_text
+from pipeline.training.selection import read_history
 
 MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")  # what GitHub's Markdown acts on in a table
 

@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from pipeline.errors import InputError
-from pipeline.files import atomic_path, write_text
 from pipeline.model import initialisation, output
 from pipeline.model.cells import CELLS, GATES, State
 from pipeline.model.output import Precision, Sampler, Scores
 from pipeline.model.packed import PackedBatch
 from pipeline.model.params import ModelParams
 from pipeline.model.recurrence import run_layer
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import atomic_path, write_text
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"

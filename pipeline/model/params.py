@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.section import Section
+from pipeline.runtime.section import Section
 
 CellName = Literal["rnn", "lstm", "gru"]
 

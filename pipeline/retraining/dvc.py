@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import InputError
+from pipeline.runtime.errors import InputError
 from pipeline.tracking.store import without_secrets
 
 if TYPE_CHECKING:

@@ -12,13 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from pipeline.errors import InputError, StoppedError
 from pipeline.params import Params, load_params
-from pipeline.retraining import dvc, gate, git
-from pipeline.retraining.report import REPORT, Retraining, write_reports
+from pipeline.retraining import branch as git
+from pipeline.retraining import dvc
+from pipeline.retraining.outcome import REPORT, Retraining, write_reports
 from pipeline.retraining.warm_start import begin_with, champion_files
-from pipeline.stage import LOCKS
-from pipeline.tracking.promotion import Gate
+from pipeline.review import gates as gate
+from pipeline.review.promotion import Gate
+from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.stage import LOCKS
 from pipeline.tracking.registry import CHAMPION, aliases
 from pipeline.tracking.store import is_off, open_store
 from pipeline.tracking.sync import sync

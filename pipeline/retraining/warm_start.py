@@ -4,12 +4,12 @@ import json
 import tempfile
 from pathlib import Path
 
-from pipeline.dvc_cache import restore
-from pipeline.errors import InputError
-from pipeline.files import write_text
 from pipeline.model.language_model import CONFIG_FILE, WEIGHTS_FILE
 from pipeline.params import Params
-from pipeline.tracking.lookup import find
+from pipeline.provenance.dvc import restore
+from pipeline.review.lookup import find
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import write_text
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.registry import CHAMPION, aliases
 from pipeline.tracking.store import Store

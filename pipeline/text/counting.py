@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.errors import InputError
-from pipeline.parallel import ordered_map
-from pipeline.progress import Bar
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.parallel import ordered_map
+from pipeline.runtime.progress import Bar
 from pipeline.text.splits import Split
 from pipeline.text.tokens import read_tokens
 from pipeline.text.vocabulary import SENTENCE_END, SENTENCE_START, SPECIALS, UNKNOWN_TOKEN, Vocabulary

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.files import atomic_path
+from pipeline.runtime.files import atomic_path
 from pipeline.text.parquet import open_parquet
 from pipeline.text.splits import Split
 

@@ -5,13 +5,15 @@ while the vocabulary has at most 65,536 tokens, else int32. `offsets.npy` (int64
 sentences: sentence i is `s = ids[offsets[i]:offsets[i + 1]]`, its input x `s[:-1]`, and y, what is predicted, `s[1:]`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import END_ID, START_ID
 
 ADVICE = "delete it and run `dvc repro encode`"
@@ -29,6 +31,12 @@ class EncodedSplit:
 
     ids: np.ndarray
     offsets: np.ndarray
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sequence[int]]) -> "EncodedSplit":
+        """A split in memory, of sentences that begin with START_ID and end with END_ID."""
+        offsets = np.cumsum([0, *map(len, sentences)], dtype=np.int64)
+        return cls(np.fromiter(chain.from_iterable(sentences), np.int32, offsets[-1]), offsets)
 
     def __len__(self) -> int:
         """Number of sentences."""

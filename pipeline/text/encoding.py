@@ -9,9 +9,9 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from pipeline.files import atomic_path
-from pipeline.parallel import ordered_map
-from pipeline.progress import Bar
+from pipeline.runtime.files import atomic_path
+from pipeline.runtime.parallel import ordered_map
+from pipeline.runtime.progress import Bar
 from pipeline.text.splits import SPLITS, Split
 from pipeline.text.tokens import read_tokens
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary

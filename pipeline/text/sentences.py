@@ -16,7 +16,7 @@ from typing import Any
 from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer, PunktTrainer
 from punkt import available_languages, load_model
 
-from pipeline.errors import InputError
+from pipeline.runtime.errors import InputError
 from pipeline.text.documents import Document
 
 TRAIN = "train"

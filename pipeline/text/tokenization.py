@@ -10,10 +10,10 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import InputError
-from pipeline.files import atomic_path, scratch_folder
-from pipeline.parallel import ordered_map
-from pipeline.progress import Bar
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import atomic_path, scratch_folder
+from pipeline.runtime.parallel import ordered_map
+from pipeline.runtime.progress import Bar
 from pipeline.text.deduplication import Deduplication
 from pipeline.text.documents import Document, blocks
 from pipeline.text.params import TokenizeParams

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
 
-from pipeline.progress import Bar
+from pipeline.runtime.progress import Bar
 from pipeline.text.counting import WordCounts
 from pipeline.text.splits import SPLITS
 from pipeline.text.tokens import read_tokens

@@ -7,8 +7,8 @@ makes a token special is its id, not its spelling: a word that happens to be spe
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import InputError
-from pipeline.files import write_text
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import write_text
 
 SENTENCE_START = "SENTENCE_START"
 SENTENCE_END = "SENTENCE_END"

@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 
 import pipeline
-from pipeline.files import write_text
-from pipeline.pins import canonical, read_constraints
-from pipeline.tracking.serving_request import Options
+from pipeline.inference.request import Options
+from pipeline.runtime.files import write_text
+from pipeline.runtime.pins import canonical, read_constraints
 from pipeline.tracking.store import Store
 
 # What the code that is served imports, and no more; each at the version that the project is pinned to.
@@ -40,7 +40,7 @@ def log_model(
         with mlflow.start_run(run_id=run_id, log_system_metrics=False):
             mlflow.pyfunc.log_model(
                 name=name,
-                python_model=str(Path(__file__).with_name("serving_model.py")),
+                python_model=str(Path(pipeline.__file__).parent / "inference" / "serving.py"),
                 artifacts={
                     "model": str(model_folder.resolve()),
                     "vocabulary": str(vocabulary.resolve()),

@@ -4,7 +4,7 @@
     changes.patch     what was changed since the commit, for `git apply`; absent where nothing was
     packages.txt      every installed package with its version
 
-Hashes are DVC's, so what a run read can be fetched from DVC's cache or a remote (pipeline/tracking/reproduce.py).
+Hashes are DVC's, so what a run read can be fetched from DVC's cache or a remote (pipeline/review/reproduce.py).
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import InputError
-from pipeline.files import write_text
-from pipeline.tracking.provenance import Changes, StageRecord, changes, code_tags, packages, stage_record
+from pipeline.provenance.inputs import Changes, StageRecord, changes, code_tags, packages, stage_record
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import write_text
 from pipeline.tracking.store import Store, without_secrets
 
 FOLDER, FILE, PATCH, PACKAGES = "provenance", "provenance.json", "changes.patch", "packages.txt"

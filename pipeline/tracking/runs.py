@@ -8,19 +8,18 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pipeline.evaluation.comparison import read_metrics
-from pipeline.evaluation.selection import best_cell
-from pipeline.files import write_text
+from pipeline.evaluation.results import read_metrics
 from pipeline.model.language_model import model_digest
 from pipeline.params import CellParams
-from pipeline.tracking.description import (
+from pipeline.provenance.inputs import dvc_digest, fingerprint
+from pipeline.runtime.files import write_text
+from pipeline.tracking.machine_load import MachineLoad
+from pipeline.tracking.pages import (
     epoch_metrics,
     evaluation_metrics,
     evaluation_note,
     experiment_note,
 )
-from pipeline.tracking.machine_load import MachineLoad
-from pipeline.tracking.provenance import dvc_digest, fingerprint
 from pipeline.tracking.record import record_outputs
 from pipeline.tracking.registry import make_challenger, register
 from pipeline.tracking.report_page import report_page
@@ -39,6 +38,7 @@ from pipeline.tracking.training_runs import (
     training_text,
 )
 from pipeline.training.history import EpochRecord
+from pipeline.training.selection import best_cell
 
 REPORT, REPORT_PAGE = "report", "report.html"  # the folder of a run's artifacts, and the file in it
 

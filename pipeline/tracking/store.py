@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.errors import InputError
+from pipeline.runtime.errors import InputError
 from pipeline.tracking.relocation import FOLDER, folder_beside, relocate
 
 if TYPE_CHECKING:

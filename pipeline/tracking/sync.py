@@ -5,10 +5,10 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import InputError
 from pipeline.model.language_model import model_digest
 from pipeline.params import load_params, read_params
-from pipeline.tracking.provenance import dvc_digest
+from pipeline.provenance.inputs import dvc_digest
+from pipeline.runtime.errors import InputError
 from pipeline.tracking.runs import add_evaluation, add_report
 from pipeline.tracking.store import Store
 from pipeline.tracking.training_runs import find_run, trained_run

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pipeline.evaluation.selection import read_history
 from pipeline.model.language_model import WEIGHTS_FILE, model_digest
 from pipeline.params import CellParams, load_params
+from pipeline.provenance.inputs import code_tags, dvc_digest, fingerprint, machine_params
 from pipeline.text.encoded import load_split
-from pipeline.tracking.description import (
+from pipeline.tracking.logged_model import log_model
+from pipeline.tracking.pages import (
     cell_params,
     changes_note,
     epoch_metrics,
@@ -19,11 +20,10 @@ from pipeline.tracking.description import (
     training_note,
     warm_start_note,
 )
-from pipeline.tracking.logged_model import log_model
-from pipeline.tracking.provenance import code_tags, dvc_digest, fingerprint, machine_params
 from pipeline.tracking.record import lock_is_current, record_outputs, record_restored, record_training
 from pipeline.tracking.store import Store
 from pipeline.training.history import EpochRecord, best_record
+from pipeline.training.selection import read_history
 from pipeline.training.warm_start import first_weights_of
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from pipeline.errors import InputError
-from pipeline.files import atomic_path
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import atomic_path
 from pipeline.training.history import EpochRecord
 from pipeline.training.state import TrainingState
 

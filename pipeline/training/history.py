@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.files import atomic_path
+from pipeline.runtime.files import atomic_path
 
 
 @dataclass(frozen=True)

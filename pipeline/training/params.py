@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.section import Section
+from pipeline.runtime.section import Section
 
 
 class TrainParams(Section):

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from pipeline.errors import InputError
+from pipeline.model.batches import token_budget_batches
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
 from pipeline.model.packed import PackedBatch, pack
-from pipeline.progress import Bar, progress_bar
-from pipeline.stopping import Stop
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.progress import Bar, progress_bar
+from pipeline.runtime.stopping import Stop
 from pipeline.text.encoded import EncodedSplit
-from pipeline.training.batches import token_budget_batches
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.history import EpochRecord, Listener, best_record
 from pipeline.training.optimizers import build_optimizer, learning_rate

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline.errors import InputError
 from pipeline.model.language_model import LanguageModel, load_model, model_digest
 from pipeline.model.params import ModelParams
+from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
 FOLDER = Path("data/warm_start")  # a model and its vocabulary.tsv, if trainings do not begin with random weights

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation.comparison import BASELINES
-from pipeline.evaluation.perplexity import ScoreSums, summarise, write_bands, write_metrics
+from pipeline.evaluation.results import BASELINES
+from pipeline.evaluation.scores import ScoreSums, summarise, write_bands, write_metrics
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.text.encoded import EncodedSplit

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from pipeline.evaluation.baselines import Unigram, baseline_scores
-from pipeline.evaluation.comparison import BASELINES
-from pipeline.evaluation.perplexity import summarise
+from pipeline.evaluation.results import BASELINES
+from pipeline.evaluation.scores import summarise
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, Vocabulary
 from tests.conftest import PROJECT

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.errors import InputError
 from pipeline.evaluation.paired import nats_over_types, paired_bootstrap
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
+from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import END_ID, SPECIALS, START_ID
 
 

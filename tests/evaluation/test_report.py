@@ -5,9 +5,9 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from pipeline.errors import InputError
 from pipeline.evaluation import figures
 from pipeline.evaluation.report import write_report
+from pipeline.runtime.errors import InputError
 
 FIGURES = ["gradient_flow.png", "learning_curves.png", "perplexity_by_band.png"]
 

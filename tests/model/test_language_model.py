@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import InputError
 from pipeline.model import initialisation
 from pipeline.model.language_model import LanguageModel, load_model, model_digest, save_model
 from pipeline.model.output import Sampler
 from pipeline.model.packed import PackedBatch, pack, steps_and_sequences
+from pipeline.runtime.errors import InputError
 from tests.conftest import model_params
 from tests.model import reference
 

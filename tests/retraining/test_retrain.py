@@ -1,4 +1,4 @@
-"""The steps around DVC and MLflow, which tests/test_retraining.py runs in earnest."""
+"""The steps around DVC and MLflow, which tests/system/test_retraining.py runs in earnest."""
 
 import dataclasses
 import json
@@ -11,11 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.errors import InputError
 from pipeline.params import load_params
-from pipeline.retraining import dvc, gate, report, retrain
-from pipeline.retraining.report import Retraining, write_reports
-from pipeline.tracking.promotion import Gate, Verdict
+from pipeline.retraining import dvc, retrain
+from pipeline.retraining import outcome as report
+from pipeline.retraining.outcome import Retraining, write_reports
+from pipeline.review import gates as gate
+from pipeline.review.promotion import Gate, Verdict
+from pipeline.runtime.errors import InputError
 from pipeline.tracking.store import Store
 from tests.conftest import PROJECT
 from tests.retraining.conftest import FILES, Repository

@@ -6,10 +6,10 @@ from typing import cast
 
 import pytest
 
-from pipeline.errors import InputError
 from pipeline.params import load_params
+from pipeline.provenance.inputs import StageRecord
 from pipeline.retraining import warm_start
-from pipeline.tracking.provenance import StageRecord
+from pipeline.runtime.errors import InputError
 from pipeline.tracking.record import Provenance
 from pipeline.tracking.store import Store
 from tests.conftest import PROJECT

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.progress import Bar
+from pipeline.runtime.progress import Bar
 from pipeline.text import tokens
 from pipeline.text.counting import WordCounts, build_vocabulary, count_words
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
+from pipeline.runtime.errors import InputError
 from pipeline.text import documents
 from pipeline.text.documents import Document, blocks, read_documents, write_documents
 from pipeline.text.splits import SPLITS

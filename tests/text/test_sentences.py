@@ -11,10 +11,10 @@ from nltk.tokenize import _get_punkt_tokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTrainer, save_punkt_params
 from punkt import load_model
 
-from pipeline.errors import InputError
-from pipeline.text.docstrings import module_text
+from pipeline.runtime.errors import InputError
 from pipeline.text.documents import Document
 from pipeline.text.sentences import LANGUAGES, TRAIN, SentenceSplitter, paragraphs, training_sample
+from pipeline.text.sources.docstrings import module_text
 
 ENGLISH = SentenceSplitter("english")
 PIECES = ["Dr.", "Smith", "e.g.", "i.e.", "U.S.", "J.", "No.", "5", "3.14", "p.m.", "went.", "He", "he", "The", "the"]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from nltk.tokenize.destructive import NLTKWordTokenizer
 
 from pipeline.params import load_params
-from pipeline.pins import read_constraints, write_pins
-from pipeline.text.docstrings import docstring_documents
+from pipeline.runtime.pins import read_constraints, write_pins
 from pipeline.text.sentences import SentenceSplitter
+from pipeline.text.sources.docstrings import docstring_documents
 from pipeline.text.tokenizer import Tokenizer
 from tests.conftest import PROJECT
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.progress import Bar
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.progress import Bar
 from pipeline.text.tokens import SCHEMA
 from pipeline.text.types import unknown_types
 from tests.conftest import vocabulary_of

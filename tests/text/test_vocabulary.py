@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
+from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import END_ID, SENTENCE_END, SENTENCE_START, START_ID, UNKNOWN_TOKEN, Vocabulary
 from tests.conftest import vocabulary_of
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.errors import InputError
+from pipeline.provenance.inputs import StageRecord, dvc_digest, stage_record
+from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs
-from pipeline.tracking.provenance import StageRecord, dvc_digest, stage_record
 from pipeline.tracking.record import PACKAGES, PATCH, Provenance, read_artifact, read_provenance
 from pipeline.tracking.store import Store, connect
-from tests.tracking.conftest import Project
+from tests.projects import Project
 from tests.tracking.test_runs import train
 
 WEIGHTS = "data/models/lstm/model.safetensors"

@@ -10,16 +10,17 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.errors import InputError
 from pipeline.model.language_model import model_digest
-from pipeline.tracking import promotion, registry, runs
-from pipeline.tracking.lookup import find
-from pipeline.tracking.promotion import carry_out, decide, rollback
+from pipeline.review import promotion
+from pipeline.review.lookup import find
+from pipeline.review.promotion import carry_out, decide, rollback
+from pipeline.runtime.errors import InputError
+from pipeline.tracking import registry, runs
 from pipeline.tracking.registry import MODEL, aliases, versions
 from pipeline.tracking.store import Store, connect
 from pipeline.tracking.sync import sync
-from tests.tracking.candidates import candidate, write_corpus
-from tests.tracking.conftest import Project, lock_everything
+from tests.projects import Project, lock_everything
+from tests.review.candidates import candidate, write_corpus
 
 
 def log(project: Project) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.tracking import runs
 from pipeline.tracking.store import connect
-from tests.tracking.conftest import Project
+from tests.projects import Project
 
 
 @pytest.fixture

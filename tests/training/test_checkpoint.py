@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import StoppedError
 from pipeline.model.language_model import LanguageModel
-from pipeline.stopping import Stop
+from pipeline.runtime.errors import StoppedError
+from pipeline.runtime.stopping import Stop
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import KEPT, TRAININGS, Checkpoints, fingerprint
 from pipeline.training.history import EpochRecord

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.evaluation.selection import best_epoch, read_history
 from pipeline.training.history import EpochRecord, best_record, write_history
+from pipeline.training.selection import best_epoch, read_history
 from tests.conftest import PROJECT
 from tests.training.conftest import history
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 import yaml
 
-from pipeline.errors import InputError
+from pipeline.model.batches import token_budget_batches
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
 from pipeline.model.packed import pack
+from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit
-from pipeline.training.batches import token_budget_batches
 from pipeline.training.history import EpochRecord, Listener, best_record
 from pipeline.training.optimizers import learning_rate
 from pipeline.training.trainer import is_over, train, validation_nats

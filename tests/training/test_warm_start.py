@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import InputError
 from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.warm_start import warm_start
 from stages.warm_start import read_digests

@@ -1,0 +1,1 @@
+"""A model in use: scoring, suggesting, generating, serving."""

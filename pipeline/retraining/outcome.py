@@ -1,0 +1,220 @@
+"""What a retraining leaves for people and programs: report.md with its figures, summary.md without, retrain.json."""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.evaluation.results import comparison_table, table_cells
+from pipeline.retraining.branch import short
+from pipeline.retraining.dvc import in_words
+from pipeline.review.promotion import Gate
+from pipeline.runtime.files import write_text
+
+Outcome = Literal["promoted", "kept", "unchanged", "trained", "failed"]
+REPORT, SUMMARY, FILE = "report.md", "summary.md", "retrain.json"
+FIGURES = {
+    "learning_curves.png": "Validation perplexity after each epoch",
+    "perplexity_by_band.png": "Test perplexity by frequency band",
+    "gradient_flow.png": "Norm of the gradient k words back",
+}
+HEADLINES = {
+    "promoted": "promoted",
+    "kept": "not promoted",
+    "unchanged": "nothing to do",
+    "trained": "trained, nothing to promote it to",
+    "failed": "failed",
+}
+
+
+@dataclass
+class Retraining:
+    """What is known of a retraining; filled in as it goes on, so that one that fails can say how far it came.
+
+    Attributes:
+        branch: that its results are on.
+        verdict: `promoted`; `kept`: the champion stays; `unchanged`: nothing to do; `trained`: without MLflow there is
+            no champion; `failed`.
+        reasons: sentences.
+        changes: what was out of date, by kind.
+        ran: stages that ran.
+        restored: stages whose results came from the cache.
+        trigger: the commit that was checked out.
+        before: the branch's tip before.
+        after: its tip now.
+        pushed: whether the remote has that.
+        warm_start: what trainings began with, where that is asked for and anything was out of date.
+        champion_before: version; None where there was none.
+        champion_after: version.
+        challenger: version.
+        cell: of the challenger.
+        metrics: of `challenger` and `champion`, with intervals; the champion's as of when it was registered.
+        test: champion (A) against challenger (B) on the same sentences.
+        gates: conditions of the promotion.
+    """
+
+    branch: str
+    verdict: Outcome = "failed"
+    reasons: list[str] = field(default_factory=list)
+    changes: dict[str, list[str]] = field(default_factory=dict)
+    ran: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+    trigger: str | None = None
+    before: str | None = None
+    after: str | None = None
+    pushed: bool = False
+    warm_start: str | None = None
+    champion_before: str | None = None
+    champion_after: str | None = None
+    challenger: str | None = None
+    cell: str | None = None
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    test: dict[str, Any] | None = None
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """The outcome, in a few words."""
+        if self.verdict == "promoted":
+            place = f" in place of v{self.champion_before}" if self.champion_before else ""
+            return f"v{self.challenger} promoted{place}"
+        if self.verdict == "kept" and self.champion_after:
+            return f"not promoted, v{self.champion_after} stays champion"
+        return HEADLINES[self.verdict]
+
+
+def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> None:
+    """Write report.md, its figures, summary.md and retrain.json; in GitHub Actions, the step's outputs and summary too.
+
+    Args:
+        result: what to report.
+        folder: made where it is missing; reports of an earlier retraining go.
+        cells: the names of the models of data/; none where they are not those of this retraining.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (REPORT, SUMMARY, FILE, *FIGURES):
+        (folder / name).unlink(missing_ok=True)
+    figures = []
+    if cells and (result.ran or result.restored):
+        figures = [name for name in FIGURES if (Path("data/report") / name).is_file()]
+        for name in figures:
+            shutil.copyfile(Path("data/report") / name, folder / name)
+    summary = _markdown(result, cells)
+    shown = "".join(f"\n![{FIGURES[name]}]({name})\n" for name in figures)
+    write_text(folder / REPORT, summary + ("\n## Figures\n" + shown if shown else ""))
+    write_text(folder / SUMMARY, summary)
+    content = {"headline": result.headline, **dataclasses.asdict(result)}
+    write_text(folder / FILE, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+    outputs = {
+        "verdict": result.verdict,
+        "headline": result.headline,
+        "champion": result.champion_after or "",
+        "challenger": result.challenger or "",
+        "report": str(folder / REPORT),
+    }
+    _append("GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in outputs.items()))
+    _append("GITHUB_STEP_SUMMARY", summary)
+
+
+def _markdown(result: Retraining, cells: Sequence[str]) -> str:
+    parts = [f"# Retraining: {result.headline}", *result.reasons]
+    if result.challenger and result.verdict in ("promoted", "kept"):
+        parts += [_comparison(result), *(result.test["remarks"] if result.test else [])]
+    elif result.gates:
+        parts.append(_gates(result.gates))
+    commits = [f"triggered by `{short(result.trigger)}`"] if result.trigger else []
+    if result.before:
+        commits.append(f"before it, `{result.branch}` was at `{short(result.before)}`")
+    if result.after:
+        commits.append(f"now at `{short(result.after)}`" + (", pushed" if result.pushed else ", not pushed"))
+    parts += [
+        "## What changed",
+        "\n".join(
+            [
+                f"- Out of date: {_code(in_words(result.changes))}",
+                *([f"- Trainings began {result.warm_start}"] if result.warm_start else []),
+                f"- Stages that ran: {', '.join(result.ran) or 'none'}",
+                f"- Stages restored from the cache: {', '.join(result.restored) or 'none'}",
+                f"- Commits: {'; '.join(commits) or 'none'}",
+            ]
+        ),
+    ]
+    if cells:
+        rows = table_cells(comparison_table(Path("data/evaluation"), Path("data/models"), cells))
+        parts += ["## All models", _table(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _comparison(result: Retraining) -> str:
+    """Champion and challenger, with intervals."""
+    challenger, champion = result.metrics.get("challenger", {}), result.metrics.get("champion", {})
+    before = f"champion v{result.champion_before}" if result.champion_before else "no champion"
+    rows = [["", before, f"challenger v{result.challenger} ({result.cell})"]]
+    test = result.test
+    if test is not None:
+        rows += [
+            [
+                f"perplexity on the same {test['sentences']:,} test sentences, unknown words counted one by one",
+                f"{test['perplexity_a']:.2f}",
+                f"{test['perplexity_b']:.2f}",
+            ],
+            ["that of the challenger, divided", "1", _interval(test, "ratio", ".3f")],
+            ["confidence that it is the better one", "", f"{test['confidence']:.1%}"],
+        ]
+    rows += [
+        [
+            "test perplexity, each as it was first measured",
+            _interval(champion, "perplexity", ".2f"),
+            _interval(challenger, "perplexity", ".2f"),
+        ],
+        ["unknown words", "", _interval(challenger, "unknown_share", ".2%")],
+        ["next word right", _interval(champion, "accuracy_top1", ".1%"), _interval(challenger, "accuracy_top1", ".1%")],
+    ]
+    return f"{_table(rows)}\n\n{_gates(result.gates)}"
+
+
+def _gates(gates: Sequence[Gate]) -> str:
+    return _table(
+        [["condition", "met", "why"], *([gate.name, "yes" if gate.passed else "**no**", gate.reason] for gate in gates)]
+    )
+
+
+def _interval(metrics: Mapping[str, Any], key: str, form: str) -> str:
+    """A figure with its 95% interval, where they are known."""
+    if key not in metrics:
+        return ""
+    ends = [metrics.get(f"{key}_{end}") for end in ("low", "high")]
+    figure = f"{metrics[key]:{form}}"
+    return figure if None in ends else f"{figure} ({ends[0]:{form}} to {ends[1]:{form}})"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] * len(rows[0])
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (rows[0], rule, *rows[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
+
+
+def _code(text: str) -> str:
+    """File names are no Markdown."""
+    return f"`{text.replace('`', chr(39))}`"
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _append(variable: str, text: str) -> None:
+    path = os.environ.get(variable)
+    if path:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(text)

@@ -1,0 +1,1 @@
+"""Asks and decides: lists, compares, promotes, reproduces runs, and shows them."""

@@ -1,0 +1,190 @@
+"""Whether the challenger becomes champion without a person: the test of `rnnlm promote`, and limits of params.yaml."""
+
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.evaluation.results import read_metrics
+from pipeline.inference.scoring import score_split
+from pipeline.model.language_model import load_model, model_digest
+from pipeline.params import Params, RetrainParams
+from pipeline.provenance.dvc import restore
+from pipeline.provenance.inputs import dvc_digest, fingerprint
+from pipeline.review.comparison import TOKENS, compare_models
+from pipeline.review.lookup import find
+from pipeline.review.promotion import ROLLED_BACK, Gate, Verdict, carry_out, decide
+from pipeline.runtime.errors import InputError
+from pipeline.text.encoded import EncodedSplit, load_split
+from pipeline.tracking.record import read_provenance
+from pipeline.tracking.registry import CHALLENGER, CHAMPION, MODEL, aliases, version_of
+from pipeline.tracking.store import Store
+from pipeline.training.selection import best_cell
+
+JUDGED = "judged"  # a tag of a version: what it was judged by, hashed
+TIMED_SENTENCES, TIMED_REPEATS = 1000, 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The best model on the validation split, as it lies in data/.
+
+    Attributes:
+        cell: its name.
+        digest: as in the tag `model_digest`.
+        metrics: its metrics.json, on the current test sentences.
+    """
+
+    cell: str
+    digest: str
+    metrics: dict[str, Any]
+
+
+def candidate(params: Params) -> Candidate:
+    """The best model of data/.
+
+    Raises:
+        InputError: a result is missing or damaged.
+    """
+    models = Path("data/models")
+    cell = best_cell(models, list(params.cells))
+    return Candidate(cell, model_digest(models / cell), read_metrics(Path("data/evaluation") / cell / "metrics.json"))
+
+
+def limits(metrics: Mapping[str, Any], tokens_per_second: float, params: RetrainParams) -> tuple[Gate, ...]:
+    """What a model has to be whatever the champion is; a figure that is no number meets no limit."""
+    perplexity, unknown = (float(metrics.get(key, "nan")) for key in ("perplexity", "unknown_share"))
+    return (
+        Gate(
+            "perplexity",
+            perplexity <= params.worst_perplexity,
+            f"Its test perplexity is {perplexity:.2f}; at most {params.worst_perplexity:g} is allowed.",
+        ),
+        Gate(
+            "unknown words",
+            unknown <= params.largest_unknown_share,
+            f"It does not know {unknown:.2%} of the test tokens; at most {params.largest_unknown_share:.2%} may be.",
+        ),
+        Gate(
+            "speed",
+            tokens_per_second >= params.slowest_scoring,
+            f"It scores {tokens_per_second:,.0f} tokens a second; at least {params.slowest_scoring:,g} is needed.",
+        ),
+    )
+
+
+def scoring_speed(model_folder: Path) -> float:
+    """Test tokens that a model scores in a second, on this machine: the best of a few runs, lest others disturb."""
+    model = load_model(model_folder)
+    test = load_split(Path("data/encoded/test"), model.vocabulary_size)
+    sentences = min(len(test), TIMED_SENTENCES)
+    part = EncodedSplit(test.ids[: test.offsets[sentences]], test.offsets[: sentences + 1])
+    best = 0.0
+    for _ in range(TIMED_REPEATS):
+        start = time.perf_counter()
+        score_split(model, part, "speed of scoring")
+        best = max(best, part.tokens / (time.perf_counter() - start))
+    return best
+
+
+def judged_before(store: Store, found: Candidate, params: Params) -> str | None:
+    """Why the candidate needs no verdict: it is the champion, or was judged by all this before; None if it needs one.
+
+    Raises:
+        InputError: MLflow has no version of it.
+    """
+    named = aliases(store)
+    version = version_of(store, found.digest)
+    if version is None or named.get(CHALLENGER) != str(version.version):
+        raise InputError(
+            f"the model of {found.cell} is not the challenger in MLflow; look at what `rnnlm sync` says of it"
+        )
+    champion = named.get(CHAMPION)
+    if champion == str(version.version):
+        return f"v{champion} is the champion already."
+    if version.tags.get(JUDGED) == _judged_by(champion, params):
+        return (
+            f"v{version.version} was judged before, on the same sentences, with the same limits and against the same "
+            "champion; its page in MLflow says how."
+        )
+    return None
+
+
+def judge(store: Store, found: Candidate, tokens_per_second: float, params: Params) -> Verdict:
+    """The verdict on the challenger; nothing is changed. Where it cannot be compared with the champion, that stays."""
+    limited = limits(found.metrics, tokens_per_second, params.retrain)
+    named = aliases(store)
+    try:
+        verdict = decide(store, params.retrain.confidence)
+    except InputError as error:
+        told = f"It cannot be compared with the champion: {error}."
+        verdict = Verdict(named[CHALLENGER], named.get(CHAMPION), (Gate("better", False, told),), None)
+    if verdict.test is not None and params.retrain.old_sentences:
+        limited = (*_old_sentences(store, verdict, params.retrain.confidence), *limited)
+    version = store.client.get_model_version(MODEL, verdict.challenger)
+    if version.tags.get(ROLLED_BACK):
+        told = "It was champion before and was rolled back; `rnnlm promote` takes it up again."
+        limited = (*limited, Gate("not rolled back", False, told))
+    return dataclasses.replace(verdict, gates=(*verdict.gates, *limited))
+
+
+def _old_sentences(store: Store, verdict: Verdict, confidence: float) -> tuple[Gate, ...]:
+    """Whether the challenger still does what made the champion one; nothing where the test sentences are the same.
+
+    Today's test sentences come from today's text. Where that is bad, whoever has learned it wins on it.
+    """
+    champion, challenger = (find(store, f"v{version}") for version in (verdict.champion, verdict.challenger))
+    provenance = read_provenance(store, champion.info.run_id)
+    record = provenance.stages.get("tokenize") if provenance else None
+    digest = record.outs.get(TOKENS.as_posix()) if record else None
+    if digest == dvc_digest(TOKENS):
+        return ()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / TOKENS.name
+        try:
+            if digest is None:
+                raise InputError("MLflow does not say which they were")
+            restore("the champion's test sentences", digest, path)
+        except InputError as error:
+            return (Gate("old sentences", True, f"On those that the champion was tested on it could not be: {error}."),)
+        result = compare_models(store, champion, challenger, path).result
+    return (
+        Gate(
+            "old sentences",
+            result.confidence > 1 - confidence,
+            f"On the {result.sentences:,} sentences that the champion was tested on its perplexity is "
+            f"{result.perplexity_b:.2f}, that of the champion {result.perplexity_a:.2f}. Confidence that it is worse: "
+            f"{1 - result.confidence:.1%}; below {confidence:.1%} is needed.",
+        ),
+    )
+
+
+def settle(store: Store, verdict: Verdict, params: Params) -> None:
+    """Carry the verdict out, and note what it was reached by: the same trigger again needs no other."""
+    carry_out(store, verdict)
+    store.client.set_model_version_tag(MODEL, verdict.challenger, JUDGED, _judged_by(verdict.champion, params))
+
+
+def champion_figures(store: Store, version: str | None) -> dict[str, float]:
+    """What is known of a version since it was registered, by the keys of metrics.json; empty where there is none."""
+    if version is None:
+        return {}
+    tags = store.client.get_model_version(MODEL, version).tags
+    names = {"perplexity": "test_perplexity", "accuracy_top1": "test_accuracy_top1"}
+    names |= {f"perplexity_{end}": f"test_perplexity_{end}" for end in ("low", "high")}
+    return {key: float(tags[tag]) for key, tag in names.items() if tag in tags}
+
+
+def _judged_by(champion: str | None, params: Params) -> str:
+    return fingerprint(
+        {
+            "champion": champion,
+            "tokens": dvc_digest(TOKENS),
+            "limits": json.loads(params.retrain.model_dump_json(exclude={"warm_start"})),
+            "evaluate": json.loads(params.evaluate.model_dump_json()),
+        }
+    )

@@ -1,0 +1,285 @@
+"""Making a run again, from its commit and the hashes of its data alone, and saying whether the same comes out."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from pipeline.evaluation.results import read_metrics
+from pipeline.provenance.dvc import restore
+from pipeline.provenance.inputs import StageRecord, dvc_digest, machine_params
+from pipeline.runtime.errors import InputError
+from pipeline.tracking.record import PATCH, Provenance, masked, read_artifact, read_provenance
+from pipeline.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+Start = Literal["train", "download"]
+
+FOLDER = Path(".rnnlm/reproduce")
+TOLERANCE = 0.02  # of test perplexity, between machines: docs/reproducibility.md
+MACHINE = ("machine.", "env.")  # parameters of a run that name where it was made
+STATUS = {"identical": 0, "equal": 10, "different": 11}  # of the command, by its verdict
+FOREIGN = ("MLFLOW_", "DVC_", "RNNLM_")  # environment variables that would change what a stage does
+KEPT = ("RNNLM_MIRROR",)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of making a run again.
+
+    Attributes:
+        verdict: `identical`: every file has the recorded bytes; `equal`: another test perplexity, within `TOLERANCE`;
+            `different`.
+        stage: the first one whose inputs, parameters or outputs are others; None where all are identical.
+        reasons: what differs, a line each.
+        machine: parameters of the machine that differ: recorded, now.
+        perplexity: of the test split: recorded, now; None where the run was not evaluated.
+    """
+
+    verdict: Literal["identical", "equal", "different"]
+    stage: str | None = None
+    reasons: list[str] = field(default_factory=list)
+    machine: dict[str, tuple[str, str]] = field(default_factory=dict)
+    perplexity: tuple[float, float] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields, for json.dumps."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """As a person reads it, the verdict first."""
+        if self.verdict == "identical":
+            return ["identical: every file came out with the recorded bytes"]
+        then, now = self.perplexity or (0.0, 0.0)
+        first = {
+            "equal": f"equal within {TOLERANCE:.0%}: test perplexity {then:.2f} then, {now:.2f} now",
+            "different": f"different, from stage {self.stage} on"
+            + (f": test perplexity {then:.2f} then, {now:.2f} now" if self.perplexity else ""),
+        }[self.verdict]
+        places = [f"{name}: {before} then, {after} now" for name, (before, after) in self.machine.items()]
+        if not places and self.verdict == "equal":
+            places = ["nothing that is known of machine and libraries differs"]
+        return [first, *self.reasons, *places]
+
+
+def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
+    """Make a run again in a git worktree of its commit, without caches, checkpoints or MLflow, and compare.
+
+    Args:
+        store: where the run is.
+        run: of a training that has ended.
+        start: `train` restores its recorded inputs by their hashes, from DVC's cache or remote; `download` makes all.
+
+    Raises:
+        InputError: the run, its commit or its data cannot be had, or a stage fails.
+    """
+    provenance = _complete_provenance(store, run, start)
+    cell = run.data.tags["cell"]
+    rerun = {
+        name: record
+        for name, record in provenance.stages.items()
+        if start == "download" or name in ("train", "evaluate")
+    }
+    with _worktree(run, provenance, read_artifact(store, run.info.run_id, PATCH)) as tree:
+        stage, reasons = _other_inputs(tree, rerun)
+        if stage:
+            return Reproduction("different", stage, reasons)
+        if start == "train":
+            _restore_inputs(rerun.values(), tree)
+        targets = [f"{name}@{cell}" for name in ("train", "evaluate") if name in rerun]
+        threads = run.data.params.get("machine.threads")
+        _dvc_repro(tree, targets if start == "train" else targets[-1:], alone=start == "train", threads=threads)
+        return compared(run, rerun, tree, cell, threads)
+
+
+def _complete_provenance(store: Store, run: "Run", start: Start) -> Provenance:
+    """What is known of the run, once that is enough to make it again."""
+    name = run.info.run_id
+    provenance = read_provenance(store, name)
+    train = provenance.stages.get("train") if provenance else None
+    if provenance is None or train is None:
+        raise InputError(f"run {name} does not say what it was made from: an older version made it, or MLflow was away")
+    if not train.outs:
+        raise InputError(f"run {name} never finished training, so there is no result to make again")
+    if provenance.commit is None:
+        raise InputError(
+            f"nobody knows which commit made run {name}: its model was restored after the code had changed"
+        )
+    if start == "download" and "download" not in provenance.stages:
+        raise InputError(f"run {name} does not say what its text stages made; leave out `--from download`")
+    if start == "download" and _began_with_a_model(train):
+        raise InputError(f"run {name} began with the weights of another model, which no text makes; "
+                         "leave out `--from download`")  # fmt: skip
+    return provenance
+
+
+def _began_with_a_model(train: StageRecord) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "warm_start.json").write_text("{}\n", encoding="utf-8")  # all that is there otherwise
+        return train.deps.get("data/warm_start") not in (None, dvc_digest(Path(folder)))
+
+
+@contextmanager
+def _worktree(run: "Run", provenance: Provenance, patch: bytes | None) -> Iterator[Path]:
+    """The run's commit with its patch, in a folder that vanishes again."""
+    from filelock import FileLock, Timeout
+
+    run_id, commit = run.info.run_id, str(provenance.commit)
+    if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        raise InputError(f"commit {commit} of run {run_id} is not in this clone; `git fetch` it")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    tree = (FOLDER / run_id).resolve()
+    try:
+        held = FileLock(FOLDER / f"{run_id}.lock").acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"run {run_id} is being made again in this folder already; wait until that has ended"
+        ) from None
+    with held:
+        _remove(tree)  # one that was killed
+        try:
+            done = _git("worktree", "add", "--quiet", "--detach", str(tree), commit)
+            if done.returncode == 0 and patch:
+                done = _git("-C", str(tree), "apply", "--whitespace=nowarn", "-", given=patch)
+            if done.returncode:
+                raise InputError(f"git cannot lay out commit {commit} of run {run_id}: {_last_line(done.stderr)}")
+            yield tree
+        finally:
+            _remove(tree)
+
+
+def _other_inputs(tree: Path, records: Mapping[str, StageRecord]) -> tuple[str | None, list[str]]:
+    """The first stage whose code or parameters in the worktree are not those recorded, and in what."""
+    params = yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8"))
+    made = {path for record in records.values() for path in record.outs}
+    for name, record in records.items():
+        now = _leaves(masked({key: _at(params, key) for key in record.params}))
+        then = _leaves(record.params)
+        reasons = [
+            f"{key} in params.yaml is {now.get(key)}, the run had {then.get(key)}"
+            for key in dict.fromkeys([*then, *now])
+            if now.get(key) != then.get(key)
+        ]
+        for path, digest in record.deps.items():
+            if path not in made and (tree / path).exists() and not _has(tree, path, digest):
+                reasons.append(f"{path} is not what the run read")
+        if reasons:
+            return name, reasons
+    return None, []
+
+
+def _has(tree: Path, path: str, digest: str | None) -> bool:
+    """Whether an input lies in the worktree as the run read it; brought from here where git did not have it so."""
+    if dvc_digest(tree / path) != digest and Path(path).exists() and dvc_digest(Path(path)) == digest:
+        # A corpus that git ignores, or a file that was too large for the patch.
+        if Path(path).is_dir():
+            shutil.rmtree(tree / path)
+            shutil.copytree(path, tree / path)
+        else:
+            shutil.copyfile(path, tree / path)
+    return dvc_digest(tree / path) == digest
+
+
+def _restore_inputs(records: Collection[StageRecord], tree: Path) -> None:
+    """Bring what the stages read, and none of them makes, from DVC's cache or remote into the worktree."""
+    made = {path for record in records for path in record.outs}
+    wanted = {path: digest for record in records for path, digest in record.deps.items() if path not in made}
+    for path, digest in wanted.items():
+        if not (tree / path).exists():
+            if digest is None:
+                raise InputError(f"nobody knows what {path} was when the run read it, so it cannot be brought back")
+            restore(path, digest, tree / path)
+
+
+def _dvc_repro(tree: Path, targets: Sequence[str], alone: bool, threads: str | None) -> None:
+    """Run stages in the worktree, whose own cache is empty; what they print goes to standard error."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN) or key in KEPT}
+    environment |= {"RNNLM_TRACKING": "off", "PYTHONPATH": str(tree)}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    if threads and int(threads) <= (os.cpu_count() or 1):
+        environment["OMP_NUM_THREADS"] = threads
+    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--no-commit"]
+    done = subprocess.run(
+        [*command, *(["--single-item"] if alone else []), *targets], cwd=tree, env=environment, stdout=sys.stderr
+    )
+    if done.returncode:
+        raise InputError("a stage failed when the run was made again; its message stands above")
+
+
+def compared(
+    run: "Run", records: Mapping[str, StageRecord], tree: Path, cell: str, threads: str | None
+) -> Reproduction:
+    """Hold what lies in the worktree after the stages against what they read and wrote then.
+
+    Args:
+        run: as MLflow has it.
+        records: of the stages that ran again, by their names, in their order.
+        tree: the worktree.
+        cell: its name.
+        threads: that the run had, and that it was made again with where this machine has as many.
+    """
+    others: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    for name, record in records.items():
+        for path, digest in [*record.deps.items(), *record.outs.items()]:
+            now = dvc_digest(tree / path) if (tree / path).exists() else None
+            if path not in seen and now != digest:
+                others.setdefault(name, []).append(f"{path} has other bytes")
+            seen.add(path)
+    if not others:
+        return Reproduction("identical")
+    now = machine_params()
+    if threads and int(threads) <= (os.cpu_count() or 1):
+        now["machine.threads"] = threads
+    machine = {
+        key: (value, now[key])
+        for key, value in run.data.params.items()
+        if key.startswith(MACHINE) and key in now and now[key] != value
+    }
+    perplexity = None
+    if "evaluate" in records and "test/perplexity" in run.data.metrics:
+        measured = read_metrics(tree / "data/evaluation" / cell / "metrics.json")["perplexity"]
+        perplexity = (run.data.metrics["test/perplexity"], measured)
+    # Text stages give the same bytes everywhere; only training may differ a little.
+    near = perplexity is not None and abs(perplexity[1] / perplexity[0] - 1) <= TOLERANCE
+    verdict = "equal" if near and set(others) <= {"train", "evaluate"} else "different"
+    reasons = [reason for lines in others.values() for reason in lines]
+    return Reproduction(verdict, next(iter(others)), reasons, machine, perplexity)
+
+
+def _remove(tree: Path) -> None:
+    _git("worktree", "remove", "--force", "--force", str(tree))
+    shutil.rmtree(tree, ignore_errors=True)
+    _git("worktree", "prune")
+
+
+def _git(*arguments: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *arguments], input=given, capture_output=True, check=False)
+
+
+def _last_line(text: bytes) -> str:
+    return text.decode(errors="replace").strip().rpartition("\n")[2]
+
+
+def _at(params: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        params = params.get(key) if isinstance(params, dict) else None
+    return params
+
+
+def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The values inside of mappings, by their dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    below = [_leaves(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in value.items()]
+    return {key: leaf for leaves in below for key, leaf in leaves.items()}

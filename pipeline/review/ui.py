@@ -1,0 +1,137 @@
+"""MLflow's web page over this project's runs, on this machine only."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from pathlib import Path
+
+from pipeline.runtime.errors import InputError
+from pipeline.tracking.store import Store, artifact_folder, tracking_uri
+
+HOST = "127.0.0.1"
+START_SECONDS = 120  # MLflow needs about 6 on an idle machine
+STOP_SECONDS = 10
+LOG = Path(".rnnlm/mlflow-ui.log")
+# A view of the list of runs, kept in a tag of the experiment as MLflow's button "Share" does; by itself, the list shows
+# neither figures nor parameters. Name, date and duration are always there.
+VIEW = "rnnlm"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+COLUMNS = (
+    "metrics.`test/perplexity`",
+    "metrics.`valid/best_perplexity`",
+    "params.`model.hidden_size`",
+    "params.`train.epochs`",
+    "tags.`cell`",
+    "tags.`corpus`",
+    "tags.`git_dirty`",
+    "attributes.`Version`",  # the git commit
+)
+
+
+def run_list_address(server: str, experiment_id: str) -> str:
+    """Where the list of runs is, in the view of `keep_view`; MLflow's own front page shows other things first."""
+    runs = f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs"
+    return f"{runs}?workflowType=machine_learning&viewStateShareKey={VIEW}"
+
+
+def keep_view(store: Store) -> None:
+    """Put the view of the list into the store: the columns that matter, the newest run first."""
+    view = {"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False}
+    text = json.dumps(view)
+    if store.client.get_experiment(store.experiment_id).tags.get(VIEW_TAG) != text:
+        store.client.set_experiment_tag(store.experiment_id, VIEW_TAG, text)
+
+
+def serve(store: Store, port: int, browse: bool) -> None:
+    """Serve the page until Ctrl-C or SIGTERM; where the store is a server of its own, only say its address.
+
+    Args:
+        store: an open store.
+        port: on the loopback interface.
+        browse: open it in the user's browser too, where there is a screen.
+
+    Raises:
+        InputError: the port is taken, or MLflow does not start.
+    """
+    keep_view(store)
+    if tracking_uri().startswith(("http:", "https:")):
+        address = run_list_address(tracking_uri(), store.experiment_id)
+        # It may hold a password, which the browser asks for by itself.
+        print(re.sub(r"//[^/@]*@", "//", address), flush=True)
+        return
+    _check_free(port)
+    server = _start(port)
+    # As Ctrl-C does, so that the children below never outlive us.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _wait_until_ready(server, port)
+        address = run_list_address(f"http://{HOST}:{port}", store.experiment_id)
+        print(f"Open {address}\nCtrl-C ends it.", flush=True)
+        if browse and _has_screen():
+            webbrowser.open(address)
+        server.wait()
+        raise InputError(f"MLflow's server ended by itself; {LOG} says why")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        _stop(server)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would be a window of its own, and not take over the terminal."""
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(key) for key in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise InputError(f"port {port} is taken; choose another: rnnlm ui --port {port + 1}") from None
+
+
+def _start(port: int) -> subprocess.Popen[bytes]:
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {
+        # By the environment and not the command line, which every user of the machine can read: it may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri(),
+        "MLFLOW_ARTIFACTS_DESTINATION": artifact_folder().as_uri(),
+        # Its job queue is eight more processes, for features that nothing here uses.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    with LOG.open("wb") as log:
+        # A group of its own: ending its first process alone would leave the workers serving.
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise InputError(f"MLflow's server does not start; {LOG} says why")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server and all its children."""
+    for step in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, step)
+            server.wait(STOP_SECONDS)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,160 @@
+"""Work spread over processes by Dask, its results in the order of the work.
+
+The processes are this machine's, or, where the environment variable DASK_SCHEDULER_ADDRESS names a scheduler, those of
+its cluster, which must have this project installed in the same version.
+"""
+
+import itertools
+import logging
+import multiprocessing
+import os
+import pickle
+import time
+import uuid
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pipeline.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future, LocalCluster
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+SCHEDULER = "DASK_SCHEDULER_ADDRESS"
+QUEUED = 2  # items waiting for each worker: enough that none idles, few enough that memory does not grow with the work
+FEW = 8  # so many items are worked off here before other processes would have started
+CONNECT_SECONDS = 30
+STARTING_SECONDS = 1.0  # until a process that is just being started is there, and can be ended
+
+
+def available_workers() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def ordered_map(make: Callable[[], Callable[[Item], Result]], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Yield `make()(item)` of every item, in the order of the items, so that nothing depends on who works.
+
+    Items are read only as fast as they are worked off. A worker that dies is replaced and its work done again. Without
+    a cluster, little work, or that of one worker, is done in this process.
+
+    Args:
+        make: picklable; called once in each process, for what is slow to set up.
+        items: picklable, as are the results.
+        workers: number of processes on this machine.
+
+    Raises:
+        InputError: the scheduler cannot be reached, or an item kills every worker that it is given to.
+        Exception: what `make`, the function it made or the iteration of `items` raises.
+    """
+    items = iter(items)
+    address = os.environ.get(SCHEDULER)
+    if not address:
+        head = list(itertools.islice(items, FEW + 1))
+        few = len(head) <= FEW
+        # An iterator lets go of its list at the list's end; `head` itself would hold these until the last is done.
+        items = itertools.chain(iter(head), items)
+        del head
+        if workers == 1 or few:
+            yield from map(make(), items)
+            return
+    with _client(address, workers) as client, _maker(client, make) as name:
+        from distributed import KilledWorker
+
+        threads = cast("dict[str, int]", client.nthreads())
+        window = QUEUED * max(sum(threads.values()), 1)
+        waiting: deque[Future] = deque()
+        try:
+            for item in items:
+                # Pickled here: Dask would look for futures of its own in every part of every item.
+                waiting.append(client.submit(_call, name, pickle.dumps(item, pickle.HIGHEST_PROTOCOL), pure=False))
+                if len(waiting) >= window:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except KilledWorker:
+            raise InputError(
+                "worker processes were killed again and again, most likely for lack of memory; free some and run again"
+            ) from None
+
+
+@contextmanager
+def _client(address: str | None, workers: int) -> "Iterator[Client]":
+    from dask import config
+    from distributed import Client, LocalCluster
+
+    settings = {
+        "distributed.comm.timeouts.connect": CONNECT_SECONDS,
+        # Dask keeps its last messages in a log, up to 1,000 blocks of a corpus and as many results.
+        "distributed.admin.low-level-log-length": 1,
+        # It would look at what a worker does a hundred times a second, a tenth of the worker's time.
+        "distributed.worker.profile.enabled": False,
+    }
+    with config.set(settings), warnings.catch_warnings():
+        # A long document is a large part of a graph, as Dask would warn, and rightly so.
+        warnings.filterwarnings("ignore", message="Sending large graph")
+        if address:
+            try:
+                client = Client(address, timeout=CONNECT_SECONDS)
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"cannot reach a Dask scheduler at {address} ({type(error).__name__}); start it, or correct or "
+                    f"unset {SCHEDULER}"
+                ) from None
+            with client:
+                yield client
+            return
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",  # some free port; nobody looks
+            memory_limit=None,
+            silence_logs=logging.CRITICAL,
+        )
+        try:
+            with Client(cluster, direct_to_workers=True) as client:
+                yield client
+        finally:
+            _close(cluster)
+
+
+def _close(cluster: "LocalCluster") -> None:
+    """Close a cluster of this process, whatever its workers are about."""
+    try:
+        cluster.close()
+    except AssertionError:
+        # "can only join a started process", says Dask while it is starting a worker in place of one that was killed.
+        # That process and the others end here, and what the work came to is told instead.
+        time.sleep(STARTING_SECONDS)
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+
+
+@contextmanager
+def _maker(client: "Client", make: Callable[[], Callable]) -> Iterator[str]:
+    """Put `make` on every worker, also on those that join later, until the block ends."""
+    name = f"rnnlm-{uuid.uuid4().hex}"
+    client.register_plugin(_plugin(make), name=name)
+    try:
+        yield name
+    finally:
+        if client.status == "running":
+            client.unregister_worker_plugin(name)
+
+
+def _plugin(make: Callable[[], Callable]) -> Any:
+    from pipeline.runtime.worker import Maker
+
+    return Maker(make)
+
+
+def _call(name: str, item: bytes) -> object:
+    from distributed import get_worker
+
+    return cast(Any, get_worker().plugins[name]).call(pickle.loads(item))

@@ -1,0 +1,141 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.inference.generation import generate, generate_each, readable, suggest, suggest_each
+from pipeline.text.vocabulary import END_ID, START_ID
+
+OPTIONS = {"temperature": 1.0, "top_k": None, "max_length": 20, "seed": 1}
+
+
+def favour(model, ids: list[int], by: float = 50.0):
+    with torch.no_grad():
+        model.c[ids] += by
+    return model
+
+
+def test_unknown_and_start_are_never_drawn_however_probable(make_model, vocabulary) -> None:
+    model = favour(make_model(), [START_ID, vocabulary.unknown_id])
+    sentences = generate(model, vocabulary, 50, **OPTIONS)
+    assert len(sentences) == 50
+    assert {token for sentence in sentences for token in sentence} <= set(vocabulary.tokens[2:-1])
+
+
+def test_no_sentence_is_empty_even_where_the_end_is_likeliest(make_model, vocabulary) -> None:
+    sentences = generate(favour(make_model(), [END_ID]), vocabulary, 30, **OPTIONS)
+    assert [len(sentence) for sentence in sentences] == [1] * 30
+
+
+def test_sentences_are_cut_at_max_length(make_model, vocabulary) -> None:
+    sentences = generate(favour(make_model(), [END_ID], -1000), vocabulary, 3, **{**OPTIONS, "max_length": 7})
+    assert [len(sentence) for sentence in sentences] == [7] * 3
+
+
+def test_equal_seeds_write_equal_sentences_and_others_write_others(make_model, vocabulary) -> None:
+    first = generate(make_model(), vocabulary, 10, **OPTIONS)
+    assert first == generate(make_model(), vocabulary, 10, **OPTIONS)
+    assert first != generate(make_model(), vocabulary, 10, **{**OPTIONS, "seed": 2})
+
+
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"temperature": 1e-300}])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_one_choice_or_no_temperature_takes_the_likeliest_word_each_time(cell, options, make_model, vocabulary) -> None:
+    model = make_model(cell)
+    written = generate(model, vocabulary, 2, **{**OPTIONS, **options})
+    expected, word, state = [], START_ID, None
+    while len(expected) < OPTIONS["max_length"]:
+        logits, state = model.next_logits(torch.tensor([word]), state)
+        forbidden = [START_ID, vocabulary.unknown_id] if expected else [START_ID, vocabulary.unknown_id, END_ID]
+        logits[0, forbidden] = -torch.inf
+        word = int(logits[0].argmax())
+        if word == END_ID:
+            break
+        expected.append(vocabulary.tokens[word])
+    assert written == [expected] * 2
+
+
+@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (2.0, None), (1.0, 3)])
+def test_words_are_drawn_in_proportion_to_their_probability(temperature, top_k, make_model, vocabulary) -> None:
+    model, draws = make_model(), 20_000
+    options = {**OPTIONS, "temperature": temperature, "top_k": top_k, "max_length": 1}
+    counted = Counter(sentence[0] for sentence in generate(model, vocabulary, draws, **options))
+    logits = model.next_logits(torch.tensor([START_ID]))[0][0].double().numpy() / temperature
+    weights = np.where(
+        np.isin(np.arange(len(vocabulary)), [START_ID, END_ID, vocabulary.unknown_id]), 0, np.exp(logits)
+    )
+    weights[np.argsort(-weights)[top_k or len(weights) :]] = 0
+    weights /= weights.sum()
+    for word, share in zip(vocabulary.tokens, weights, strict=True):
+        # Five standard deviations, and one draw of rounding.
+        assert counted[word] / draws == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / draws) + 1 / draws)
+
+
+def test_a_prompt_is_read_kept_and_may_be_a_whole_sentence(make_model, vocabulary) -> None:
+    prompt = ["is", "zyzzyva"]
+    greedy = {**OPTIONS, "top_k": 1}
+    assert generate(make_model(), vocabulary, 1, **greedy, prompt=prompt)[0][:2] == prompt
+    ended = generate(favour(make_model(), [END_ID]), vocabulary, 1, **greedy, prompt=prompt)
+    assert ended == [prompt]
+    others = [
+        generate(make_model(), vocabulary, 1, **greedy, prompt=[word])[0][1:] for word in ("is", "the", "of", ".")
+    ]
+    assert len({tuple(words) for words in others}) > 1
+
+
+def test_no_sentences_are_asked_for(make_model, vocabulary) -> None:
+    assert generate(make_model(), vocabulary, 0, **OPTIONS) == []
+
+
+def test_suggestions_are_the_likeliest_words_with_the_models_own_probabilities(make_model, vocabulary) -> None:
+    model = favour(make_model(), [START_ID, END_ID, vocabulary.unknown_id], 5.0)
+    suggested = suggest(model, vocabulary, ["this", "is"], 4)
+    logits = state = None
+    for word in [START_ID, *vocabulary.encode(["this", "is"])]:
+        logits, state = model.next_logits(torch.tensor([word]), state)
+    assert logits is not None
+    probabilities = logits[0].double().softmax(0).tolist()
+    ranked = sorted(range(2, len(vocabulary) - 1), key=lambda word: -probabilities[word])[:4]
+    assert [word for word, _ in suggested] == [vocabulary.tokens[word] for word in ranked]
+    assert [p for _, p in suggested] == pytest.approx([probabilities[word] for word in ranked])
+
+
+def test_more_suggestions_than_words_are_all_words(make_model, vocabulary) -> None:
+    suggested = suggest(make_model(), vocabulary, [], 1000)
+    assert {word for word, _ in suggested} == set(vocabulary.tokens[2:-1])
+
+
+PROMPTS = [["is"], [], ["this", "is", "the", "zyzzyva"], [], ["the", "of"], ["."]]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_prompts_that_share_passes_get_what_each_would_get_alone(cell, layers, make_model, vocabulary) -> None:
+    model = make_model(cell, layers=layers).double()  # float32 sums depend on the number of rows
+    together = generate_each(model, vocabulary, PROMPTS, 3, **OPTIONS)
+    assert together == [generate(model, vocabulary, 3, **OPTIONS, prompt=prompt) for prompt in PROMPTS]
+    assert together[1] == together[3]  # the same prompt and seed
+    for suggested, prompt in zip(suggest_each(model, vocabulary, PROMPTS, 4), PROMPTS, strict=True):
+        logits = state = None
+        for word in [START_ID, *vocabulary.encode(prompt)]:
+            logits, state = model.next_logits(torch.tensor([word]), state)
+        assert logits is not None
+        words = [vocabulary.tokens.index(word) for word, _ in suggested]
+        assert [p for _, p in suggested] == pytest.approx(logits[0].softmax(0)[words].tolist(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        ("what are n't you understanding about this ? !", "what aren't you understanding about this?!"),
+        ("see the note ( in section 2 ) , please .", "see the note (in section 2), please."),
+        ("`` so ''", '"so"'),
+    ],
+)
+def test_readable_text_has_its_spaces_where_people_put_them(tokens: str, text: str) -> None:
+    assert readable(tokens.split()) == text
+
+
+def test_readable_text_is_one_line() -> None:
+    assert readable(["a\u2028b", "c\nd"]) == "a b c d"

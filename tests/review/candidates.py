@@ -1,0 +1,85 @@
+"""Models whose quality is known without training: they predict every word by a fixed frequency."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+
+from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.params import load_params
+from pipeline.provenance.inputs import dvc_digest
+from pipeline.text.tokens import SCHEMA
+from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
+from pipeline.tracking import runs
+from pipeline.training.history import EpochRecord, write_history
+from tests.conftest import vocabulary_of
+from tests.projects import Project, lock_everything
+
+TYPES = 40
+TOKENS = Path("data/tokens/sentences.parquet")
+
+
+def write_corpus(sentences: int = 200) -> None:
+    """Sentences of words `w0` to `w39`, the first ones far more frequent than the last, in three splits."""
+    generator = np.random.default_rng(1)
+    frequency = np.arange(1, TYPES + 1) ** -1.5
+    drawn = generator.choice(TYPES, (3 * sentences, 8), p=frequency / frequency.sum())
+    rows = [[f"w{rank}" for rank in sentence] for sentence in drawn]
+    splits = [split for split in ("train", "valid", "test") for _ in range(sentences)]
+    TOKENS.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"document": ["d"] * len(rows), "split": splits, "tokens": rows}, schema=SCHEMA), TOKENS)
+
+
+def counts() -> dict[str, int]:
+    """Of every type in the training split, those that do not occur there once."""
+    table = pq.read_table(TOKENS)
+    found = {f"w{rank}": 1 for rank in range(TYPES)}
+    for split, tokens in zip(table["split"].to_pylist(), table["tokens"].to_pylist(), strict=True):
+        for token in tokens if split == "train" else []:
+            found[token] += 1
+    return found
+
+
+def candidate(project: Project, power: float = 1.0, words: int | None = None, valid: float = 5.0) -> Vocabulary:
+    """What the pipeline leaves once it has trained and evaluated a model, in data/ and in MLflow.
+
+    Args:
+        project: the folder; its corpus is that of `write_corpus`.
+        power: of the true frequencies in the model's: 1 is the best model, 0 gives all words the same.
+        words: that it knows, the most frequent ones; None: all.
+        valid: its perplexity on the validation split, as its history claims.
+    """
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["cells"] = {"lstm": {"cell": "lstm", "output_bias": True}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    cell = load_params().cell("lstm")
+    vocabulary = vocabulary_of(counts(), None if words is None else words + 3, sentences=200)
+    vocabulary.save(Path("data/vocabulary.tsv"))
+    for split in ("train", "valid", "test"):
+        ids = np.array([START_ID, 2, END_ID], np.uint16)
+        np.save(Path("data/encoded") / split / "ids.npy", ids)
+        np.save(Path("data/encoded") / split / "offsets.npy", np.array([0, len(ids)]))
+    model = LanguageModel(cell.model, len(vocabulary))
+    frequency = torch.tensor(vocabulary.counts, dtype=torch.float64).clamp(min=1e-3)
+    with torch.no_grad():
+        assert model.c is not None
+        model.c.copy_(power * frequency.log())
+    save_model(model, project.models)
+    history = [EpochRecord(1, 4, 0.01, 2.5, float(np.log(valid)), valid)]
+    write_history(project.models / "history.csv", history)
+    project.evaluate(perplexity=valid)
+    lock(project)
+    runs.log_evaluation(cell, project.models, project.evaluation)
+    runs.log_report(Path("data/report"), ["lstm"])
+    return vocabulary
+
+
+def lock(project: Project) -> None:
+    """Write dvc.lock, the tokens included."""
+    lock_everything()
+    content = yaml.safe_load(Path("dvc.lock").read_text())
+    content["stages"]["tokenize"]["outs"] = [{"path": str(TOKENS), "md5": dvc_digest(TOKENS)}]
+    Path("dvc.lock").write_text(yaml.safe_dump(content))

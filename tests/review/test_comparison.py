@@ -1,0 +1,225 @@
+"""The list of runs, what differs between two of them, and their models on the same sentences."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.evaluation.paired import paired_bootstrap
+from pipeline.inference.scoring import score_split
+from pipeline.provenance.inputs import StageRecord, dvc_digest
+from pipeline.review.comparison import compare_models, encoded_test_split, load_logged_model
+from pipeline.review.differences import differences
+from pipeline.review.listing import differing, list_runs
+from pipeline.review.lookup import find
+from pipeline.runtime.errors import InputError
+from pipeline.tracking import runs
+from pipeline.tracking.record import Provenance
+from pipeline.tracking.store import Store, connect
+from tests.projects import HISTORY, Project
+from tests.review.candidates import TYPES, candidate, lock, write_corpus
+
+
+def rnnlm(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def train(project: Project) -> str:
+    """A training that MLflow has seen; returns the run's id."""
+    listener = runs.training_listener(project.cell, len(project.vocabulary), project.models, Path("run"))
+    listener.started(123, 14, resumed=False)
+    for record in HISTORY:
+        listener.epoch_ended(record, 2.0, 7.0)
+    listener.finished(9.0)
+    return Path("run").read_text()
+
+
+def record(store: Store, run_id: str, **changes: Any) -> None:
+    """Give a run the record of its files that its training would have left."""
+    tokenize = {"language": "english", "splits": {"train": 92, "valid": 4, "test": 4}} | changes.get("tokenize", {})
+    stages = {
+        "tokenize": StageRecord(
+            {"pipeline/text/tokenizer.py": changes.get("code", "1"), "data/raw/documents.parquet": "2"},
+            {"data/tokens/sentences.parquet": "3"},
+            {"tokenize": tokenize},
+        ),
+        "download": StageRecord({}, {}, {"download": {"path": changes.get("path", "corpus")}}),
+        "train": StageRecord({"data/encoded/train": "4", "data/vocabulary.tsv": changes.get("data", "5")}, {}, {}),
+    }
+    path = Path("provenance.json")
+    path.write_text(json.dumps(dataclasses.asdict(Provenance("c0", {}, stages))))
+    store.client.log_artifact(run_id, str(path), "provenance")
+
+
+@pytest.fixture
+def pair(project: Project) -> tuple[Store, str, str]:
+    """Two runs whose models know all word types, and a quarter of them."""
+    write_corpus()
+    candidate(project)
+    candidate(project, words=TYPES // 4)
+    store = connect()
+    quarter, whole = list_runs(store)
+    return store, whole.run_id, quarter.run_id
+
+
+def test_a_quarter_of_the_vocabulary_does_not_win_and_the_models_come_from_mlflow(pair: tuple[Store, str, str]) -> None:
+    store, whole, quarter = (pair[0], *(find(pair[0], run) for run in pair[1:]))
+    shutil.rmtree("data/models")
+    shutil.rmtree("data/encoded")
+    Path("data/vocabulary.tsv").unlink()
+    raw = []
+    for run in (whole, quarter):
+        loaded = load_logged_model(store, run)
+        raw.append(score_split(loaded.model, encoded_test_split(loaded.vocabulary), "score").sentences)
+    assert paired_bootstrap(raw[0].nats, raw[1].nats, raw[0].tokens, 100, 1).better == "B"
+    compared = compare_models(store, whole, quarter)
+    assert compared.result.better == "A"
+    assert (compared.unknown_types_a, compared.unknown_types_b) == (0, TYPES - TYPES // 4)
+    assert compared.result.sentences == 200
+    assert compared.result.tokens == 200 * 9
+    assert compared.result.perplexity_b == pytest.approx(
+        np.exp((raw[1].nats + raw[1].unknown * np.log(30)).sum() / 1800)
+    )
+    assert compared.remarks == ()
+    assert compare_models(store, whole, whole).result.better is None
+
+
+def test_compare_says_what_differs_and_which_is_better(pair: tuple[Store, str, str]) -> None:
+    store, whole, quarter = pair
+    record(store, whole)
+    record(store, quarter, code="9", data="8", path="https://me:secret@example.org/text.csv?token=secret")
+    done = rnnlm("compare", whole[:12], quarter, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["a"]["run_id"] == whole
+    assert found["code"] == {"pipeline/text/tokenizer.py": ["1", "9"]}
+    assert found["data"]["data/vocabulary.tsv"] == ["5", "8"]
+    assert "data/raw/documents.parquet" not in found["data"]
+    assert found["parameters"]["vocabulary.size"] == ["43", "13"]
+    assert found["parameters"]["download.path"] == ["corpus", "https://example.org/text.csv"]
+    assert found["metrics"]["test/perplexity"] == [5.0, 5.0]
+    assert found["test"]["better"] == "A"
+    assert found["test"]["sentences"] == 200
+    shown = rnnlm("compare", whole, quarter).stdout
+    assert "secret" not in shown
+    for text in ("200 test sentences", "1,800 tokens", "A is better", "vocabulary.size", "5 (4 to 6)", whole[:8]):
+        assert text in shown
+
+
+def test_what_only_one_run_has_recorded_is_no_difference(pair: tuple[Store, str, str]) -> None:
+    store, whole, quarter = pair
+    record(store, whole)
+    for path in store.client.list_artifacts(quarter, "provenance"):
+        (Path("mlruns") / quarter / "artifacts" / path.path).unlink()
+    found = differences(store, find(store, whole), find(store, quarter))
+    assert found.code == {}
+    assert found.data == {}  # the datasets are equal
+    assert set(found.parameters) == {"vocabulary.size", "model.parameters"}
+    assert len(found.remarks) == 1
+
+
+def test_other_data_shows_by_its_hash(project: Project) -> None:
+    first = train(project)
+    before = dvc_digest(Path("data/encoded/train"))
+    ids = np.load("data/encoded/train/ids.npy")
+    np.save("data/encoded/train/ids.npy", np.where(ids == 3, 4, ids).astype(np.uint16))
+    project.train(seed=2)
+    second = train(project)
+    store = connect()
+    found = differences(store, find(store, first), find(store, second))
+    assert found.data == {"data/encoded/train": (before, dvc_digest(Path("data/encoded/train")))}
+    assert found.remarks == ()
+
+
+def test_other_split_shares_are_remarked(pair: tuple[Store, str, str]) -> None:
+    store, whole, quarter = pair
+    record(store, whole, tokenize={"splits": {"train": 0.92, "valid": 0.04, "test": 0.04}})  # the same shares
+    record(store, quarter, tokenize={"splits": {"train": 80, "valid": 10, "test": 10}})
+    (remark,) = compare_models(store, find(store, whole), find(store, quarter)).remarks
+    assert quarter[:8] in remark
+    assert "80/10/10" in remark
+    assert "may have been trained on some of them" in remark
+
+
+def test_models_that_read_other_tokens_are_refused_but_their_differences_are_shown(project: Project) -> None:
+    write_corpus()
+    candidate(project)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["tokenize"]["lowercase"] = False
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    candidate(project, words=20)
+    done = rnnlm("compare", "v1", "v2", "--json")
+    assert isinstance(done.exception, InputError)
+    assert "tokenize.lowercase is true for the first, false for the second" in str(done.exception)
+    assert json.loads(done.stdout)["test"] is None
+    # And where the sentences are not theirs.
+    with pytest.raises(InputError, match=r"tokenize\.lowercase true, params\.yaml says false"):
+        compare_models(connect(), find(connect(), "v1"), find(connect(), "v1"))
+
+
+def test_tokens_that_dvc_does_not_know_are_refused(pair: tuple[Store, str, str], project: Project) -> None:
+    store, whole, quarter = pair
+    write_corpus(sentences=50)
+    with pytest.raises(InputError, match="dvc repro tokenize"):
+        compare_models(store, find(store, whole), find(store, quarter))
+    lock(project)
+    assert compare_models(store, find(store, whole), find(store, quarter)).result.sentences == 50
+
+
+def test_a_run_without_its_model_is_refused(pair: tuple[Store, str, str]) -> None:
+    store, whole, quarter = pair
+    broken_off = store.client.create_run(store.experiment_id).info.run_id
+    with pytest.raises(InputError, match="its training did not finish"):
+        compare_models(store, find(store, whole), find(store, broken_off))
+    (weights,) = Path("mlruns/models").glob(f"{_model(store, quarter)}/artifacts/artifacts/*/model.safetensors")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match="not those that were trained"):
+        compare_models(store, find(store, whole), find(store, quarter))
+    weights.unlink()
+    with pytest.raises(InputError, match="no longer has the files"):
+        compare_models(store, find(store, whole), find(store, quarter))
+
+
+def _model(store: Store, run: str) -> str:
+    outputs = find(store, run).outputs
+    assert outputs is not None
+    return outputs.model_outputs[0].model_id
+
+
+def test_the_list_of_runs(pair: tuple[Store, str, str]) -> None:
+    store, whole, quarter = pair
+    store.client.set_tag(whole, "mlflow.source.git.commit", "0123456789abcdef")
+    store.client.set_tag(whole, "git_dirty", "true")
+    failed = store.client.create_run(store.experiment_id, run_name="[red]mine[/red]").info.run_id
+    store.client.set_terminated(failed, "FAILED")
+    store.client.log_metric(failed, "valid/loss", float("nan"))
+    store.client.set_registered_model_alias("rnnlm", "champion", "1")
+    listed = json.loads(rnnlm("runs", "--json").stdout)
+    assert [run["run_id"] for run in listed] == [failed, quarter, whole]
+    assert [run["status"] for run in listed] == ["FAILED", "FINISHED", "FINISHED"]
+    assert listed[0]["metrics"] == {"valid/loss": None}
+    assert [(run["version"], run["aliases"]) for run in listed] == [
+        (None, []),
+        ("2", ["challenger"]),
+        ("1", ["champion"]),
+    ]
+    assert listed[2]["metrics"]["test_interval/perplexity_low"] == 4.0
+    assert listed[2]["tags"]["git_dirty"] == "true"
+    assert listed[2]["start_time"].endswith("+00:00")
+    assert differing(list_runs(store)) == ["vocabulary.size", "model.parameters"]
+    assert len(json.loads(rnnlm("runs", "--limit", "2", "--json").stdout)) == 2
+
+    table = rnnlm("runs").stdout
+    (row,) = [line for line in table.splitlines() if whole[:8] in line]
+    for text in ("lstm, 4 units, 1 epoch", "4 to 6", "01234567+", "v1, champion", "vocabulary.size 43"):
+        assert text in row
+    assert "[red]mine[/red]" in table
+    assert "…" not in table

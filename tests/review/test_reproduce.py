@@ -1,0 +1,115 @@
+"""What `rnnlm reproduce` says of files that came out; tests/system/test_versions.py makes runs again in earnest."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from pipeline.provenance.inputs import StageRecord, dvc_digest, machine_params
+from pipeline.review import reproduce
+from pipeline.review.reproduce import STATUS, Reproduction, compared
+from pipeline.runtime.errors import InputError
+from pipeline.tracking.record import Provenance
+from stages import warm_start as stage
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+MODEL, METRICS, IDS = "data/models/lstm/model.safetensors", "data/evaluation/lstm/metrics.json", "data/encoded/train"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """What a run that was made again has left."""
+    for name, content in ((MODEL, "weights"), (METRICS, json.dumps({"perplexity": 50.0})), (IDS, "ids")):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return tmp_path
+
+
+def made_again(
+    tree: Path, perplexity: float = 50.0, others: tuple[str, ...] = (), threads: str = "100000", measured: bool = True
+) -> Reproduction:
+    """A verdict on `tree`, of a run in which the files `others` had other bytes."""
+
+    def digest(path: str) -> str:
+        return "0" * 32 if path in others else dvc_digest(tree / path)
+
+    records = {
+        "encode": StageRecord({}, {IDS: digest(IDS)}, {}),
+        "train": StageRecord({IDS: digest(IDS)}, {MODEL: digest(MODEL)}, {}),
+        "evaluate": StageRecord({MODEL: digest(MODEL)}, {METRICS: digest(METRICS)}, {}),
+    }
+    params = machine_params() | {"machine.processor": "another", "machine.threads": threads}
+    metrics = {"test/perplexity": perplexity} if measured else {}
+    run = SimpleNamespace(data=SimpleNamespace(params=params, metrics=metrics))
+    return compared(cast("Run", run), records, tree, "lstm", threads)
+
+
+def test_a_run_that_began_with_a_model_is_not_made_from_text_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "FILE", tmp_path / "warm_start.json")
+    monkeypatch.setattr(stage, "FOLDER", tmp_path / "data/warm_start")
+    stage.FILE.write_text("{}")
+    stage.warm_start()  # as it is without a model
+    monkeypatch.setattr(reproduce, "read_artifact", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    run = SimpleNamespace(info=SimpleNamespace(run_id="id"), data=SimpleNamespace(tags={"cell": "lstm"}))
+
+    def message(digest: str | None) -> str:
+        """How far making it again comes, where nobody knows its text stages."""
+        train = StageRecord({"data/warm_start": digest}, {MODEL: "1" * 32}, {})
+        records = Provenance("c" * 40, {}, {"train": train, "download": StageRecord({}, {}, {})})
+        monkeypatch.setattr(reproduce, "read_provenance", lambda *_: records)
+        with pytest.raises(InputError) as caught:
+            reproduce.reproduce(SimpleNamespace(), cast("Run", run), "download")  # pyright: ignore[reportArgumentType]
+        return str(caught.value)
+
+    for digest in (None, dvc_digest(stage.FOLDER)):
+        assert "is not in this clone" in message(digest)
+    (stage.FOLDER / "config.json").write_text("{}")
+    assert message(dvc_digest(stage.FOLDER)) == (
+        "run id began with the weights of another model, which no text makes; leave out `--from download`"
+    )
+
+
+def test_equal_bytes_are_identical_whatever_the_machine(tree: Path) -> None:
+    assert made_again(tree) == Reproduction("identical")
+    assert STATUS["identical"] == 0
+
+
+@pytest.mark.parametrize("perplexity", [49.1, 50.9])
+def test_other_bytes_with_nearly_the_same_perplexity_are_equal_and_the_machine_is_named(
+    tree: Path, perplexity: float
+) -> None:
+    found = made_again(tree, perplexity, (MODEL, METRICS))
+    assert (found.verdict, found.stage) == ("equal", "train")
+    assert found.perplexity == (perplexity, 50.0)
+    assert set(found.machine) == {"machine.processor", "machine.threads"}
+    assert found.machine["machine.processor"][0] == "another"
+    told = found.lines()
+    assert told[0] == f"equal within 2%: test perplexity {perplexity:.2f} then, 50.00 now"
+    assert told[1:3] == [f"{MODEL} has other bytes", f"{METRICS} has other bytes"]
+    assert any(line.startswith("machine.threads: 100000 then, ") for line in told)
+    assert STATUS["equal"] == 10
+
+
+@pytest.mark.parametrize("perplexity", [48.9, 51.1])
+def test_another_perplexity_is_different(tree: Path, perplexity: float) -> None:
+    found = made_again(tree, perplexity, (MODEL, METRICS))
+    assert (found.verdict, found.stage) == ("different", "train")
+    assert found.lines()[0] == f"different, from stage train on: test perplexity {perplexity:.2f} then, 50.00 now"
+    assert STATUS["different"] == 11
+
+
+def test_text_stages_give_the_same_bytes_everywhere_so_others_are_different(tree: Path) -> None:
+    assert made_again(tree, 50.0, (IDS, MODEL)).verdict == "different"
+    assert made_again(tree, 50.0, (IDS, MODEL)).stage == "encode"
+
+
+def test_other_bytes_of_a_model_that_was_never_evaluated_are_different(tree: Path) -> None:
+    assert made_again(tree, others=(MODEL,), measured=False).lines()[0] == "different, from stage train on"

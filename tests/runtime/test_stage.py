@@ -1,0 +1,109 @@
+"""How a stage ends."""
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+
+import psutil
+import pytest
+import torch
+
+from pipeline.runtime import stopping
+from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.stage import run
+from tests.conftest import PROJECT
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def work() -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("params.yaml is missing; restore it"), "error: params.yaml is missing; restore it"),
+        (MemoryError(), "error: out of memory; use a smaller corpus, vocabulary, batch or hidden size"),
+        (OSError(errno.ENOSPC, "No space left on device", "data/x"), "error: [Errno 28] No space left on device: "),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            "error: [Errno 122] Disk quota exceeded; free space on",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "data/x"),
+            "error: [Errno 13] Permission denied: 'data/x';",
+        ),
+        (OSError(errno.EFBIG, "File too large"), "error: [Errno 27] File too large; allow larger files"),
+        (OSError(errno.EMFILE, "Too many open files"), "error: [Errno 24] Too many open files; allow more open files"),
+        (ValueError("I/O error:\nNo space left on device"), "error: I/O error: No space left on device; free space on"),
+        (StoppedError("stopped by SIGTERM; it goes on", 15), 143),
+    ],
+    ids=repr,
+)
+def test_what_the_user_can_mend_is_one_line(error, line):
+    with pytest.raises(SystemExit) as ended:
+        run(raising(error))
+    if isinstance(line, int):
+        assert ended.value.code == line
+        return
+    # Python prints a text given to sys.exit on standard error and ends with status 1.
+    assert isinstance(ended.value.code, str)
+    assert ended.value.code.startswith(line)
+    assert "\n" not in ended.value.code
+
+
+def test_memory_that_torch_cannot_get_is_one_line_too():
+    with pytest.raises(SystemExit, match="error: out of memory; use a smaller"):
+        run(lambda: print(torch.empty(1 << 60)))
+
+
+def test_a_stage_that_fails_prints_that_line_alone_and_ends_with_status_1():
+    code = """
+from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.stage import run
+
+def work():
+    raise InputError("params.yaml is missing; restore it")
+
+run(work)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "error: params.yaml is missing; restore it\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a bug"),
+        FileNotFoundError(errno.ENOENT, "No such file", "x"),
+        OSError("no number"),
+        RuntimeError("a bug in a tensor's shape"),
+        KeyboardInterrupt(),
+    ],
+    ids=repr,
+)
+def test_a_bug_keeps_its_traceback(error):
+    with pytest.raises(type(error)) as caught:
+        run(raising(error))
+    assert caught.value is error
+
+
+def test_a_stage_that_works_just_ends():
+    done = []
+    run(lambda: done.append(1))
+    assert done == [1]
+
+
+def test_a_parent_that_goes_while_it_is_looked_at_has_gone(monkeypatch):
+    parent = psutil.Process()
+    assert stopping._lives(parent)
+
+    def vanished(process: psutil.Process) -> str:
+        raise psutil.NoSuchProcess(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "status", vanished)
+    assert not stopping._lives(parent)

@@ -1,0 +1,258 @@
+"""Kills, as a user's machine or cluster deals them out, and what is there afterwards.
+
+`make soak` does the same with many more kills.
+"""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.system.test_pipeline import Clone, make_clone
+
+SOAK = os.environ.get("RNNLM_SOAK") == "1"
+KILLS = 11 if SOAK else 1  # of each kind, over all stages
+TRAINING_KILLS = 24 if SOAK else 3  # within training alone
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of data/ after a run that nobody disturbed."""
+    clone = make(tmp_path_factory.mktemp("undisturbed"))
+    clone.repro()
+    return clone.digests()
+
+
+@pytest.fixture
+def encoded(tmp_path: Path) -> Clone:
+    """A clone whose text is ready to be trained on."""
+    clone = make(tmp_path)
+    clone.repro("encode", "warm_start")
+    return clone
+
+
+def make(folder: Path) -> Clone:
+    """A tiny corpus with a model that takes some seconds to train, and one that does not."""
+    clone = make_clone(folder, tracking=False)
+    clone.change(
+        train__patience=30,
+        cells={"rnn": {"cell": "rnn", "bias": False}, "gru": {"cell": "gru", "embedding_dim": 8, "epochs": 30}},
+    )
+    clone.git("commit", "-qam", "longer")
+    return clone
+
+
+@contextmanager
+def started(clone: Clone, *command: str) -> Iterator[subprocess.Popen]:
+    environment = clone.environment | {"RNNLM_CHECKPOINT_SECONDS": "0.1"}
+    with subprocess.Popen(
+        command,
+        cwd=clone.folder,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def stages_below(pid: int) -> list[psutil.Process]:
+    try:
+        return [process for process in psutil.Process(pid).children(recursive=True) if is_stage(process)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def names_of(stages: list[psutil.Process]) -> set[str]:
+    """Such as `train gru`; nothing of one that has gone."""
+    names = set()
+    for stage in stages:
+        with suppress(psutil.NoSuchProcess):
+            command = " ".join(stage.cmdline())
+            names.update(re.findall(r"-m stages\.(.+)", command))
+    return names
+
+
+def is_stage(process: psutil.Process) -> bool:
+    try:
+        return process.name().startswith("python") and any("stages." in part for part in process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+
+
+def kill_stage(process: subprocess.Popen) -> None:
+    for stage in stages_below(process.pid):
+        stage.kill()
+
+
+def kill_dvc(process: subprocess.Popen) -> None:
+    process.kill()
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def all_gone(stages: list[psutil.Process]) -> None:
+    """Stages whose dvc was killed end by themselves."""
+    _, alive = psutil.wait_procs(stages, timeout=30)
+    assert not alive
+
+
+@pytest.mark.parametrize("kill", [kill_stage, kill_dvc, kill_group] if SOAK else [kill_dvc])
+def test_kills_at_random_moments_change_no_byte(
+    kill: Callable[[subprocess.Popen], None], undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    clone, chance = make(tmp_path), random.Random(kill.__name__)
+    kills = finished = 0
+    hit: set[str] = set()
+    while kills < KILLS:
+        with started(clone, "dvc", "repro") as process:
+            deadline = time.monotonic() + chance.uniform(2.0, 12.0)
+            while time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.02)
+            stages = stages_below(process.pid)
+            if process.poll() is None and (stages or kill is not kill_stage):
+                hit |= names_of(stages)
+                kill(process)
+                kills += 1
+            output, _ = process.communicate()
+        all_gone(stages)
+        assert "Traceback" not in output
+        repair_rwlock(clone)
+        if process.returncode == 0:
+            # Nothing is left to kill: from the beginning, with nothing to fall back on.
+            assert clone.digests() == undisturbed
+            finished += 1
+            for folder in ("data", ".dvc/cache", ".rnnlm"):
+                shutil.rmtree(clone.folder / folder)
+            (clone.folder / "dvc.lock").unlink()
+    clone.repro()
+    assert clone.digests() == undisturbed
+    assert clone.repro() == []
+    assert leftovers(clone) == []
+    print(f"{kill.__name__}: {kills} kills, in {', '.join(sorted(hit))}; {finished} runs ended meanwhile, all the same")
+
+
+def repair_rwlock(clone: Clone) -> None:
+    """What DVC's own message advises when the kill hit while it wrote this file of its own."""
+    path = clone.folder / ".dvc/tmp/rwlock"
+    if path.exists() and not path.read_text().strip():
+        path.unlink()
+
+
+def leftovers(clone: Clone) -> list[Path]:
+    """Half-written files and folders of a stage's own."""
+    return [path for path in (clone.folder / "data").rglob(".*") if path.name not in (".gitignore",)]
+
+
+def test_kills_within_training_cost_only_what_came_after_the_last_checkpoint(
+    undisturbed: dict[str, str], encoded: Clone
+) -> None:
+    clone, chance = encoded, random.Random(7)
+    resumed = kills = 0
+    while kills < TRAINING_KILLS:
+        saved = bool(list(clone.folder.glob(".rnnlm/checkpoints/gru/*/*.safetensors")))
+        with started(clone, sys.executable, "-m", "stages.train", "gru") as process:
+            assert process.stdout
+            assert any("training on" in line for line in process.stdout)
+            time.sleep(chance.uniform(0.0, 1.5))
+            if process.poll() is None:
+                kill_group(process)
+                kills += 1
+            output, _ = process.communicate()
+        assert "Traceback" not in output
+        assert ("going on from a checkpoint at step" in output) == saved
+        resumed += saved
+    clone.repro()
+    assert clone.digests() == undisturbed
+    print(f"{kills} kills within training, after which it went on from a checkpoint {resumed} times")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT] if SOAK else [signal.SIGTERM])
+def test_asked_to_end_a_training_saves_and_says_how_to_go_on(number: signal.Signals, encoded: Clone) -> None:
+    clone = encoded
+    with started(clone, sys.executable, "-m", "stages.train", "gru") as process:
+        wait_for_checkpoint(clone, "gru")
+        process.send_signal(number)
+        output, _ = process.communicate()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in output
+    (step,) = re.findall(rf"^error: stopped by {number.name}; `dvc repro` goes on after step ([\d,]+)$", output, re.M)
+    assert not (clone.folder / "data/models/gru/model.safetensors").exists()
+    with started(clone, sys.executable, "-m", "stages.train", "gru") as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0
+    assert f"going on from a checkpoint at step {step}" in output
+    assert not list((clone.folder / ".rnnlm/checkpoints/gru").iterdir())
+
+
+def wait_for_checkpoint(clone: Clone, cell: str) -> None:
+    deadline = time.monotonic() + 60
+    while not list(clone.folder.glob(f".rnnlm/checkpoints/{cell}/*/*.safetensors")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_stage_ends_with_its_dvc_and_the_next_one_goes_on(encoded: Clone) -> None:
+    clone = encoded
+    with started(clone, "dvc", "repro", "train@gru") as process:
+        wait_for_checkpoint(clone, "gru")
+        stages = stages_below(process.pid)
+        process.kill()
+        process.communicate()
+    assert stages
+    all_gone(stages)
+    with started(clone, "dvc", "repro", "train@gru") as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0
+    assert "going on from a checkpoint at step" in output
+
+
+def test_one_stage_does_not_run_twice_at_once(encoded: Clone) -> None:
+    clone = encoded
+    with started(clone, sys.executable, "-m", "stages.train", "gru") as process:
+        wait_for_checkpoint(clone, "gru")
+        script = (
+            "import pipeline.runtime.stage as s; s.LOCK_SECONDS = 0.2\nfrom stages.train import *; run_stage(train)"
+        )
+        error = clone.fails(sys.executable, "-c", f"import sys; sys.argv = ['train', 'gru']; {script}")
+        assert error.strip().splitlines()[-1].startswith("error: stage `train gru` is running in this folder already")
+        assert process.poll() is None
+        kill_group(process)
+    # The lock went with its holder.
+    with started(clone, sys.executable, "-m", "stages.train", "gru") as process:
+        process.communicate()
+    assert process.returncode == 0
+
+
+def test_two_cells_train_at_the_same_time(undisturbed: dict[str, str], encoded: Clone) -> None:
+    clone = encoded
+    with (
+        started(clone, "dvc", "repro", "train@gru") as one,
+        started(clone, sys.executable, "-m", "stages.train", "rnn") as other,
+    ):
+        for process in (one, other):
+            output, _ = process.communicate()
+            assert process.returncode == 0, output
+    found = clone.digests()
+    for cell in ("gru", "rnn"):
+        name = f"data/models/{cell}/model.safetensors"
+        assert found[name] == undisturbed[name]

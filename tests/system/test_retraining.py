@@ -1,0 +1,288 @@
+"""`rnnlm retrain` in earnest: trigger after trigger, with remotes of git and DVC and with MLflow, and kills."""
+
+import csv
+import hashlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import only_in_soak
+from tests.system.test_pipeline import STAGE_ORDER, Clone, make_clone, write_corpus
+
+STAGES = [stage for stage in STAGE_ORDER if stage.partition("@")[2] in ("", "lstm")]
+# Lines that a retraining says as each step begins, and those of DVC while it works.
+STEPS = ["git fetch:", "git merge:", "dvc pull:", "dvc status:", "dvc repro:", "Running stage 'train", "dvc push:"]
+STEPS += ["git commit:", "git push:", "mlflow:", "gate:", "promote:", "report:"]
+
+pytestmark = pytest.mark.slow
+
+
+class Site:
+    """Remotes of git and DVC, a database of MLflow, and checkouts that come and go as CI's machines do."""
+
+    def __init__(self, folder: Path, warm_start: bool) -> None:
+        self.folder, self.bare, self.storage = folder, folder / "bare.git", folder / "storage"
+        self.store = f"sqlite:///{folder}/mlflow.db"
+        self.corpus = folder / "comments.csv"
+        self.work = make_clone(folder / "work")
+        self.work.change(
+            download__path=str(self.corpus),
+            cells={"lstm": {"cell": "lstm"}},
+            train__batch_tokens=128,
+            train__learning_rate=0.03,
+            retrain={
+                "confidence": 0.95,
+                "worst_perplexity": 10.0,  # of the very first it is about 6
+                "largest_unknown_share": 0.5,
+                "slowest_scoring": 1.0,
+                "old_sentences": True,
+                "warm_start": warm_start,
+            },
+        )
+        self.work.dvc("remote", "add", "-q", "-d", "storage", str(self.storage))
+        self.work.git("init", "-q", "--bare", "-b", "main", str(self.bare))
+        self.work.git("remote", "add", "origin", str(self.bare))
+        self.trigger("as it is set up")
+
+    def trigger(self, message: str) -> None:
+        """A push to the default branch."""
+        self.work.git("commit", "-q", "-a", "-m", message)
+        self.work.git("push", "-q", "origin", "main")
+
+    def machine(self, name: str) -> Clone:
+        """A fresh clone of the default branch."""
+        self.work.git("clone", "-q", "--branch", "main", str(self.bare), str(self.folder / name))
+        return Clone(self.folder / name, store=self.store)
+
+    def champion(self) -> str | None:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(MlflowClient(self.store).get_registered_model("rnnlm").aliases["champion"])
+        except (MlflowException, KeyError):
+            return None
+
+    def check(self) -> None:
+        """The branch on the remote names only what DVC's remote has, and its results are those of one run."""
+        if "retrained" not in self.work.git("ls-remote", "--heads", str(self.bare)):
+            return
+
+        def read(path: str) -> bytes:
+            command = ["git", "-C", str(self.bare), "show", f"retrained:{path}"]
+            return subprocess.run(command, check=True, capture_output=True).stdout
+
+        for stage in yaml.safe_load(read("dvc.lock"))["stages"].values():
+            for out in stage.get("outs", []):
+                if out["path"].endswith(("metrics.json", "history.csv")):  # in git
+                    assert hashlib.md5(read(out["path"])).hexdigest() == out["md5"]
+                    continue
+                stored = self._stored(out["md5"])
+                files = [file["md5"] for file in json.loads(stored.read_text())] if stored.suffix == ".dir" else []
+                assert all(self._stored(digest).is_file() for digest in files)
+
+    def _stored(self, digest: str) -> Path:
+        path = self.storage / "files" / "md5" / digest[:2] / digest[2:]
+        assert path.is_file()
+        return path
+
+
+def retrain(clone: Clone, *arguments: str) -> tuple[dict[str, Any], str]:
+    """What retrain.json holds, and what was said."""
+    said = clone.rnnlm("retrain", *arguments)
+    return json.loads((clone.folder / ".rnnlm/retrain/retrain.json").read_text()), said
+
+
+def start(clone: Clone) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in clone.environment.items() if key != "CI"}
+    return subprocess.Popen(
+        ["rnnlm", "retrain"],
+        cwd=clone.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill_at(clone: Clone, step: str, alone: bool = False) -> None:
+    """Start a retraining, and kill it when it says that the step begins, `alone` or with all that it has started."""
+    process = start(clone)
+    lines = []
+    for line in process.stdout or ():
+        lines.append(line)
+        if line.startswith(step):
+            (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "".join(lines)
+
+
+def splits(clone: Clone) -> dict[str, str]:
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(clone.folder / "data/tokens/sentences.parquet")
+    return dict(zip(table["document"].to_pylist(), table["split"].to_pylist(), strict=True))
+
+
+def losses(clone: Clone) -> list[float]:
+    """Nats a token of the training, by epoch."""
+    with (clone.folder / "data/models/lstm/history.csv").open(encoding="utf-8") as file:
+        return [float(row["train_nats"]) for row in csv.DictReader(file)]
+
+
+def shuffle_words(path: Path) -> None:
+    chance = random.Random(7)
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for (text,) in rows:
+            words = text.split()
+            chance.shuffle(words)
+            writer.writerow([" ".join(words)])
+
+
+def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    site = Site(tmp_path, warm_start=True)
+    first = site.machine("first")
+
+    # Changed inputs that nobody has committed.
+    write_corpus(site.corpus, 150)
+    first.change(train__epochs=3)
+    assert "params.yaml: changed, but not committed" in first.fails("rnnlm", "retrain")
+    first.git("checkout", "-q", "params.yaml")
+
+    # The first training.
+    result, said = retrain(first)
+    assert (result["verdict"], result["champion_after"]) == ("promoted", "1")
+    assert result["ran"] == STAGES
+    assert "nothing has run here before" in said
+    assert result["warm_start"] == "from random weights: there is no champion yet"
+    assert site.champion() == "1"
+    site.check()
+    before = splits(first)
+
+    # Nothing new, on a machine that has nothing yet.
+    second = site.machine("second")
+    second_said = second.rnnlm("retrain", "--exit-code", status=10)
+    assert "Running stage" not in second_said
+    assert "cached" not in second_said
+    result = json.loads((second.folder / ".rnnlm/retrain/retrain.json").read_text())
+    assert (result["verdict"], result["ran"], result["restored"]) == ("unchanged", [], [])
+    assert result["after"] == first.git("rev-parse", "retrained").strip()
+    assert second.digests() == first.digests()
+
+    # New documents that help; two at once.
+    write_corpus(site.corpus, 450)
+    both = [start(second), start(second)]
+    said_by = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said_by
+    assert sum("waiting for its end" in text for text in said_by) == 1
+    assert sum("Running stage 'train@lstm'" in text for text in said_by) == 1
+    assert sum("verdict: v2 promoted in place of v1" in text for text in said_by) == 1
+    assert sum("verdict: nothing to do" in text for text in said_by) == 1
+    assert "out of date: data: " in "".join(said_by)
+    assert site.champion() == "2"
+    after = splits(second)
+    assert before.items() <= after.items()
+    assert len(after) > 2 * len(before)
+    assert "test" in after.values()
+    # It began with what the champion knew, which can be had from DVC's remote, and can be made again from that.
+    assert sum("warm start: from the weights of champion v1, where the shapes agree" in text for text in said_by) == 1
+    assert re.search(
+        r"lstm starts from the weights in data/warm_start, which knows \d+ of the \d+ words", "".join(said_by)
+    )
+    weights = (first.folder / "data/models/lstm/model.safetensors").read_bytes()
+    begun_with = json.loads(second.git("show", "origin/retrained:warm_start.json"))
+    assert begun_with["model.safetensors"] == hashlib.md5(weights).hexdigest()
+    assert losses(second)[0] < 0.75 * losses(first)[-1]  # an epoch from random weights ends far above
+    site.check()
+    assert second.rnnlm("reproduce", "v2").startswith("identical")
+
+    # Sabotage: words in any order.
+    good = site.corpus.read_bytes()
+    shuffle_words(site.corpus)
+    result, _ = retrain(second)
+    assert "train@lstm" in result["ran"]
+    assert (result["verdict"], result["champion_after"], result["challenger"]) == ("kept", "2", "3")
+    assert site.champion() == "2"
+    # On today's sentences, in any order too, it is the better one.
+    assert [gate["name"] for gate in result["gates"] if not gate["passed"]] == ["old sentences", "perplexity"]
+    assert "at most 10 is allowed" in result["reasons"][1]
+    report = (second.folder / ".rnnlm/retrain/report.md").read_text()
+    assert "# Retraining: not promoted, v2 stays champion" in report
+    assert result["reasons"][0] in report
+    for name in re.findall(r"!\[.*\]\((.*)\)", report):
+        assert (second.folder / ".rnnlm/retrain" / name).read_bytes().startswith(b"\x89PNG")
+    site.check()
+    # The same trigger again says nothing new.
+    assert retrain(second)[0]["verdict"] == "unchanged"
+
+    # Sabotage: a quarter of the vocabulary. Data that is as it was is not made again.
+    site.corpus.write_bytes(good)
+    site.work.change(vocabulary__size=20)
+    site.trigger("a small vocabulary")
+    third = site.machine("third")
+    result, said = retrain(third)
+    assert (result["verdict"], site.champion()) == ("kept", "2")
+    assert "tokenize" in result["restored"]
+    assert {"vocabulary", "train@lstm"} <= set(result["ran"])
+    assert "vocabulary.size" in result["changes"]["parameters"]
+    assert result["metrics"]["challenger"]["perplexity"] < result["metrics"]["champion"]["perplexity"]
+    assert result["test"]["perplexity_b"] > result["test"]["perplexity_a"]
+    assert [gate["name"] for gate in result["gates"] if not gate["passed"]] == ["better"]
+
+
+@only_in_soak
+def test_a_kill_at_any_step_leaves_all_consistent_and_the_next_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    site = Site(tmp_path, warm_start=False)
+    write_corpus(site.corpus, 150)
+    retrain(site.machine("first"))
+    assert site.champion() == "1"
+    site.work.change(train__epochs=4)
+    site.trigger("more epochs")
+    machine = site.machine("killed")
+    # Its dvc and its stage are left behind, and the next one does not wait for them.
+    kill_at(machine, "Running stage 'train", alone=True)
+    for step in STEPS:
+        assert site.champion() == "1"
+        kill_at(machine, step)
+        site.check()
+        if step == "git push:":  # and that machine is gone for good
+            machine = site.machine("killed later")
+    assert site.champion() == "2"
+    result, _ = retrain(machine)
+    assert result["verdict"] == "unchanged"
+    assert json.loads(machine.dvc("status", "--json")) == {}
+    assert machine.git("rev-parse", "HEAD") == machine.git("rev-parse", "origin/retrained")
+    assert machine.git("status", "--porcelain") == ""
+
+    # What a person took back no machine promotes.
+    machine.rnnlm("rollback")
+    assert site.champion() == "1"
+    assert retrain(machine)[0]["verdict"] == "unchanged"
+    # Nor where the conditions become others, for which no stage runs.
+    site.work.change(retrain__confidence=0.9)
+    site.trigger("less confidence")
+    machine = site.machine("last")
+    result, _ = retrain(machine)
+    assert (result["verdict"], result["ran"], site.champion()) == ("kept", [], "1")
+    assert "rolled back" in result["reasons"][0]
+
+    # Not one of its commits is on the default branch.
+    assert "Retrain at" not in machine.git("log", "origin/main")

@@ -1,0 +1,334 @@
+"""The champion over HTTP, served by `mlflow models serve` as docs/serving.md says."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.serving import ask, champion_server, log_champion
+from pipeline.inference.request import LONGEST_TEXT
+from pipeline.runtime.pins import canonical
+from pipeline.tracking.logged_model import REQUIREMENTS
+from tests.conftest import PROJECT, model_params, only_in_soak, vocabulary_of
+from tests.system.test_dependencies import imports_of
+
+JSON = {"Content-Type": "application/json"}
+TEXTS = ["The cat sees the dog.", "the", "", "Nobody knows the dog.", "a cat, a dog", "THE CAT"]
+
+# Runs first in every process of the server: what is not in the closure of the model's requirements cannot be imported,
+# as in an environment that holds nothing else, and a pickle that names a class or function is refused.
+SITECUSTOMIZE = """
+import importlib.metadata, os, re, sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+from pathlib import Path
+from packaging.requirements import Requirement
+
+def canonical(name):
+    return re.sub("[-_.]+", "-", name).lower()
+
+allowed, waiting = set(), Path(os.environ["REQUIREMENTS"]).read_text().splitlines()
+while waiting:
+    requirement = Requirement(waiting.pop())
+    name = canonical(requirement.name)
+    if name not in allowed and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+        allowed.add(name)
+        waiting += importlib.metadata.requires(name) or []
+owners = importlib.metadata.packages_distributions()
+
+class OnlyRequired(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipeline":  # the model's own copy, not that of the project
+            copies = [entry for entry in sys.path if entry.startswith(os.environ["MODEL"])]
+            if found := PathFinder.find_spec(name, copies):
+                return found
+        if name in owners and not any(canonical(owner) in allowed for owner in owners[name]):
+            raise ModuleNotFoundError(f"{name} is not among the requirements", name=name)
+
+sys.meta_path.insert(0, OnlyRequired())
+
+def no_pickle(event, arguments):
+    if event == "pickle.find_class":
+        raise RuntimeError(f"a pickle asks for {arguments}")
+
+sys.addaudithook(no_pickle)
+"""
+
+
+@dataclass
+class Served:
+    url: str
+    model: Path
+    folder: Path
+    environment: dict[str, str]
+
+    def post(self, body: str | bytes, headers: dict[str, str] = JSON) -> requests.Response:
+        data = body.encode() if isinstance(body, str) else body
+        return requests.post(f"{self.url}/invocations", data=data, headers=headers, timeout=120)
+
+    def ask(self, inputs: list[str], **params: Any) -> list[Any]:
+        with requests.Session() as session:
+            return ask(session, self.url, inputs, params)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[tuple[Path, Path]]:
+    """A project with a champion, and where MLflow keeps that."""
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    words = {"the": 9, "cat": 8, "dog": 7, "sees": 6, ".": 5, "function": 4, "returns": 3, "of": 2, "a": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "RNNLM_TRACKING", "DVC_ROOT"):
+            patch.setenv(name, "")
+            patch.delenv(name)
+        patch.chdir(PROJECT)
+        yield folder, log_champion(folder, model_params(), vocabulary_of(words, None, 3))
+
+
+@pytest.fixture(scope="module")
+def served(project: tuple[Path, Path]) -> Iterator[Served]:
+    folder, model = project
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    environment = {"PYTHONPATH": str(folder), "MODEL": str(model), "REQUIREMENTS": str(model / "requirements.txt")}
+    with champion_server(folder, **environment) as url:
+        yield Served(url, model, folder, environment)
+
+
+def test_the_server_had_nothing_but_the_requirements_and_no_pickle(served: Served) -> None:
+    def run(code: str) -> str:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=os.environ | served.environment, capture_output=True, text=True)
+        return done.stderr
+
+    assert run("import torch, mlflow, nltk") == ""
+    for name in ("pytest", "dvc", "pipeline"):
+        assert f"{name} is not among the requirements" in run(f"import {name}")
+    assert "a pickle asks for" in run("import pickle, pathlib; pickle.loads(pickle.dumps(pathlib.Path))")
+    assert len(served.ask(TEXTS)) == len(TEXTS)
+
+
+def test_requirements_are_what_the_served_code_imports() -> None:
+    seen, waiting = set(), ["pipeline/inference/serving.py"]
+    modules = set()
+    while waiting:
+        file = waiting.pop()
+        if file not in seen:
+            seen.add(file)
+            waiting += imports_of(file)
+            text = (PROJECT / file).read_text()
+            modules |= set(re.findall(r"^\s*(?:import|from) (\w+)", text, re.MULTILINE))
+    owners = packages_distributions()
+    # mlflow comes as three distributions; the one with all of them has the server.
+    needed = {canonical(owners[name][0]) for name in modules if name in owners and name not in ("pipeline", "mlflow")}
+    assert needed | {"mlflow"} == set(REQUIREMENTS)
+
+
+def test_no_file_of_the_model_is_a_pickle(served: Served) -> None:
+    files = [path for path in served.model.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    kinds = {path.suffix for path in files}
+    assert kinds == {"", ".json", ".py", ".safetensors", ".tsv", ".txt", ".yaml"}
+    for path in files:
+        if path.suffix != ".safetensors":
+            path.read_text(encoding="utf-8")
+
+
+def with_inputs(inputs: Any, **params: Any) -> str:
+    return json.dumps({"inputs": inputs, "params": params})
+
+
+WRONG: dict[str, tuple[str | bytes, str]] = {
+    "not JSON": ("{nope", "Invalid JSON"),
+    "empty": ("", "Invalid JSON"),
+    "not UTF-8": (b'{"inputs": ["\xff"]}', "Invalid JSON"),
+    "null": ("null", "object"),
+    "a list": ('["the cat"]', "object"),
+    "no inputs": ('{"texts": ["the cat"]}', "inputs: is missing"),
+    "params alone": ('{"params": {}}', "inputs: is missing"),
+    "unknown key": ('{"inputs": ["a"], "parameters": {}}', "parameters: unknown"),
+    "inputs twice": ('{"inputs": ["a"], "instances": ["a"]}', "instances: unknown"),
+    "chat": ('{"messages": [{"role": "user", "content": "a"}]}', "inputs: is missing"),
+    "completion": ('{"inputs": ["a"], "prompt": "a"}', "prompt: unknown"),
+    "inputs null": (with_inputs(None), "inputs: Input should be a valid array"),
+    "a bare text": (with_inputs("the cat"), "inputs: Input should be a valid array"),
+    "a null text": (with_inputs([None]), "inputs.0: Input should be a valid string"),
+    "numbers": (with_inputs(["a", 1, 2.5]), "inputs.1: Input should be a valid string (and 1 more)"),
+    "nested": (with_inputs([["the"], ["cat"]]), "inputs.0: Input should be a valid string"),
+    "columns": (with_inputs({"text": ["the"]}), "inputs: Input should be a valid array"),
+    "records": ('{"dataframe_records": [{"text": "a"}]}', "inputs: is missing"),
+    "split": ('{"dataframe_split": {"columns": ["text"], "data": [["a"]]}}', "inputs: is missing"),
+    "params null": ('{"inputs": ["a"], "params": null}', "params: "),
+    "params a list": ('{"inputs": ["a"], "params": []}', "params: "),
+    "unknown parameter": (with_inputs(["a"], temprature=1.0), "params.temprature: unknown; there are task, count"),
+    "unknown task": (with_inputs(["a"], task="sing"), "params.task: Input should be 'score', 'suggest' or 'generate'"),
+    "a number as text": (with_inputs(["a"], count="5"), "params.count: "),
+    "a fraction": (with_inputs(["a"], count=5.5), "params.count: "),
+    "a bool": (with_inputs(["a"], count=True), "params.count: "),
+    "a bool as number": (with_inputs(["a"], temperature=True), "params.temperature: "),
+    "no count": (with_inputs(["a"], count=0), "params.count: "),
+    "not a number": (with_inputs(["a"], temperature=float("nan")), "params.temperature: "),
+    "infinite": ('{"inputs": ["a"], "params": {"temperature": 1e999}}', "params.temperature: "),
+    "frozen": (with_inputs(["a"], temperature=0), "params.temperature: "),
+    "a large seed": (with_inputs(["a"], seed=2**64), "params.seed: "),
+    "a huge seed": ('{"inputs": ["a"], "params": {"seed": ' + "9" * 5000 + "}}", "Invalid JSON: number out of range"),
+    "a long text": (with_inputs(["a " * LONGEST_TEXT]), "inputs.0: String should have at most 100000"),
+    "many texts": (with_inputs(["a"] * 20_000), "inputs: List should have at most 10000"),
+    "much text": (with_inputs(["a" * LONGEST_TEXT] * 11), "1100000 characters"),
+    "much to write": (with_inputs(["a"] * 100, task="generate", count=100), "1000000 words"),
+    "half a character": ('{"inputs": ["\\ud800"]}', "Invalid JSON"),
+    "deep": ('{"inputs": ' + "[" * 100_000 + "]" * 100_000 + "}", "Invalid JSON: recursion limit"),
+}
+
+
+def check_refused(answer: requests.Response) -> str:
+    assert 400 <= answer.status_code < 500, answer.text
+    assert not re.search('Traceback|stack_trace|File \\\\?"', answer.text)
+    content = answer.json()
+    assert content.keys() == {"error_code", "message"}
+    assert "\n" not in content["message"]
+    assert len(content["message"]) < 300
+    return content["message"]
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_request_is_refused_with_its_reason(served: Served, name: str) -> None:
+    body, expected = WRONG[name]
+    assert expected in check_refused(served.post(body))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": ""},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "text/csv"},
+        {"Content-Type": "application/vnd.apache.parquet"},
+        {"Content-Type": "application/json; charset=latin-1"},
+    ],
+    ids=lambda headers: headers.get("Content-Type", "none"),
+)
+def test_what_is_not_sent_as_json_is_refused(served: Served, headers: dict[str, str]) -> None:
+    assert "Content-Type: application/json" in check_refused(served.post('{"inputs": ["a"]}', headers))
+
+
+def test_right_requests_are_answered(served: Served) -> None:
+    assert served.post('{"inputs": []}').json() == {"predictions": []}
+    utf8 = {"Content-Type": "Application/JSON; charset=UTF-8"}
+    (row,) = served.post('{"inputs": ["naïve \\u0000 😀"]}'.encode(), utf8).json()["predictions"]
+    assert row["tokens"] == 4
+    assert served.ask(["the cat"], temperature=1) == served.ask(["the cat"])
+    (row,) = served.ask(["the cat"], task="suggest", count=3)
+    assert len(row["words"]) == len(row["probabilities"]) == 3
+    (row,) = served.ask(["the cat"], task="generate", count=2, seed=2**63 - 1, temperature=1e-300)
+    assert row["sentences"][0] == row["sentences"][1]
+    assert row["sentences"][0].startswith("the cat")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda children: (
+        st.lists(children, max_size=4)
+        | st.dictionaries(st.sampled_from(["inputs", "params", "task", "count", "x"]), children, max_size=4)
+    ),
+    max_leaves=10,
+)
+likely = st.fixed_dictionaries(
+    {"inputs": st.lists(st.text(max_size=30), max_size=3) | json_values},
+    optional={
+        "params": st.dictionaries(
+            st.sampled_from(["task", "count", "temperature", "top_k", "max_length", "seed", "x"]),
+            st.sampled_from(["score", "suggest", "generate"]) | st.integers(-2, 20) | st.floats(0, 2) | json_values,
+            max_size=3,
+        )
+    },
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=(likely | json_values).map(json.dumps) | st.text())
+def test_any_request_is_answered_or_refused(served: Served, body: str) -> None:
+    answer = served.post(body.encode("utf-8", "surrogatepass"))
+    if answer.status_code == 200:
+        texts = json.loads(body)["inputs"]
+        assert all(isinstance(text, str) for text in texts)
+        assert len(answer.json()["predictions"]) == len(texts)
+    else:
+        check_refused(answer)
+
+
+REQUESTS = 125  # of each client
+
+
+def test_1000_requests_of_8_clients_get_the_answers_of_single_calls(served: Served) -> None:
+    import mlflow
+
+    alone = mlflow.pyfunc.load_model(str(served.model))
+    tasks = [{"task": "score"}, {"task": "suggest", "count": 3}, {"task": "generate", "count": 2, "max_length": 20}]
+    expected = {
+        (number, text): alone.predict([text], params=params).to_dict("records")[0]
+        for number, params in enumerate(tasks)
+        for text in TEXTS
+    }
+
+    def client(client: int) -> int:
+        with requests.Session() as session:
+            for request in range(REQUESTS):
+                number = (client + request) % len(tasks)
+                texts = [TEXTS[(client + request + shift) % len(TEXTS)] for shift in range(1 + request % 4)]
+                for text, row in zip(texts, ask(session, served.url, texts, tasks[number]), strict=True):
+                    for key, value in expected[number, text].items():
+                        exact = key in ("tokens", "words", "sentences")
+                        assert row[key] == (value if exact else pytest.approx(value, rel=1e-5)), (text, key)
+        return REQUESTS
+
+    with ThreadPoolExecutor(8) as clients:
+        assert list(clients.map(client, range(8))) == [REQUESTS] * 8
+
+
+def test_the_examples_of_the_documentation_work(served: Served) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    text = (PROJECT / "docs" / "serving.md").read_text()
+    examples = re.findall(r"```sh\n(curl .*?)```\n+```json\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 4  # each task, and a wrong request
+    for command, printed in examples:
+        words = shlex.split(command.replace("http://127.0.0.1:5000", served.url))
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        assert _shape(json.loads(done.stdout)) == _shape(json.loads(printed))
+
+
+def _shape(value: Any) -> Any:
+    """What does not depend on the model's weights."""
+    if isinstance(value, dict):
+        return {key: item if key in ("tokens", "message") else _shape(item) for key, item in value.items()}
+    return [_shape(item) for item in value] if isinstance(value, list) else type(value)
+
+
+@only_in_soak
+def test_a_fresh_environment_of_the_models_own_requirements_serves_it(
+    project: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, model = project
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "-r", model / "requirements.txt"]
+    subprocess.run(install, check=True, cwd=tmp_path)
+    with champion_server(folder, str(python)) as url, requests.Session() as session:
+        assert len(ask(session, url, TEXTS)) == len(TEXTS)
+        assert len(ask(session, url, TEXTS, {"task": "suggest"})) == len(TEXTS)
+        assert len(ask(session, url, TEXTS, {"task": "generate", "max_length": 9})) == len(TEXTS)

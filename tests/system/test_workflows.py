@@ -1,0 +1,252 @@
+"""The workflow files: valid, safe, and what they run works."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import PROJECT
+from tests.system.test_outages import tracking_server
+from tests.system.test_pipeline import write_corpus
+from tests.system.test_retraining import Site
+
+GITHUB = sorted((PROJECT / ".github/workflows").glob("*.yml"))
+GITLAB = PROJECT / ".gitlab-ci.yml"
+RUNS = re.compile(r"make [\w-]+|touch \.venv/ready|gh auth setup-git|\.ci/comment \S+")  # all that a step may run
+
+# What GitHub asks of the gh that its machines have; this one writes down what it is asked.
+GH = """#!{python}
+import os, sys
+arguments = sys.argv[1:]
+with open({log!r}, "a") as log:
+    log.write(" ".join(arguments) + "\\n")
+    if "--body-file" in arguments:
+        log.write(open(arguments[arguments.index("--body-file") + 1]).read())
+if arguments[0] == "api":
+    print(7)
+if arguments[:2] == ["auth", "setup-git"]:
+    assert os.environ["GH_TOKEN"] == "token"
+"""
+
+
+def load(path: Path) -> dict[str, Any]:
+    # YAML 1.1 reads the key `on` as true.
+    return {"on" if key is True else key: value for key, value in yaml.safe_load(path.read_text()).items()}
+
+
+def steps(name: str, job: str) -> list[dict[str, Any]]:
+    return load(PROJECT / f".github/workflows/{name}.yml")["jobs"][job]["steps"]
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("schema", "files"), [("vendor.github-workflows", GITHUB), ("vendor.gitlab-ci", [GITLAB])], ids=["github", "gitlab"]
+)
+def test_they_fit_the_schemas(schema: str, files: list[Path]) -> None:
+    command = ["check-jsonschema", "--builtin-schema", schema, *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_zizmor_finds_nothing() -> None:
+    done = subprocess.run(["zizmor", "--offline", "--quiet", *map(str, GITHUB)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", GITHUB, ids=lambda path: path.stem)
+def test_actions_are_pinned_rights_are_few_and_steps_only_call_make(path: Path) -> None:
+    workflow = load(path)
+    assert workflow["permissions"] == {}
+    assert "concurrency" in workflow
+    for job in workflow["jobs"].values():
+        for step in job["steps"]:
+            assert not step.get("uses") or re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"])
+            if "run" in step:
+                assert RUNS.fullmatch(step["run"])
+                assert not step["run"].startswith("make ") or step["run"].split()[1] in targets()
+            if step.get("uses", "").startswith("actions/checkout"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_the_job_of_ci_is_what_ci_run_runs() -> None:
+    """So whoever runs .ci/run has run the job's steps, but for those of the cache."""
+    lines = re.findall(r"^make .+", (PROJECT / ".ci/run").read_text(), re.MULTILINE)
+    called = [step["run"] for step in steps("ci", "ci") if "run" in step]
+    assert lines == [run for run in called if run.startswith("make test")]
+    assert called == ["touch .venv/ready", "make setup", "make check", *lines]  # `make test` calls the other two
+
+
+def test_gitlab_calls_targets_that_are_there() -> None:
+    content = load(GITLAB)
+    lines = [line for name in ("ci", "retrain") for line in content[name]["script"]] + content["default"][
+        "before_script"
+    ]
+    called = {line.split()[1] for line in lines if line.startswith("make ")}
+    assert called == {"setup", "check", "test", "test-slow", "retrain"}
+    assert called <= targets()
+
+
+def test_its_own_commits_trigger_nothing() -> None:
+    """They go to another branch, and should that be merged: they are results, which no filter names."""
+    filters = load(PROJECT / ".github/workflows/retrain.yml")["on"]["push"]
+    assert filters["branches"] == ["main"]
+    rules = load(GITLAB)["retrain"]["rules"]
+    watched = [*filters["paths"], *(path for rule in rules for path in rule.get("changes", []))]
+    assert not [path for path in watched if path.startswith(("data", "dvc.lock", "*"))]
+    # And all that a stage reads and git tracks is watched, but for what retraining itself writes.
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].values()
+    deps = {dep for stage in stages for dep in stage.get("do", stage)["deps"] if not dep.startswith(("data/", "$"))}
+    for dep in [*deps - {"warm_start.json"}, "dvc.yaml", "params.yaml"]:
+        assert any(dep == path or dep.startswith(path.removesuffix("**")) for path in filters["paths"]), dep
+
+
+class Runner:
+    """As much of GitHub's machine as the job needs: expressions, outputs, summaries, `bash -e`.
+
+    Actions are played by hand: the checkout is a clone, and the environment is this one, under the names that make
+    expects (`.venv/bin`), so that `make setup` finds nothing to install.
+    """
+
+    def __init__(self, site: Site, folder: Path, event: str, secrets: dict[str, str]) -> None:
+        self.site, self.folder, self.event, self.secrets = site, folder, event, secrets
+        self.workspace = folder / "workspace"
+        self.outputs: dict[str, dict[str, str]] = {}
+        self.summary = self.sha = ""
+        self.uploaded: Path | None = None
+        folder.mkdir()
+        (folder / "bin").mkdir()
+        (folder / "home").mkdir()
+        self.gh_log = folder / "gh.log"
+        gh = folder / "bin" / "gh"
+        gh.write_text(GH.format(python=sys.executable, log=str(self.gh_log)))
+        gh.chmod(0o755)
+
+    def check_out(self) -> None:
+        self._git("clone", "-q", "--branch", "main", str(self.site.bare), str(self.workspace))
+        self.sha = self._git("-C", str(self.workspace), "rev-parse", "HEAD").strip()
+        tools = self.workspace / ".venv" / "bin"
+        tools.mkdir(parents=True)
+        # The workspace's own code comes first, as it does where the environment was made there.
+        python = f'exec {shlex.quote(sys.executable)} "$@"'
+        rnnlm = f'exec {shlex.quote(sys.executable)} -c "from pipeline.cli import main; main()" "$@"'
+        for name, command in (("python", python), ("rnnlm", rnnlm)):
+            (tools / name).write_text(f"#!/bin/sh\n{command}\n")
+            (tools / name).chmod(0o755)
+        (tools.parent / "ready").touch()
+
+    def environment(self) -> dict[str, str]:
+        path = [
+            str(self.folder / "bin"),
+            *(part for part in os.environ["PATH"].split(os.pathsep) if ".venv" not in part),
+        ]
+        kept = {"PATH": os.pathsep.join(path), "HOME": str(self.folder / "home"), "CI": "true"}
+        return kept | {name: value for name, value in os.environ.items() if name in ("LANG", "TMPDIR")}
+
+    def run_job(self, steps: list[dict[str, Any]]) -> None:
+        for step in steps:
+            if not self._holds(step.get("if", "true")):
+                continue
+            if "run" in step:
+                self._run(step)
+            elif step["uses"].startswith("actions/checkout"):
+                self.check_out()
+            elif step["uses"].startswith("actions/upload-artifact"):
+                self.uploaded = self.workspace / step["with"]["path"]
+
+    def bash(self, script: str, environment: dict[str, str]) -> str:
+        path = self.folder / "step.sh"
+        path.write_text(script)
+        done = subprocess.run(
+            ["bash", "-e", str(path)], cwd=self.workspace, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def _run(self, step: dict[str, Any]) -> None:
+        files = {name: self.folder / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        for path in files.values():
+            path.write_text("")
+        environment = self.environment() | {
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_EVENT_NAME": self.event,
+            "GITHUB_REPOSITORY": "me/rnnlm",
+            "GITHUB_SHA": self.sha,
+            **{name: str(path) for name, path in files.items()},
+            **{name: self._evaluate(value) for name, value in step.get("env", {}).items()},
+        }
+        self.bash(step["run"], environment)
+        lines = files["GITHUB_OUTPUT"].read_text().splitlines()
+        self.outputs[step.get("id", "")] = dict(line.split("=", 1) for line in lines)
+        self.summary += files["GITHUB_STEP_SUMMARY"].read_text()
+
+    def _evaluate(self, value: str) -> str:
+        inside = re.fullmatch(r"\$\{\{ (.+) \}\}", value)
+        return value if inside is None else self._name(inside[1])
+
+    def _name(self, name: str) -> str:
+        if name == "github.token":
+            return "token"
+        kind, key = name.split(".", 1)
+        if kind == "secrets":
+            return self.secrets.get(key, "")
+        output = re.fullmatch(r"steps\.(\w+)\.outputs\.(\S+)", name)
+        assert output, name
+        return self.outputs.get(output[1], {}).get(output[2], "")
+
+    def _holds(self, condition: str) -> bool:
+        """`a == 'b'` and `a != 'b'`, with `&&` between; every step before has succeeded."""
+        for term in condition.split(" && "):
+            compared = re.fullmatch(r"(\S+) (==|!=) '(.*)'", term)
+            if compared is None:
+                assert term in ("true", "always()"), term
+            elif (self._name(compared[1]) == compared[3]) != (compared[2] == "=="):
+                return False
+        return True
+
+    def _git(self, *arguments: str) -> str:
+        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_retraining_jobs_work(tmp_path: Path) -> None:
+    """GitHub's as after a push; then GitLab's as on a schedule, which finds nothing to do."""
+    site = Site(tmp_path, warm_start=False)
+    write_corpus(site.corpus, 150)
+    (tmp_path / "mlflow").mkdir()
+    with tracking_server(tmp_path / "mlflow") as server:
+        github = Runner(site, tmp_path / "github", "push", {"MLFLOW_TRACKING_URI": server.url})
+        github.run_job(steps("retrain", "retrain"))
+        assert github.outputs["retrain"]["verdict"] == "promoted"
+        assert github.outputs["retrain"]["champion"] == "1"
+        assert github.summary.startswith("# Retraining: v1 promoted")
+        assert "](learning_curves.png)" not in github.summary
+        sha = site.work.git("rev-parse", "HEAD").strip()
+        called = github.gh_log.read_text()
+        assert f"api repos/me/rnnlm/commits/{sha}/pulls" in called
+        assert f"pr comment 7 --body-file .rnnlm/retrain/summary.md\n{github.summary}" in called
+        assert github.uploaded is not None
+        names = {path.name for path in github.uploaded.iterdir()}
+        assert {"report.md", "retrain.json", "learning_curves.png"} <= names
+        site.check()
+        tip = site.work.git("ls-remote", "--heads", "origin", "retrained").split()[0]
+        assert json.loads((github.uploaded / "retrain.json").read_text())["after"] == tip
+
+        gitlab = Runner(site, tmp_path / "gitlab", "schedule", {})
+        gitlab.check_out()
+        variables = {"CI_PROJECT_URL": str(site.bare).removesuffix(".git"), "RETRAIN_TOKEN": "token"}
+        content = load(GITLAB)
+        script = "\n".join([*content["default"]["before_script"], *content["retrain"]["script"]])
+        said = gitlab.bash(script, gitlab.environment() | variables | {"MLFLOW_TRACKING_URI": server.url})
+        assert "verdict: nothing to do" in said
+        assert "Running stage" not in said
+        assert site.work.git("ls-remote", "--heads", "origin", "retrained").split()[0] == tip
