@@ -28,8 +28,7 @@ from pipeline.model.params import ModelParams
 from pipeline.params import load_params
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.logged_model import log_model
-from pipeline.tracking.registry import CHAMPION, MODEL
-from pipeline.tracking.store import connect
+from pipeline.tracking.store import CHAMPION, MODEL, connect
 
 TOGETHER, ALONE = 1000, 50  # sentences of a request, and single calls of a loop
 CALLS = 200  # behind each latency
@@ -112,7 +111,7 @@ def log_champion(folder: Path, shape: ModelParams, vocabulary: Vocabulary) -> Pa
         log_model(store, run_id, "lstm", Path("model"), Path("vocabulary.tsv"), lowercase=True, step=0)
         (logged,) = store.client.search_logged_models([store.experiment_id])
         version = mlflow.register_model(logged.model_uri, MODEL)
-        store.client.set_registered_model_alias(MODEL, CHAMPION, str(version.version))
+        store.set_alias(CHAMPION, str(version.version))
     return Path(logged.artifact_location.removeprefix("file://"))
 
 

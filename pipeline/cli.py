@@ -135,8 +135,7 @@ def compare(a: RunArgument, b: RunArgument, as_json: JsonOption = False) -> None
     """Say what differs between two runs, and whether B is really better than A: a paired test on the same sentences."""
     from pipeline.review.comparison import compare_models
     from pipeline.review.differences import differences
-    from pipeline.review.listing import listed_run
-    from pipeline.review.lookup import find
+    from pipeline.review.listing import find, listed_run
     from pipeline.review.tables import show_comparison, show_differences
     from pipeline.tracking.store import open_store
 
@@ -208,7 +207,7 @@ def make_again(
 
     Status 0: every file has the same bytes; 10: its perplexity is the same within 2%; 11: it is different.
     """
-    from pipeline.review.lookup import find
+    from pipeline.review.listing import find
     from pipeline.review.reproduce import STATUS, reproduce
     from pipeline.tracking.store import open_store
 

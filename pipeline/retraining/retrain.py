@@ -21,8 +21,7 @@ from pipeline.review import gates as gate
 from pipeline.review.promotion import Gate
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.stage import LOCKS
-from pipeline.tracking.registry import CHAMPION, aliases
-from pipeline.tracking.store import is_off, open_store
+from pipeline.tracking.store import CHAMPION, is_off, open_store
 from pipeline.tracking.sync import sync
 
 ATTEMPTS = 2  # to push, where other machines retrain too
@@ -149,7 +148,7 @@ def _judge(result: Retraining, params: Params) -> None:
     with open_store() as store:
         for line in sync(store):
             _tell("mlflow", line)
-        result.champion_before = result.champion_after = aliases(store).get(CHAMPION)
+        result.champion_before = result.champion_after = store.aliases().get(CHAMPION)
         settled = gate.judged_before(store, found, params)
         if settled:
             _tell("gate", "nothing to judge")
@@ -164,7 +163,7 @@ def _judge(result: Retraining, params: Params) -> None:
         _tell("promote", f"v{verdict.challenger}: {verdict.outcome}")
         gate.settle(store, verdict, params)
         result.verdict, result.reasons = verdict.outcome, _reasons(verdict.gates)
-        result.champion_after = aliases(store).get(CHAMPION)
+        result.champion_after = store.aliases().get(CHAMPION)
 
 
 def _judge_alone(result: Retraining, found: gate.Candidate, params: Params) -> None:

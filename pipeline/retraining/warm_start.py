@@ -7,12 +7,11 @@ from pathlib import Path
 from pipeline.model.language_model import CONFIG_FILE, WEIGHTS_FILE
 from pipeline.params import Params
 from pipeline.provenance.dvc import restore
-from pipeline.review.lookup import find
+from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
 from pipeline.tracking.record import read_provenance
-from pipeline.tracking.registry import CHAMPION, aliases
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import CHAMPION, Store
 
 FILE = Path("warm_start.json")  # read by the stage `warm_start`
 
@@ -23,7 +22,7 @@ def champion_files(store: Store, params: Params) -> tuple[str, dict[str, str]]:
     Raises:
         InputError: there is no champion, its files are gone, or it may have learned what is tested today.
     """
-    version = aliases(store).get(CHAMPION)
+    version = store.aliases().get(CHAMPION)
     if version is None:
         raise InputError("there is no champion yet")
     run = find(store, f"v{version}")

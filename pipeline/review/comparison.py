@@ -18,7 +18,7 @@ from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_boo
 from pipeline.inference.scoring import score_split
 from pipeline.model.language_model import LanguageModel, load_model, model_digest
 from pipeline.params import load_params
-from pipeline.review.lookup import SHORT_ID
+from pipeline.review.listing import SHORT_ID
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.encoded import EncodedSplit

@@ -16,13 +16,12 @@ from pipeline.params import Params, RetrainParams
 from pipeline.provenance.dvc import restore
 from pipeline.provenance.inputs import dvc_digest, fingerprint
 from pipeline.review.comparison import TOKENS, compare_models
-from pipeline.review.lookup import find
+from pipeline.review.listing import find
 from pipeline.review.promotion import ROLLED_BACK, Gate, Verdict, carry_out, decide
 from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.tracking.record import read_provenance
-from pipeline.tracking.registry import CHALLENGER, CHAMPION, MODEL, aliases, version_of
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import CHALLENGER, CHAMPION, Store
 from pipeline.training.selection import best_cell
 
 JUDGED = "judged"  # a tag of a version: what it was judged by, hashed
@@ -97,8 +96,8 @@ def judged_before(store: Store, found: Candidate, params: Params) -> str | None:
     Raises:
         InputError: MLflow has no version of it.
     """
-    named = aliases(store)
-    version = version_of(store, found.digest)
+    named = store.aliases()
+    version = store.version_of(found.digest)
     if version is None or named.get(CHALLENGER) != str(version.version):
         raise InputError(
             f"the model of {found.cell} is not the challenger in MLflow; look at what `rnnlm sync` says of it"
@@ -117,7 +116,7 @@ def judged_before(store: Store, found: Candidate, params: Params) -> str | None:
 def judge(store: Store, found: Candidate, tokens_per_second: float, params: Params) -> Verdict:
     """The verdict on the challenger; nothing is changed. Where it cannot be compared with the champion, that stays."""
     limited = limits(found.metrics, tokens_per_second, params.retrain)
-    named = aliases(store)
+    named = store.aliases()
     try:
         verdict = decide(store, params.retrain.confidence)
     except InputError as error:
@@ -125,7 +124,7 @@ def judge(store: Store, found: Candidate, tokens_per_second: float, params: Para
         verdict = Verdict(named[CHALLENGER], named.get(CHAMPION), (Gate("better", False, told),), None)
     if verdict.test is not None and params.retrain.old_sentences:
         limited = (*_old_sentences(store, verdict, params.retrain.confidence), *limited)
-    version = store.client.get_model_version(MODEL, verdict.challenger)
+    version = store.version(verdict.challenger)
     if version.tags.get(ROLLED_BACK):
         told = "It was champion before and was rolled back; `rnnlm promote` takes it up again."
         limited = (*limited, Gate("not rolled back", False, told))
@@ -166,14 +165,14 @@ def _old_sentences(store: Store, verdict: Verdict, confidence: float) -> tuple[G
 def settle(store: Store, verdict: Verdict, params: Params) -> None:
     """Carry the verdict out, and note what it was reached by: the same trigger again needs no other."""
     carry_out(store, verdict)
-    store.client.set_model_version_tag(MODEL, verdict.challenger, JUDGED, _judged_by(verdict.champion, params))
+    store.tag_version(verdict.challenger, **{JUDGED: _judged_by(verdict.champion, params)})
 
 
 def champion_figures(store: Store, version: str | None) -> dict[str, float]:
     """What is known of a version since it was registered, by the keys of metrics.json; empty where there is none."""
     if version is None:
         return {}
-    tags = store.client.get_model_version(MODEL, version).tags
+    tags = store.version(version).tags
     names = {"perplexity": "test_perplexity", "accuracy_top1": "test_accuracy_top1"}
     names |= {f"perplexity_{end}": f"test_perplexity_{end}" for end in ("low", "high")}
     return {key: float(tags[tag]) for key, tag in names.items() if tag in tags}

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pipeline.review.comparison import ModelComparison, compare_models
-from pipeline.review.lookup import find
+from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
-from pipeline.tracking.registry import CHALLENGER, CHAMPION, MODEL, aliases, note_decision, versions
-from pipeline.tracking.store import Store
+from pipeline.tracking.registry import note_decision
+from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store
 
 HISTORY = "former_champions"  # a tag of the registered model: versions, the latest last, commas between
 ROLLED_BACK = "rolled_back"  # a tag of versions that a person took back: no machine promotes them again
@@ -79,7 +79,7 @@ def decide(store: Store, confidence: float) -> Verdict:
     Raises:
         InputError: there is no challenger, or the two cannot be compared.
     """
-    named = aliases(store)
+    named = store.aliases()
     challenger, champion = named.get(CHALLENGER), named.get(CHAMPION)
     if challenger is None:
         raise InputError("there is no challenger, as no finished run of the pipeline is in MLflow; run `dvc repro`")
@@ -97,7 +97,7 @@ def carry_out(store: Store, verdict: Verdict) -> None:
     Raises:
         InputError: the champion is not the one that the verdict is about; nothing is changed then.
     """
-    champion = aliases(store).get(CHAMPION)
+    champion = store.aliases().get(CHAMPION)
     if champion != verdict.champion:
         now = f"is v{champion}" if champion else "is gone"
         raise InputError(f"somebody else promotes too: the champion {now} meanwhile; try again")
@@ -110,7 +110,7 @@ def carry_out(store: Store, verdict: Verdict) -> None:
         # Before the alias, lest a way back be lost; `rollback` passes over a champion that is named here too soon.
         _write_history(store, [*_history(store), verdict.champion])
         note_decision(store, verdict.champion, f"{_today()}: v{verdict.challenger} took its place as champion.")
-    store.client.set_registered_model_alias(MODEL, CHAMPION, verdict.challenger)
+    store.set_alias(CHAMPION, verdict.challenger)
     note_decision(store, verdict.challenger, f"{_today()}: promoted to champion. {verdict.reason}")
 
 
@@ -127,10 +127,10 @@ def rollback(store: Store, reason: str = "") -> tuple[str, str]:
     Raises:
         InputError: there is no champion, or none came before it.
     """
-    champion = aliases(store).get(CHAMPION)
+    champion = store.aliases().get(CHAMPION)
     if champion is None:
         raise InputError("there is no champion, so nothing to go back from; `rnnlm promote` makes one")
-    known = {str(version.version) for version in versions(store)}
+    known = {str(version.version) for version in store.versions()}
     history = _history(store)
     while history:
         former = history.pop()
@@ -139,8 +139,8 @@ def rollback(store: Store, reason: str = "") -> tuple[str, str]:
     else:
         raise InputError(f"there is nothing to go back to: no champion came before v{champion}")
     # First, lest a retraining in between promotes it again.
-    store.client.set_model_version_tag(MODEL, champion, ROLLED_BACK, "true")
-    store.client.set_registered_model_alias(MODEL, CHAMPION, former)
+    store.tag_version(champion, **{ROLLED_BACK: "true"})
+    store.set_alias(CHAMPION, former)
     _write_history(store, history)
     why = f" {reason}" if reason else ""
     note_decision(store, champion, f"{_today()}: rolled back, v{former} is champion again.{why}")

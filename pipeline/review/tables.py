@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.review.comparison import ModelComparison
 from pipeline.review.differences import Differences, Pair
-from pipeline.review.listing import COMMIT, ListedRun, differing
-from pipeline.review.lookup import SHORT_ID
+from pipeline.review.listing import COMMIT, SHORT_ID, ListedRun, differing
 from pipeline.runtime.terminal import show_table
 
 NONE = "-"

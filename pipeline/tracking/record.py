@@ -107,10 +107,7 @@ def read_provenance(store: Store, run_id: str) -> Provenance | None:
 
 def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
     """A file of a run's artifact folder provenance/; None where it is not there."""
-    if f"{FOLDER}/{name}" not in {item.path for item in store.client.list_artifacts(run_id, FOLDER)}:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        return Path(store.client.download_artifacts(run_id, f"{FOLDER}/{name}", folder)).read_bytes()
+    return store.read_file(run_id, f"{FOLDER}/{name}")
 
 
 def _begin(store: Store, run_id: str, train: StageRecord, this_code: bool) -> None:

@@ -6,19 +6,14 @@ use, which only promotion.py moves.
 
 import contextlib
 import io
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pipeline.tracking.store import Store
-from pipeline.tracking.training_runs import fitting_note
+from pipeline.tracking.store import CHALLENGER, MODEL, Store, fitting
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-Alias = Literal["champion", "challenger"]
-MODEL = "rnnlm"
-CHAMPION: Alias = "champion"
-CHALLENGER: Alias = "challenger"
 ABOUT = (
     "Recurrent language models, a version for each that was evaluated. `challenger` is the best of the last run of the "
     "pipeline on its validation split, `champion` the one in use; `rnnlm promote` and `rnnlm rollback` move it."
@@ -26,57 +21,20 @@ ABOUT = (
 DECISIONS = "\n\n### Decisions\n\n"  # on a version's page, between its headline and what became of it
 
 
-def aliases(store: Store) -> dict[str, str]:
-    """The version that each alias names; empty where nothing is registered."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = store.client.get_registered_model(MODEL).aliases
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return {}
-    return {alias: str(version) for alias, version in found.items()}
-
-
-def versions(store: Store, query: str = "") -> "list[ModelVersion]":
-    """The registered versions, the oldest first; their `aliases` are always empty, see `aliases`.
-
-    Args:
-        store: an open store.
-        query: what else they must fit, in the words of MLflow's search, such as `tags.cell = 'lstm'`.
-    """
-    found, token = [], None
-    while True:
-        words = f"name = '{MODEL}'" + (f" and {query}" if query else "")
-        page = store.client.search_model_versions(words, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda version: int(version.version))
-
-
-def version_of(store: Store, digest: str) -> "ModelVersion | None":
-    """The version of the model with this digest."""
-    found = versions(store, f"tags.model_digest = '{digest}'")
-    return found[0] if found else None
-
-
 def register(store: Store, run_id: str) -> bool:
     """Make the model of an evaluated run a version, and bring its figures up to date; says whether it is a new one.
 
     A model is registered once, however often it is trained to the same bytes.
     """
-    run = store.client.get_run(run_id)
-    version = version_of(store, run.data.tags["model_digest"])
+    run = store.run(run_id)
+    version = store.version_of(run.data.tags["model_digest"])
     made = version is None
     if version is None:
         version = _create(store, run)
     # Trained again to the same bytes, it stays the model of the run that it was registered from.
     tags = _tags(run) | {"run_id": version.run_id or run.info.run_id}
-    for key, value in tags.items():
-        if version.tags.get(key) != value:
-            store.client.set_model_version_tag(MODEL, str(version.version), key, value)
+    changed = {key: value for key, value in tags.items() if version.tags.get(key) != value}
+    store.tag_version(str(version.version), **changed)
     _, heading, decisions = (version.description or "").partition(DECISIONS)
     _describe(store, version, _headline(run) + heading + decisions)
     return made
@@ -84,9 +42,9 @@ def register(store: Store, run_id: str) -> bool:
 
 def make_challenger(store: Store, digest: str) -> None:
     """Give the alias `challenger` to the model with this digest, if it is registered."""
-    version = version_of(store, digest)
-    if version is not None and aliases(store).get(CHALLENGER) != str(version.version):
-        store.client.set_registered_model_alias(MODEL, CHALLENGER, str(version.version))
+    version = store.version_of(digest)
+    if version is not None and store.aliases().get(CHALLENGER) != str(version.version):
+        store.set_alias(CHALLENGER, str(version.version))
 
 
 def note_decision(store: Store, number: str, line: str) -> None:
@@ -97,7 +55,7 @@ def note_decision(store: Store, number: str, line: str) -> None:
         number: of the version.
         line: Markdown, its date included.
     """
-    version = store.client.get_model_version(MODEL, number)
+    version = store.version(number)
     headline, _, earlier = (version.description or "").partition(DECISIONS)
     if not earlier.startswith(f"- {line}\n"):
         _describe(store, version, f"{headline}{DECISIONS}- {line}\n{earlier}")
@@ -117,7 +75,7 @@ def _create(store: Store, run: "Run") -> "ModelVersion":
     with contextlib.redirect_stderr(io.StringIO()):
         version = mlflow.register_model(f"models:/{models[-1].model_id}", MODEL, tags=_tags(run))
     # Another process may have registered the same model meanwhile: the older version stays, and both see which that is.
-    first = version_of(store, run.data.tags["model_digest"])
+    first = store.version_of(run.data.tags["model_digest"])
     if first is not None and first.version != version.version:
         store.client.delete_model_version(MODEL, str(version.version))
         return first
@@ -152,6 +110,6 @@ def _headline(run: "Run") -> str:
 
 
 def _describe(store: Store, version: "ModelVersion", text: str) -> None:
-    text = fitting_note(text)
+    text = fitting(text)
     if text != version.description:
         store.client.update_model_version(MODEL, str(version.version), text)

@@ -23,16 +23,11 @@ from pipeline.tracking.pages import (
 from pipeline.tracking.record import record_outputs
 from pipeline.tracking.registry import make_challenger, register
 from pipeline.tracking.report_page import report_page
-from pipeline.tracking.store import BestEffort, Store
+from pipeline.tracking.store import NOTE, BestEffort, Store, fitting
 from pipeline.tracking.training_runs import (
-    NOTE,
     complete_run,
     create_run,
     dataset,
-    find_run,
-    fitting_note,
-    log_metrics,
-    log_points,
     resume_run,
     trained_run,
     training_text,
@@ -67,7 +62,7 @@ class TrainingRun:
                 write_text(self._run_file, run)
             else:
                 self._logged = resume_run(store, run)
-            self._load = MachineLoad(store.client.get_run(run).info.start_time)
+            self._load = MachineLoad(store.run(run).info.start_time)
             return run
 
         self._run_id = self._try(start)
@@ -76,7 +71,7 @@ class TrainingRun:
         from mlflow.exceptions import MlflowException
 
         try:
-            return store.client.get_run(self._run_file.read_text(encoding="utf-8").strip()).info.run_id
+            return store.run(self._run_file.read_text(encoding="utf-8").strip()).info.run_id
         except (FileNotFoundError, MlflowException):
             return None  # tracking was off, or is another server's now
 
@@ -85,14 +80,14 @@ class TrainingRun:
         if record.epoch in self._logged:
             return
         speed = {"speed/epoch_seconds": seconds, "speed/tokens_per_second": tokens_per_second}
-        self._with_run(lambda store, run: log_points(store, run, epoch_metrics(record) | speed, record.epoch))
+        self._with_run(lambda store, run: store.log_points(run, epoch_metrics(record) | speed, record.epoch))
         self._log_load()
 
     def finished(self, seconds: float) -> None:
         """Log the model that now lies in the folder, and end the run."""
 
         def finish(store: Store, run: str) -> None:
-            log_points(store, run, {"speed/training_seconds": seconds}, 0)
+            store.log_points(run, {"speed/training_seconds": seconds}, 0)
             complete_run(store, run, self._cell, self._folder)
 
         self._log_load(over=True)
@@ -110,7 +105,7 @@ class TrainingRun:
         if load is not None:
             if over or self._try.failed:
                 load.stop()
-            self._with_run(lambda store, run: log_metrics(store, run, load.collected()))
+            self._with_run(lambda store, run: store.log_metrics(run, load.collected()))
 
     def _with_run(self, action: Callable[[Store, str], None]) -> None:
         run = self._run_id
@@ -192,11 +187,11 @@ def add_evaluation(store: Store, cell: CellParams, model_folder: Path, evaluatio
     record_outputs(store, run_id, "evaluate", cell.name)
     samples = (evaluation_folder / "samples.txt").read_text(encoding="utf-8").splitlines()
     note = evaluation_note(training_text(cell, model_folder, run.data.tags), measured, samples)
-    store.client.set_tag(run_id, NOTE, fitting_note(note))
+    store.note(run_id, note)
     for model in models:
-        about = {NOTE: fitting_note(note), "cell": cell.name, "cell_type": cell.model.cell}
+        about = {NOTE: fitting(note), "cell": cell.name, "cell_type": cell.model.cell}
         store.client.set_logged_model_tags(model.model_id, about)
-    store.client.set_tag(run_id, "evaluation_digest", digest)
+    store.tag(run_id, evaluation_digest=digest)
     register(store, run_id)
     return True
 
@@ -208,21 +203,21 @@ def add_report(store: Store, report_folder: Path, names: Sequence[str]) -> bool:
     models = report_folder.parent / "models"
     changed = False
     for name in names:
-        run = find_run(store, model_digest(models / name))
+        run = store.find_run(model_digest(models / name))
         if run is None or run.data.tags.get("report_digest") == digest:
             continue
         changed = True
         for path in files:
             store.client.log_artifact(run.info.run_id, str(path), REPORT)
         store.client.log_text(run.info.run_id, report_page(report_folder / "report.md"), f"{REPORT}/{REPORT_PAGE}")
-        store.client.set_tag(run.info.run_id, "report_digest", digest)
+        store.tag(run.info.run_id, report_digest=digest)
     best = model_digest(models / best_cell(models, names))
     if changed:
         # The report up to its first chapter: what was measured, the table, the verdicts.
         table = (report_folder / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
-        run = find_run(store, best)
+        run = store.find_run(best)
         link = run and f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/{REPORT}/{REPORT_PAGE}"
-        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting_note(experiment_note(table, link)))
+        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting(experiment_note(table, link)))
     make_challenger(store, best)
     return changed
 

@@ -4,19 +4,30 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.relocation import FOLDER, folder_beside, relocate
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.store.entities import PagedList
 
-EXPERIMENT = "rnnlm"
+EXPERIMENT = MODEL = "rnnlm"  # in MLflow: the experiment of our runs, and the registered model
+Alias = Literal["champion", "challenger"]
+CHAMPION: Alias = "champion"
+CHALLENGER: Alias = "challenger"
+NOTE = "mlflow.note.content"  # the tag that MLflow shows as Markdown on a page
+LONGEST_NOTE = 5000  # characters that MLflow keeps
+LARGEST_PAGE = 1000  # runs that MLflow returns, and points that it takes, at once
 # Set before mlflow is imported, unless the user has set them. By default a dead server blocks every call for minutes.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -32,10 +43,118 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Store:
-    """An open connection: MLflow's client and the experiment that holds our runs."""
+    """An open connection: MLflow's client, and the experiment that holds our runs.
+
+    What MLflow, its database or its server raises passes through every method.
+    """
 
     client: "MlflowClient"
     experiment_id: str
+
+    def run(self, run_id: str) -> "Run":
+        """The run with this id."""
+        return self.client.get_run(run_id)
+
+    def runs(self, limit: int | None = None, query: str = "") -> "list[Run]":
+        """The runs of the experiment, the newest first; at most `limit` of them.
+
+        Args:
+            limit: all of them if None.
+            query: what they must match, in MLflow's search syntax, such as `tags.cell = 'lstm'`.
+        """
+        return _pages(
+            lambda token: self.client.search_runs(
+                [self.experiment_id],
+                query,
+                order_by=["attributes.start_time DESC"],
+                max_results=min(limit or LARGEST_PAGE, LARGEST_PAGE),
+                page_token=token,
+            ),
+            limit,
+        )
+
+    def newest_run(self, query: str) -> "Run | None":
+        """The newest run that matches `query`, see `runs`."""
+        return next(iter(self.runs(1, query)), None)
+
+    def find_run(self, digest: str) -> "Run | None":
+        """The newest run whose model has this digest."""
+        return self.newest_run(f"tags.model_digest = '{digest}'")
+
+    def tag(self, run_id: str, **tags: str) -> None:
+        """Set tags of a run."""
+        for key, value in tags.items():
+            self.client.set_tag(run_id, key, value)
+
+    def note(self, run_id: str, text: str) -> None:
+        """Set the Markdown on a run's page."""
+        self.client.set_tag(run_id, NOTE, fitting(text))
+
+    def log_points(self, run_id: str, values: Mapping[str, float], step: int) -> None:
+        """Add one point to each of a run's curves."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.log_metrics(run_id, [Metric(key, value, now, step) for key, value in values.items()])
+
+    def log_metrics(self, run_id: str, metrics: "Sequence[Metric]") -> None:
+        """Send any number of points to a run."""
+        for start in range(0, len(metrics), LARGEST_PAGE):
+            self.client.log_batch(run_id, metrics=metrics[start : start + LARGEST_PAGE])
+
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write artifacts of a run: the content of each file of `folder`, by its name."""
+        with tempfile.TemporaryDirectory() as local:
+            for name, content in files.items():
+                (Path(local) / name).write_bytes(content)
+            self.client.log_artifacts(run_id, local, folder)
+
+    def read_file(self, run_id: str, path: str) -> bytes | None:
+        """The content of one of a run's artifacts; None where it has no such file."""
+        folder = str(PurePosixPath(path).parent)
+        if path not in {item.path for item in self.client.list_artifacts(run_id, folder)}:
+            return None
+        with tempfile.TemporaryDirectory() as local:
+            return Path(self.client.download_artifacts(run_id, path, local)).read_bytes()
+
+    def aliases(self) -> dict[str, str]:
+        """The version that each alias of the registered model names; empty where nothing is registered."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self.client.get_registered_model(MODEL).aliases
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
+        return {alias: str(version) for alias, version in found.items()}
+
+    def set_alias(self, alias: Alias, version: str) -> None:
+        """Give an alias to a version, and take it from the version that had it."""
+        self.client.set_registered_model_alias(MODEL, alias, version)
+
+    def version(self, number: str) -> "ModelVersion":
+        """The version with this number."""
+        return self.client.get_model_version(MODEL, number)
+
+    def versions(self, query: str = "") -> "list[ModelVersion]":
+        """The registered versions, the oldest first; MLflow leaves their `aliases` empty, see `aliases`.
+
+        Args:
+            query: what else they must match, in MLflow's search syntax, such as `tags.cell = 'lstm'`.
+        """
+        words = f"name = '{MODEL}'" + (f" and {query}" if query else "")
+        found = _pages(lambda token: self.client.search_model_versions(words, page_token=token))
+        return sorted(found, key=lambda version: int(version.version))
+
+    def version_of(self, digest: str) -> "ModelVersion | None":
+        """The version of the model with this digest."""
+        return next(iter(self.versions(f"tags.model_digest = '{digest}'")), None)
+
+    def tag_version(self, number: str, **tags: str) -> None:
+        """Set tags of a version."""
+        for key, value in tags.items():
+            self.client.set_model_version_tag(MODEL, number, key, value)
 
 
 def is_off() -> bool:
@@ -142,6 +261,23 @@ class BestEffort:
 def without_secrets(text: str) -> str:
     """`text` without what may be secret in the URLs it holds: a login, a query with a token."""
     return re.sub(r"(://[^\s\"?]*)\?[^\s\"]*", r"\1", re.sub(r"//[^/@\s\"]*@", "//", text))
+
+
+def fitting(note: str) -> str:
+    """`note`, cut at a line's end to the length that MLflow keeps."""
+    return note if len(note) <= LONGEST_NOTE else note[: LONGEST_NOTE + 1].rpartition("\n")[0][:LONGEST_NOTE]
+
+
+def _pages(fetch: "Callable[[str | None], PagedList[T]]", limit: int | None = None) -> list[T]:
+    """What `fetch` returns page by page, the first `limit` of it."""
+    found: list[T] = []
+    token = None
+    while True:
+        page = fetch(token)
+        found += page
+        token = page.token
+        if not token or (limit is not None and len(found) >= limit):
+            return found[:limit]
 
 
 def _reason(error: Exception) -> str:

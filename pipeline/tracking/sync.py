@@ -11,7 +11,7 @@ from pipeline.provenance.inputs import dvc_digest
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.runs import add_evaluation, add_report
 from pipeline.tracking.store import Store
-from pipeline.tracking.training_runs import find_run, trained_run
+from pipeline.tracking.training_runs import trained_run
 
 DATA = Path("data")
 
@@ -34,11 +34,11 @@ def sync(store: Store) -> list[str]:
         if not (lock.vouches_for("tokenize") and lock.vouches_for(f"train@{name}")):
             lines.append(f"{name}: no model of these parameters; run `dvc repro` first")
             continue
-        known = find_run(store, model_digest(models)) is not None
+        known = store.find_run(model_digest(models)) is not None
         run = trained_run(store, cell, models)
         evaluated = lock.vouches_for(f"evaluate@{name}") and add_evaluation(store, cell, models, evaluation)
         done = "up to date" if known and not evaluated else "evaluation added" if known else "run made"
-        lines.append(f"{name}: {done} ({store.client.get_run(run.info.run_id).info.run_name})")
+        lines.append(f"{name}: {done} ({store.run(run.info.run_id).info.run_name})")
     if lock.vouches_for("report"):
         add_report(store, DATA / "report", list(cells))
     return lines

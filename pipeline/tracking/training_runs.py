@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -27,13 +26,10 @@ from pipeline.training.selection import read_history
 from pipeline.training.warm_start import first_weights_of
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, Metric, Run
+    from mlflow.entities import DatasetInput, Run
 
 ENCODED = Path("data/encoded")
 VOCABULARY = Path("data/vocabulary.tsv")
-NOTE = "mlflow.note.content"  # the tag that MLflow shows as Markdown on the page
-LONGEST_NOTE = 5000  # characters that MLflow keeps
-LARGEST_BATCH = 1000  # points that MLflow takes at once
 
 
 def create_run(
@@ -84,20 +80,6 @@ def resume_run(store: Store, run_id: str) -> set[int]:
     return {point.step for point in store.client.get_metric_history(run_id, "valid/perplexity")}
 
 
-def log_points(store: Store, run_id: str, values: Mapping[str, float], step: int) -> None:
-    """Add one point to each of the run's curves."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    log_metrics(store, run_id, [Metric(key, value, now, step) for key, value in values.items()])
-
-
-def log_metrics(store: Store, run_id: str, metrics: "Sequence[Metric]") -> None:
-    """Send points of any number to a run."""
-    for start in range(0, len(metrics), LARGEST_BATCH):
-        store.client.log_batch(run_id, metrics=metrics[start : start + LARGEST_BATCH])
-
-
 def complete_run(store: Store, run_id: str, cell: CellParams, folder: Path) -> None:
     """Bring a run up to what `folder` holds: missing epochs, model, note; mark it with the model's digest and end it.
 
@@ -112,37 +94,32 @@ def complete_run(store: Store, run_id: str, cell: CellParams, folder: Path) -> N
     logged = {point.step for point in store.client.get_metric_history(run_id, "valid/perplexity")}
     for record in history:
         if record.epoch not in logged:
-            log_points(store, run_id, epoch_metrics(record), record.epoch)
+            store.log_points(run_id, epoch_metrics(record), record.epoch)
     # A single value stands at step 0, where MLflow draws it as a bar.
-    log_points(store, run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
+    store.log_points(run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
     store.client.update_run(run_id, name=run_name(cell, len(history)))
-    tags = store.client.get_run(run_id).data.tags
-    store.client.set_tag(run_id, NOTE, fitting_note(_note(cell, folder, history, tags)))
+    tags = store.run(run_id).data.tags
+    store.note(run_id, _note(cell, folder, history, tags))
     record_outputs(store, run_id, "train", cell.name)
     log_model(store, run_id, cell.name, folder, VOCABULARY, load_params().tokenize.lowercase, best.epoch)
     # Last, so that a run that bears a digest is whole.
-    store.client.set_tag(run_id, "model_digest", model_digest(folder))
-
-
-def find_run(store: Store, digest: str) -> "Run | None":
-    """The newest run whose model has this digest."""
-    return _newest(store, f"tags.model_digest = '{digest}'")
+    store.tag(run_id, model_digest=model_digest(folder))
 
 
 def trained_run(store: Store, cell: CellParams, folder: Path) -> "Run":
     """The run of the model in `folder`; where there is none, the one that broke off is completed, or one made."""
-    run = find_run(store, model_digest(folder))
+    run = store.find_run(model_digest(folder))
     if run is None:
         vocabulary_size = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocabulary_size"])
         inputs = _training_inputs(cell, vocabulary_size, first_weights_of(cell.model))
-        broken_off = _newest(store, f"tags.training_inputs = '{inputs}' and attributes.status != 'FINISHED'")
+        broken_off = store.newest_run(f"tags.training_inputs = '{inputs}' and attributes.status != 'FINISHED'")
         run_id = (
             broken_off.info.run_id
             if broken_off
             else create_run(store, cell, vocabulary_size, parameter_count(folder), restored=True)
         )
         complete_run(store, run_id, cell, folder)
-        run = store.client.get_run(run_id)
+        run = store.run(run_id)
     return run
 
 
@@ -174,11 +151,6 @@ def dataset(split: str, context: str) -> "DatasetInput":
     )
 
 
-def fitting_note(text: str) -> str:
-    """`text`, cut at a line's end to what MLflow keeps."""
-    return text if len(text) <= LONGEST_NOTE else text[: LONGEST_NOTE + 1].rpartition("\n")[0][:LONGEST_NOTE]
-
-
 def parameter_count(folder: Path) -> int:
     """Numbers that training changed in a saved model, read from the head of its file."""
     from safetensors import safe_open
@@ -195,13 +167,6 @@ def _precision(cell: CellParams) -> str:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return "bf16" if uses_bf16(cell.train.precision, device) else "fp32"
-
-
-def _newest(store: Store, query: str) -> "Run | None":
-    runs = store.client.search_runs(
-        [store.experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1
-    )
-    return runs[0] if runs else None
 
 
 def _training_inputs(cell: CellParams, vocabulary_size: int, begun_with: str | None) -> str:

@@ -243,10 +243,10 @@ class Recorded:
     """A store that keeps the values of the tags that versions get."""
 
     def __init__(self) -> None:
-        self.client, self.tags = self, []
+        self.tags: list[str] = []
 
-    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
-        self.tags.append(value)
+    def tag_version(self, number: str, **tags: str) -> None:
+        self.tags += tags.values()
 
 
 def test_causes_are_named_and_not_what_follows_from_them() -> None:

@@ -17,8 +17,7 @@ from pipeline.inference.scoring import score_split
 from pipeline.provenance.inputs import StageRecord, dvc_digest
 from pipeline.review.comparison import compare_models, encoded_test_split, load_logged_model
 from pipeline.review.differences import differences
-from pipeline.review.listing import differing, list_runs
-from pipeline.review.lookup import find
+from pipeline.review.listing import differing, find, list_runs
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs
 from pipeline.tracking.record import Provenance

@@ -18,8 +18,7 @@ import yaml
 from pipeline.params import load_params
 from pipeline.review.ui import COLUMNS, VIEW_TAG, keep_view, run_list_address
 from pipeline.tracking import runs
-from pipeline.tracking.registry import MODEL, versions
-from pipeline.tracking.store import connect
+from pipeline.tracking.store import MODEL, connect
 from tests.conftest import PROJECT
 from tests.projects import HISTORY, Project, load_params_file
 
@@ -135,6 +134,6 @@ def test_what_a_person_sees(page: "Page", address: str) -> None:
     (model,) = run.outputs.model_outputs if run.outputs else []
     page.goto(f"{experiment}/models/{model.model_id}")
     sees("Description", "test/perplexity")
-    (version,) = versions(store, "tags.cell = 'gru'")
+    (version,) = store.versions("tags.cell = 'gru'")
     page.goto(f"{address.partition('#')[0]}#/models/{MODEL}/versions/{version.version}")
     sees("Schema", "Inputs (1)", "Outputs (1)")

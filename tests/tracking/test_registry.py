@@ -12,12 +12,11 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.model.language_model import model_digest
 from pipeline.review import promotion
-from pipeline.review.lookup import find
+from pipeline.review.listing import find
 from pipeline.review.promotion import carry_out, decide, rollback
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import registry, runs
-from pipeline.tracking.registry import MODEL, aliases, versions
-from pipeline.tracking.store import Store, connect
+from pipeline.tracking.store import MODEL, Store, connect
 from pipeline.tracking.sync import sync
 from tests.projects import Project, lock_everything
 from tests.review.candidates import candidate, write_corpus
@@ -28,7 +27,7 @@ def log(project: Project) -> None:
 
 
 def page(store: Store, version: str) -> str:
-    return store.client.get_model_version(MODEL, version).description or ""
+    return store.version(version).description or ""
 
 
 def promote(store: Store, confidence: float = 0.95) -> promotion.Verdict:
@@ -47,14 +46,14 @@ def test_an_evaluated_model_is_a_version_once(project: Project, capfd: pytest.Ca
     for _ in range(2):
         log(project)
     store = connect()
-    (version,) = versions(store)
+    (version,) = store.versions()
     digest = model_digest(project.models)
     assert version.tags["model_digest"] == digest
     assert version.tags["cell"] == "lstm"
     assert version.tags["test_perplexity"] == "6"
     assert version.tags["test_perplexity_low"] == "5"
     assert version.tags["valid_perplexity"] == "5.75"
-    run = store.client.get_run(version.tags["run_id"])
+    run = store.run(version.tags["run_id"])
     assert run.data.tags["model_digest"] == digest
     assert run.outputs is not None
     assert version.source == f"models:/{run.outputs.model_outputs[0].model_id}"
@@ -63,7 +62,7 @@ def test_an_evaluated_model_is_a_version_once(project: Project, capfd: pytest.Ca
     assert capfd.readouterr().err == ""
     project.train(seed=2)
     log(project)
-    assert [version.tags["model_digest"] for version in versions(store)] == [digest, model_digest(project.models)]
+    assert [version.tags["model_digest"] for version in store.versions()] == [digest, model_digest(project.models)]
 
 
 def test_a_new_evaluation_changes_the_figures_and_keeps_what_was_decided(project: Project) -> None:
@@ -74,7 +73,7 @@ def test_a_new_evaluation_changes_the_figures_and_keeps_what_was_decided(project
     registry.note_decision(store, "1", "2026-01-02: another.")
     project.evaluate(perplexity=5.5)
     log(project)
-    (version,) = versions(store)
+    (version,) = store.versions()
     assert version.tags["test_perplexity"] == "5.5"
     headline, _, decisions = (version.description or "").partition("### Decisions")
     assert "perplexity 5.50 (" in headline
@@ -86,11 +85,11 @@ def test_sync_registers_what_mlflow_missed(project: Project, monkeypatch: pytest
         broken.setattr(runs, "register", lambda *_: False)
         log(project)
     store = connect()
-    assert versions(store) == []
+    assert store.versions() == []
     lock_everything()
     sync(store)
-    assert [version.tags["model_digest"] for version in versions(store)] == [model_digest(project.models)]
-    assert aliases(store) == {"challenger": "1"}
+    assert [version.tags["model_digest"] for version in store.versions()] == [model_digest(project.models)]
+    assert store.aliases() == {"challenger": "1"}
 
 
 def test_processes_that_register_the_same_model_at_once_leave_one_version(
@@ -102,7 +101,7 @@ def test_processes_that_register_the_same_model_at_once_leave_one_version(
     store = connect()
     (run,) = store.client.search_runs([store.experiment_id])
     together, first_look = threading.Barrier(3), threading.local()
-    search = registry.version_of
+    search = Store.version_of
 
     def slow(store: Store, digest: str) -> Any:
         found = search(store, digest)
@@ -111,10 +110,10 @@ def test_processes_that_register_the_same_model_at_once_leave_one_version(
             together.wait(20)  # all have seen that there is none
         return found
 
-    monkeypatch.setattr(registry, "version_of", slow)
+    monkeypatch.setattr(Store, "version_of", slow)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: registry.register(store, run.info.run_id), range(3)))
-    assert len(versions(store)) == 1
+    assert len(store.versions()) == 1
 
 
 def test_the_challenger_is_the_best_on_the_validation_split_of_the_cells_of_today(project: Project) -> None:
@@ -123,18 +122,18 @@ def test_the_challenger_is_the_best_on_the_validation_split_of_the_cells_of_toda
     with pytest.raises(InputError, match="no challenger"):
         decide(store, 0.95)
     candidate(project, power=0.5, valid=4.0)
-    assert aliases(store) == {"challenger": "1"}
+    assert store.aliases() == {"challenger": "1"}
     # Worse on validation, but what the pipeline has now.
     candidate(project, power=1.0, valid=6.0)
-    assert aliases(store) == {"challenger": "2"}
+    assert store.aliases() == {"challenger": "2"}
     other = Path("data/models/other")
     other.mkdir()
     for file in project.models.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
     candidate(project, power=0.2, valid=7.0)
-    assert aliases(store) == {"challenger": "3"}
+    assert store.aliases() == {"challenger": "3"}
     runs.log_report(Path("data/report"), ["lstm", "other"])
-    assert aliases(store) == {"challenger": "2"}
+    assert store.aliases() == {"challenger": "2"}
 
 
 def test_only_a_challenger_that_is_surely_better_becomes_champion(project: Project) -> None:
@@ -143,7 +142,7 @@ def test_only_a_challenger_that_is_surely_better_becomes_champion(project: Proje
     candidate(project, power=0.5)
     first = promote(store)
     assert (first.outcome, first.champion, first.test) == ("promoted", None, None)
-    assert aliases(store)["champion"] == "1"
+    assert store.aliases()["champion"] == "1"
     assert "promoted to champion. There was no champion yet." in page(store, "1")
 
     before = page(store, "1")
@@ -156,7 +155,7 @@ def test_only_a_challenger_that_is_surely_better_becomes_champion(project: Proje
     assert kept.test is not None
     assert kept.test.result.confidence < 0.05
     assert kept.test.result.sentences == 200
-    assert aliases(store) == {"champion": "1", "challenger": "2"}
+    assert store.aliases() == {"champion": "1", "challenger": "2"}
     assert "not promoted" in page(store, "2")
     assert "200 test sentences" in page(store, "2")
     assert "95.0% is needed" in page(store, "2")
@@ -164,11 +163,11 @@ def test_only_a_challenger_that_is_surely_better_becomes_champion(project: Proje
     candidate(project, power=1.0)
     better = promote(store)
     assert better.outcome == "promoted"
-    assert aliases(store)["champion"] == "3"
+    assert store.aliases()["champion"] == "3"
     assert "promoted to champion" in page(store, "3")
     assert "Confidence that it is better: 100.0%" in page(store, "3")
     assert "v3 took its place" in page(store, "1")
-    assert find(store, "champion").info.run_id == versions(store)[2].run_id
+    assert find(store, "champion").info.run_id == store.versions()[2].run_id
 
 
 def test_a_slight_gain_is_enough_for_a_low_confidence_only(project: Project) -> None:
@@ -182,7 +181,7 @@ def test_a_slight_gain_is_enough_for_a_low_confidence_only(project: Project) -> 
     sure = verdict.test.result.confidence
     assert 0.5 < sure < 1
     assert decide(store, min(sure + 0.001, 1)).outcome == "kept"
-    assert aliases(store)["champion"] == "1"  # deciding changes nothing
+    assert store.aliases()["champion"] == "1"  # deciding changes nothing
     assert promote(store, sure).outcome == "promoted"
 
 
@@ -198,7 +197,7 @@ def test_further_gates_can_keep_a_challenger_out(project: Project) -> None:
     carry_out(store, held)
     assert held.outcome == "kept"
     assert held.reason == "It is too slow."
-    assert "champion" not in aliases(store)
+    assert "champion" not in store.aliases()
 
 
 def test_who_decides_about_a_champion_that_is_none_any_more_changes_nothing(project: Project) -> None:
@@ -214,7 +213,7 @@ def test_who_decides_about_a_champion_that_is_none_any_more_changes_nothing(proj
     before = [page(store, version) for version in ("1", "2", "3")]
     with pytest.raises(InputError, match="the champion is v3 meanwhile"):
         carry_out(store, late)
-    assert aliases(store)["champion"] == "3"
+    assert store.aliases()["champion"] == "3"
     assert [page(store, version) for version in ("1", "2", "3")] == before
     assert rollback(store) == ("3", "1")
 
@@ -228,7 +227,7 @@ def test_rollback_goes_back_through_all_champions(project: Project) -> None:
         candidate(project, power)
         assert promote(store).outcome == "promoted"
     assert rollback(store, "It curses.") == ("3", "2")
-    assert aliases(store)["champion"] == "2"
+    assert store.aliases()["champion"] == "2"
     assert "rolled back, v2 is champion again. It curses." in page(store, "3")
     assert "champion again, in place of v3. It curses." in page(store, "2")
     assert promote(store).outcome == "promoted"  # the challenger is as good as it was
@@ -236,7 +235,7 @@ def test_rollback_goes_back_through_all_champions(project: Project) -> None:
     assert rollback(store) == ("2", "1")
     with pytest.raises(InputError, match="nothing to go back to: no champion came before v1"):
         rollback(store)
-    assert aliases(store)["champion"] == "1"
+    assert store.aliases()["champion"] == "1"
     assert promote(store).outcome == "promoted"
     store.client.delete_model_version(MODEL, "1")
     with pytest.raises(InputError, match="nothing to go back to"):

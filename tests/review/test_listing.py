@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.review.lookup import all_runs, find
+from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
-from pipeline.tracking.registry import CHALLENGER, CHAMPION, MODEL
-from pipeline.tracking.store import Store, connect, open_store
+from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store, connect, open_store
 from tests.projects import Project
 
 
@@ -49,8 +48,8 @@ def test_aliases_and_versions_find_the_run_of_a_registered_model(store: Store) -
     for run in runs:
         logged = store.client.create_logged_model(store.experiment_id, "m", run)
         store.client.create_model_version(MODEL, logged.model_uri, run)
-    store.client.set_registered_model_alias(MODEL, CHAMPION, "1")
-    store.client.set_registered_model_alias(MODEL, CHALLENGER, "2")
+    store.set_alias(CHAMPION, "1")
+    store.set_alias(CHALLENGER, "2")
     assert [find(store, text).info.run_id for text in ("champion", "v1", "challenger", "v2")] == [
         runs[0],
         runs[0],
@@ -63,8 +62,8 @@ def test_aliases_and_versions_find_the_run_of_a_registered_model(store: Store) -
 
 def test_runs_come_newest_first(store: Store) -> None:
     runs = [make_run(store, str(start), start) for start in (20, 10, 30)]
-    assert [run.info.run_id for run in all_runs(store)] == [runs[2], runs[0], runs[1]]
-    assert [run.info.run_id for run in all_runs(store, limit=1)] == [runs[2]]
+    assert [run.info.run_id for run in store.runs()] == [runs[2], runs[0], runs[1]]
+    assert [run.info.run_id for run in store.runs(limit=1)] == [runs[2]]
 
 
 def test_a_store_that_fails_is_one_line_without_its_password(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
