@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.provenance.inputs import INPUTS_ONLY
 from pipeline.runtime.errors import InputError
-from pipeline.tracking.store import without_secrets
+from pipeline.runtime.urls import without_secrets
 
 # What `commit_results` commits: of data/ only what git does not ignore.
 RESULTS = ("dvc.lock", "warm_start.json", "data")

@@ -1,6 +1,5 @@
 """What retraining asks of DVC: results from the remote, what is out of date, running that, results to the remote."""
 
-import logging
 import os
 import re
 import subprocess
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.runtime.errors import InputError
-from pipeline.tracking.store import without_secrets
+from pipeline.runtime.settings import quieten_dvc
+from pipeline.runtime.urls import without_secrets
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -143,9 +143,7 @@ def _repo() -> "Iterator[Repo]":
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    # Files that the remote does not have, each with a line: no news for us.
-    for name in ("dvc", "dvc_data", "dvc_objects"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quieten_dvc()
     try:
         with Repo(os.curdir) as repo:
             yield repo

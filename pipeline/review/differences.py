@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.provenance.inputs import StageRecord
 from pipeline.review.listing import COMMIT
+from pipeline.runtime.urls import without_secrets
 from pipeline.tracking.record import read_provenance
-from pipeline.tracking.store import Store, without_secrets
+from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

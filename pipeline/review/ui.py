@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import webbrowser
 from pathlib import Path
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.urls import without_secrets
 from pipeline.tracking.store import Store, artifact_folder, tracking_uri
 
 HOST = "127.0.0.1"
@@ -63,9 +63,8 @@ def serve(store: Store, port: int, browse: bool) -> None:
     """
     keep_view(store)
     if tracking_uri().startswith(("http:", "https:")):
-        address = run_list_address(tracking_uri(), store.experiment_id)
         # It may hold a password, which the browser asks for by itself.
-        print(re.sub(r"//[^/@]*@", "//", address), flush=True)
+        print(run_list_address(without_secrets(tracking_uri()), store.experiment_id), flush=True)
         return
     _check_free(port)
     server = _start(port)

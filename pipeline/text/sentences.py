@@ -8,15 +8,14 @@ models installed, so nothing is fetched when the pipeline runs.
 import hashlib
 import heapq
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
 from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer, PunktTrainer
 from punkt import available_languages, load_model
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.settings import lift_nltk_time_limit
 from pipeline.text.documents import Document
 
 TRAIN = "train"
@@ -25,11 +24,6 @@ LANGUAGES = tuple(language for language in available_languages() if language != 
 
 TRAINING_CHARACTERS = 4_000_000  # five seconds of training; with more, one sentence in a hundred changes
 BLANK_LINE = re.compile(r"\n\s*\n")
-
-# NLTK from 3.10.3 on gives up on a text after five seconds. Its sentences must not depend on the machine's speed.
-redos: Any = sys.modules.get("nltk.redos")
-if redos:
-    redos.DEFAULT_TIMEOUT = None
 
 
 class _OrthographicContexts(defaultdict[str, int]):
@@ -101,10 +95,12 @@ class SentenceSplitter:
     """
 
     def __init__(self, language: str, training_text: Iterable[str] = ()) -> None:
+        lift_nltk_time_limit()
         parameters = _trained(training_text) if language == TRAIN else _pretrained(language)
         parameters.ortho_context = _OrthographicContexts(int, parameters.ortho_context)
         self._punkt = PunktSentenceTokenizer(parameters)
 
     def split(self, document: str) -> list[str]:
         """The sentences of `document`, in order; for each paragraph exactly what `nltk.sent_tokenize` returns."""
+        lift_nltk_time_limit()  # here too: Dask's workers get a splitter that is made already
         return [sentence for paragraph in paragraphs(document) for sentence in self._punkt.tokenize(paragraph)]

@@ -18,7 +18,8 @@ import yaml
 from pipeline.provenance.inputs import Changes, StageRecord, changes, code_tags, packages, stage_record
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
-from pipeline.tracking.store import Store, without_secrets
+from pipeline.runtime.urls import without_secrets
+from pipeline.tracking.store import Store
 
 FOLDER, FILE, PATCH, PACKAGES = "provenance", "provenance.json", "changes.patch", "packages.txt"
 LOCK = Path("dvc.lock")

@@ -1,8 +1,6 @@
 """Where runs are kept, and how a store that fails is borne: MLflow mirrors the work, it never stops it."""
 
-import logging
 import os
-import re
 import sys
 import tempfile
 import time
@@ -13,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.settings import use_mlflow
+from pipeline.runtime.urls import without_secrets
 from pipeline.tracking.relocation import FOLDER, folder_beside, relocate
 
 if TYPE_CHECKING:
@@ -28,14 +28,6 @@ CHALLENGER: Alias = "challenger"
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as Markdown on a page
 LONGEST_NOTE = 5000  # characters that MLflow keeps
 LARGEST_PAGE = 1000  # runs that MLflow returns, and points that it takes, at once
-# Set before mlflow is imported, unless the user has set them. By default a dead server blocks every call for minutes.
-SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
 LONGEST_REASON = 240  # characters of MLflow's own message in ours
 
 T = TypeVar("T")
@@ -183,16 +175,12 @@ def connect() -> Store:
     Raises:
         Exception: whatever MLflow, its database or its server raises.
     """
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    _be_quiet()
-    import mlflow
+    uri = tracking_uri()
+    use_mlflow(uri)
+    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    uri = tracking_uri()
-    # Set for the whole process too: logging a model finds the store that way.
-    mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient(uri)
+    client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         relocate(uri, experiment.artifact_location)
@@ -258,11 +246,6 @@ class BestEffort:
             return None
 
 
-def without_secrets(text: str) -> str:
-    """`text` without what may be secret in the URLs it holds: a login, a query with a token."""
-    return re.sub(r"(://[^\s\"?]*)\?[^\s\"]*", r"\1", re.sub(r"//[^/@\s\"]*@", "//", text))
-
-
 def fitting(note: str) -> str:
     """`note`, cut at a line's end to the length that MLflow keeps."""
     return note if len(note) <= LONGEST_NOTE else note[: LONGEST_NOTE + 1].rpartition("\n")[0][:LONGEST_NOTE]
@@ -284,10 +267,3 @@ def _reason(error: Exception) -> str:
     """The error on one line, without passwords that stand in addresses."""
     text = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
-
-
-def _be_quiet() -> None:
-    """What MLflow and its parts say of themselves (tables made, requests tried again) is no concern of the user."""
-    for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")

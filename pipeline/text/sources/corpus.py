@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.urls import without_secrets
 from pipeline.text.documents import Document
 from pipeline.text.params import DownloadParams, SourceFile
 from pipeline.text.sources.docstrings import docstring_documents
-from pipeline.text.sources.fetch import Fetcher, is_local, shown
+from pipeline.text.sources.fetch import Fetcher, is_local
 from pipeline.text.sources.text_files import file_documents
 
 
@@ -40,4 +41,4 @@ def _of_file(file: SourceFile, params: DownloadParams, fetcher: Fetcher) -> Iter
     # Of `zip://member::URL`, what is fetched is the URL.
     members, _, url = file.url.rpartition("::")
     path = fetcher.fetch(url, file.checksum)
-    yield from file_documents(path, members, file, params, name=str(path) if is_local(url) else shown(url))
+    yield from file_documents(path, members, file, params, name=str(path) if is_local(url) else without_secrets(url))

@@ -25,6 +25,7 @@ import requests
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.progress import progress_bar
+from pipeline.runtime.urls import without_secrets
 
 DOWNLOADS = Path(".rnnlm/downloads")
 MIRROR = "RNNLM_MIRROR"
@@ -94,7 +95,8 @@ class Fetcher:
         parts = urlsplit(url)
         if "@" in parts.netloc and parts.scheme.startswith("http"):
             raise InputError(
-                f"{shown(url)}: the URL holds a login, and params.yaml and dvc.lock are committed; put it into ~/.netrc"
+                f"{without_secrets(url)}: the URL holds a login, and params.yaml and dvc.lock are committed; "
+                "put it into ~/.netrc"
             )
         name = _file_name(parts.path)
         path = self._folder / hashlib.sha256(url.encode()).hexdigest()[:16] / name
@@ -106,7 +108,7 @@ class Fetcher:
         self._receive_all(url, partial)
         try:
             if checksum:
-                _check(partial, checksum, shown(url))
+                _check(partial, checksum, without_secrets(url))
         except InputError:
             partial.unlink()
             raise
@@ -142,11 +144,13 @@ class Fetcher:
                 failures = failures + 1 if _size(partial) <= before else 1
                 if failures == TRIES:
                     raise InputError(
-                        f"{shown(url)}: {error}, {TRIES} times in a row; try later, which goes on where this stopped, "
-                        f"or put the file into a folder that {MIRROR} names"
+                        f"{without_secrets(url)}: {error}, {TRIES} times in a row; try later, which resumes where this "
+                        f"stopped, or put the file into a folder that {MIRROR} names"
                     ) from None
                 pause = FIRST_PAUSE * 2 ** (failures - 1)
-                print(f"fetch {shown(url)}: {error}; trying again in {pause:g} s", file=sys.stderr, flush=True)
+                print(
+                    f"fetch {without_secrets(url)}: {error}; trying again in {pause:g} s", file=sys.stderr, flush=True
+                )
                 time.sleep(pause)
 
     def _receive(self, url: str, partial: Path) -> None:
@@ -162,7 +166,7 @@ class Fetcher:
                 write_text(version_file, transfer.version)
             rest = transfer.size and transfer.size - transfer.start
             with (
-                progress_bar(f"fetch {PurePosixPath(shown(url)).name}", rest, "bytes") as bar,
+                progress_bar(f"fetch {PurePosixPath(without_secrets(url)).name}", rest, "bytes") as bar,
                 partial.open("ab") as file,
             ):
                 for chunk in transfer.chunks:
@@ -176,7 +180,8 @@ class Fetcher:
         if size > self._max_bytes:
             partial.unlink(missing_ok=True)
             raise InputError(
-                f"{shown(url)} is larger than {self._max_bytes:,} bytes; if that is right, raise download.max_bytes"
+                f"{without_secrets(url)} is larger than {self._max_bytes:,} bytes; "
+                "if that is right, raise download.max_bytes"
             )
 
 
@@ -204,14 +209,10 @@ def _file_name(path: str) -> str:
 def _with_environment(url: str) -> str:
     expanded = os.path.expandvars(url)
     if missing := re.search(r"\$\{?(\w+)", expanded):
-        raise InputError(f"{shown(url)}: the environment variable {missing[1]} is not set; set it, or change the URL")
+        raise InputError(
+            f"{without_secrets(url)}: the environment variable {missing[1]} is not set; set it, or change the URL"
+        )
     return expanded
-
-
-def shown(url: str) -> str:
-    """`url` without what may be secret: a login, a query with a token."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def digest(path: Path, like: str) -> str:
@@ -263,7 +264,9 @@ def _open_http(url: str, offset: int, version: str) -> Iterator[_Transfer]:
                 answer = f"the server answered {status} {response.reason}"
                 if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING:
                     raise _BrokenError(answer)
-                raise InputError(f"{shown(url)}: {answer}; correct the URL in section download of params.yaml")
+                raise InputError(
+                    f"{without_secrets(url)}: {answer}; correct the URL in section download of params.yaml"
+                )
             start = offset if status == HTTPStatus.PARTIAL_CONTENT else 0
             length = response.headers.get("Content-Length", "")
             size = start + int(length) if length.isdigit() else None
@@ -275,7 +278,7 @@ def _open_http(url: str, offset: int, version: str) -> Iterator[_Transfer]:
         raise _BrokenError("no answer in time") from None
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.TooManyRedirects) as error:
         raise InputError(
-            f"{shown(url)}: {type(error).__name__}; correct it in section download of params.yaml"
+            f"{without_secrets(url)}: {type(error).__name__}; correct it in section download of params.yaml"
         ) from None
     except requests.RequestException as error:
         # Not the whole message: it repeats the URL, query and all.
@@ -306,9 +309,11 @@ def _fsspec_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, ValueError) as error:  # a package that the protocol needs; a protocol that there is not
-        raise InputError(f"{shown(url)} cannot be opened: {' '.join(str(error).split())}") from None
+        raise InputError(f"{without_secrets(url)} cannot be opened: {' '.join(str(error).split())}") from None
     except FileNotFoundError:
-        raise InputError(f"{shown(url)}: there is no such file; correct section download of params.yaml") from None
+        raise InputError(
+            f"{without_secrets(url)}: there is no such file; correct section download of params.yaml"
+        ) from None
     except MemoryError:
         raise
     except Exception as error:  # each file system has its own kinds

@@ -9,7 +9,6 @@ import gzip
 import io
 import json
 import re
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -26,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.settings import allow_long_csv_fields
 from pipeline.text.documents import Document
 from pipeline.text.params import DownloadParams, SourceFile
 
@@ -244,7 +244,7 @@ def _blocks(file: TextFile) -> Iterator[str]:
 
 
 def _csv(file: TextFile, column: str) -> Iterator[str]:
-    csv.field_size_limit(sys.maxsize)  # a document may be longer than the 131,072 characters allowed by default
+    allow_long_csv_fields()
     with _open_text(file, newline="") as lines:
         rows = csv.reader(lines)
         try:

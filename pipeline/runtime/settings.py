@@ -1,0 +1,71 @@
+"""Every switch that this project sets for a whole process, with its reason.
+
+Such a switch also changes what other code in the process does, so all of them stand here, and whoever needs one calls
+its function; a test sees to it that no other module sets one. Environment variables that the user has set stay as they
+are. What only a child process should read goes to the child by `env=`, and never through here. DVC's telemetry is
+switched off in `.dvc/config`.
+"""
+
+import csv
+import logging
+import os
+import sys
+from typing import Any
+
+# By default, OpenMP's waiting threads spin, and so take the processors from whoever else works, such as a second
+# training run. With so few rounds, a run that has the machine to itself loses next to nothing (benchmarks/sharing.py).
+SPIN_COUNT = "3000"
+
+MLFLOW = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing leaves the machine unasked
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a dead server blocks every call for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds; the same
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # stages and commands show their own
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for what a command answers
+    "MLFLOW_LOGGING_LEVEL": "ERROR",  # as for the loggers below
+}
+# These tell of tables created and requests repeated, which users need not know.
+MLFLOW_LOGGERS = ("mlflow", "alembic", "urllib3")
+# These have a line for every file that the remote lacks; `dvc repro` makes those files anyway.
+DVC_LOGGERS = ("dvc", "dvc_data", "dvc_objects")
+
+
+def limit_spinning() -> None:
+    """Let OpenMP's threads soon sleep while they wait; works only before torch is imported."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
+def lift_nltk_time_limit() -> None:
+    """Let NLTK take its time: from 3.10.3 on it gives up on a text after five seconds.
+
+    The sentences of a text must not depend on the machine's speed.
+    """
+    limits: Any = sys.modules.get("nltk.redos")
+    if limits:
+        limits.DEFAULT_TIMEOUT = None
+
+
+def allow_long_csv_fields() -> None:
+    """Let the `csv` module read fields of any length: by default 131,072 characters, and a document may be longer."""
+    csv.field_size_limit(sys.maxsize)
+
+
+def use_mlflow(store: str) -> None:
+    """Import MLflow as this project uses it: impatient, quiet, and with `store` as the tracking URI of the process.
+
+    Logging a model finds the store through that URI; other calls use a client of their own.
+    """
+    for name, value in MLFLOW.items():
+        os.environ.setdefault(name, value)
+    for name in MLFLOW_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import mlflow
+
+    mlflow.set_tracking_uri(store)
+
+
+def quieten_dvc() -> None:
+    """Let DVC, used as a library, raise its errors and log nothing."""
+    for name in DVC_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,161 @@
+"""The switches of a whole process: each is set where it should be, and nowhere else."""
+
+import ast
+import csv
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.runtime import settings
+from tests.conftest import PROJECT
+
+# Modules that may change what is not theirs, each with what it changes and why.
+ALLOWED = {
+    # MLflow's scoring server has no hook, and in its process nothing but the server runs.
+    "pipeline/inference/request.py": {"scoring_server.invocations ="},
+}
+# Calls that change the whole process, by the end of their names.
+CALLS = (
+    "setLevel",
+    "basicConfig",
+    "logging.disable",
+    "os.putenv",
+    "os.unsetenv",
+    "environ.setdefault",
+    "environ.update",
+    "environ.pop",
+    "environ.clear",
+    "set_tracking_uri",
+    "field_size_limit",
+    "set_num_threads",
+    "use_deterministic_algorithms",
+    "set_default_dtype",
+    "set_start_method",
+    "setrecursionlimit",
+    "matplotlib.use",
+)
+
+
+def changes(tree: ast.AST) -> Iterator[str]:
+    """What a module does to its process: calls of `CALLS`, and assignments to os.environ and to imported modules."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported = {(name.asname or name.name).partition(".")[0] for node in imports for name in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if any(f".{called}".endswith(f".{name}") for name in CALLS):
+                yield f"{called}()"
+            elif called in ("setattr", "delattr") and ast.unparse(node.args[0]).partition(".")[0] in imported:
+                yield f"{called}({ast.unparse(node.args[0])})"
+        targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else [getattr(node, "target", None)]
+        for target in targets:
+            if not isinstance(target, ast.Attribute | ast.Subscript):
+                continue
+            written = ast.unparse(target)
+            if written.startswith(("os.environ", "environ[")):
+                yield "os.environ ="
+            elif written.partition(".")[0] in imported or "sys.modules" in written:
+                yield f"{written} ="
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import os\nos.environ['A'] = 'b'", ["os.environ ="]),
+        ("import os\ndel os.environ['A']", ["os.environ ="]),
+        ("import os\nos.environ |= {'A': 'b'}", ["os.environ ="]),
+        ("from os import environ\nenviron['A'] = 'b'", ["os.environ ="]),
+        ("import os\nos.environ.setdefault('A', 'b')", ["os.environ.setdefault()"]),
+        ("import logging\nlogging.getLogger('a').setLevel(1)", ["logging.getLogger('a').setLevel()"]),
+        ("import a.b\na.b.c = 1", ["a.b.c ="]),
+        ("def f():\n    from a import b\n    b.c = 1", ["b.c ="]),
+        ("import a\nsetattr(a, 'b', 1)", ["setattr(a)"]),
+        ("import sys\nsys.modules['a'].b = 1", ["sys.modules['a'].b ="]),
+        ("import os\nmine = os.environ | {'A': 'b'}\nself.a = mine['b'] = 1\nmine.setdefault('A', 1)", []),
+    ],
+)
+def test_what_changes_a_process_is_seen(code: str, found: list[str]) -> None:
+    assert list(changes(ast.parse(code))) == found
+
+
+def test_no_other_module_changes_its_process() -> None:
+    found = {}
+    for folder in ("pipeline", "stages"):
+        for path in sorted((PROJECT / folder).rglob("*.py")):
+            name = str(path.relative_to(PROJECT))
+            made = set(changes(ast.parse(path.read_text(encoding="utf-8"))))
+            if made and name != "pipeline/runtime/settings.py":
+                found[name] = made
+    found.pop("pipeline/retraining/retrain.py", None)  # until it asks `dvc repro` by `env=`
+    assert found == ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [
+        ({}, settings.SPIN_COUNT),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "passive"}, None),
+    ],
+)
+def test_every_stage_limits_spinning_unless_the_user_says_how_to_wait(environment: dict, count: str | None) -> None:
+    code = "import stages, os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, capture_output=True, check=True)
+    assert done.stdout.decode().split() == [str(count), "False"]
+
+
+def test_nltk_gets_no_time_limit_where_it_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = SimpleNamespace(DEFAULT_TIMEOUT=5)
+    monkeypatch.setitem(sys.modules, "nltk.redos", limits)
+    settings.lift_nltk_time_limit()
+    assert limits.DEFAULT_TIMEOUT is None
+
+
+def test_csv_fields_may_be_long() -> None:
+    before = csv.field_size_limit(100)
+    try:
+        settings.allow_long_csv_fields()
+        assert list(csv.reader(["x" * 1000])) == [["x" * 1000]]
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_mlflow_is_quiet_and_finds_the_store_but_what_the_user_has_set_stays(tmp_path: Path) -> None:
+    code = """
+import logging, os, sys
+from pipeline.runtime.settings import MLFLOW, MLFLOW_LOGGERS, use_mlflow
+use_mlflow(sys.argv[1])
+import mlflow
+print(mlflow.get_tracking_uri(), *(os.environ[name] for name in MLFLOW))
+print({logging.getLogger(name).level for name in MLFLOW_LOGGERS})
+"""
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    done = subprocess.run(
+        [sys.executable, "-c", code, store],
+        cwd=PROJECT,
+        env=os.environ | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "77"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    wanted = settings.MLFLOW | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "77"}
+    assert done.stdout.splitlines() == [" ".join([store, *wanted.values()]), f"{{{logging.ERROR}}}"]
+
+
+def test_dvc_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    loggers = [logging.getLogger(name) for name in settings.DVC_LOGGERS]
+    before = [logger.level for logger in loggers]
+    try:
+        settings.quieten_dvc()
+        for logger in loggers:
+            logger.getChild("x").error("a file is missing")
+        assert caplog.text == ""
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
