@@ -1,13 +1,15 @@
 # Two commands on a fresh machine: `make repro` and `make test`. Both set everything up first, in .venv.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# Two processes, since most tests wait for the processes that they start; a file's tests share what it has set up.
-PYTEST := python -m pytest --numprocesses 2 --dist loadfile
+# Two processes, the longest files first (tests/conftest.py has the order and the groups).
+PYTEST := python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
+# Left out by `make test`; `make test ALL=1` leaves out what only `make soak` runs.
+LEFT_OUT := $(if $(ALL),soak,slow or soak)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A virtual environment that happens to be active must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: setup repro retrain check test test-slow soak ui clean
+.PHONY: setup repro retrain check test soak ui clean
 
 setup: .venv/ready
 
@@ -34,15 +36,12 @@ check: setup
 	basedpyright
 
 test: check
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not ($(LEFT_OUT))"
 
-test-slow: setup
-	$(PYTEST) -m slow
-
-# Kills and damaged files by the dozen and by the thousand: an hour.
+# Kills and damaged files by the dozen and by the thousand: an hour. All tests of these files, marked or not.
+SOAK_FILES := faults hostile interruptions limits outages retraining serving versions
 soak: setup
-	RNNLM_SOAK=1 python -m pytest -s tests/system/test_interruptions.py tests/system/test_hostile.py tests/system/test_limits.py \
-		tests/system/test_outages.py tests/system/test_retraining.py tests/system/test_versions.py tests/system/test_serving.py
+	RNNLM_SOAK=1 python -m pytest -s -m "" $(SOAK_FILES:%=tests/system/test_%.py)
 
 ui: setup
 	rnnlm ui

@@ -3,7 +3,6 @@
 `make soak` does the same with many more files and documents.
 """
 
-import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -38,22 +37,13 @@ from pipeline.training.optimizers import build_optimizer
 from pipeline.training.selection import read_history
 from pipeline.training.state import TrainingState
 from stages.warm_start import read_digests
-from tests.conftest import PROJECT
-from tests.system.test_pipeline import CELLS, Clone, make_clone
+from tests.conftest import PROJECT, SOAK
+from tests.system.conftest import CELLS, Clone
 
-SOAK = os.environ.get("RNNLM_SOAK") == "1"
 MUTATIONS = 2000 if SOAK else 20  # of each kind of file
 REPORTS = 100 if SOAK else 4  # figures take their time
 DOCUMENTS = 10_000 if SOAK else 250
 A_TIME = 25  # documents
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A pipeline that has run; tests damage copies of its files."""
-    clone = make_clone(tmp_path_factory.mktemp("whole"), tracking=False)
-    clone.repro()
-    return clone
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:
@@ -130,10 +120,10 @@ REPORTED = (
 
 
 @pytest.mark.parametrize("name", LOADERS)
-def test_a_damaged_file_is_refused_on_one_line_or_read(name: str, whole: Clone, tmp_path: Path) -> None:
-    shutil.copytree(whole.folder / "data", tmp_path / "data", symlinks=False)
+def test_a_damaged_file_is_refused_on_one_line_or_read(name: str, plain: Clone, tmp_path: Path) -> None:
+    shutil.copytree(plain.folder / "data", tmp_path / "data", symlinks=False)
     for file in ("params.yaml", "constraints.txt", "warm_start.json"):
-        shutil.copy(whole.folder / file, tmp_path)
+        shutil.copy(plain.folder / file, tmp_path)
     path = tmp_path / name
     if name.endswith("checkpoint"):
         params = load_params(tmp_path / "params.yaml").cells["lstm"]
@@ -158,8 +148,8 @@ def test_a_damaged_file_is_refused_on_one_line_or_read(name: str, whole: Clone, 
 
 
 @pytest.mark.parametrize("name", REPORTED)
-def test_a_damaged_file_of_an_evaluation_makes_no_traceback(name: str, whole: Clone, tmp_path: Path) -> None:
-    shutil.copytree(whole.folder / "data", tmp_path / "data")
+def test_a_damaged_file_of_an_evaluation_makes_no_traceback(name: str, plain: Clone, tmp_path: Path) -> None:
+    shutil.copytree(plain.folder / "data", tmp_path / "data")
     path = tmp_path / "data/evaluation" / name
     content, chance = path.read_bytes(), random.Random(name)
     for number in range(REPORTS):

@@ -18,9 +18,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.system.test_pipeline import Clone, make_clone
+from tests.conftest import SOAK
+from tests.system.conftest import Clone, forget_models, make_clone, with_long_training
 
-SOAK = os.environ.get("RNNLM_SOAK") == "1"
 KILLS = 11 if SOAK else 1  # of each kind, over all stages
 TRAINING_KILLS = 24 if SOAK else 3  # within training alone
 
@@ -28,30 +28,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def undisturbed(plain: Clone, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Digests of data/ after a run that nobody disturbed."""
-    clone = make(tmp_path_factory.mktemp("undisturbed"))
+    clone = with_long_training(plain.copy(tmp_path_factory.mktemp("undisturbed")))
+    forget_models(clone)
     clone.repro()
     return clone.digests()
-
-
-@pytest.fixture
-def encoded(tmp_path: Path) -> Clone:
-    """A clone whose text is ready to be trained on."""
-    clone = make(tmp_path)
-    clone.repro("encode", "warm_start")
-    return clone
-
-
-def make(folder: Path) -> Clone:
-    """A tiny corpus with a model that takes some seconds to train, and one that does not."""
-    clone = make_clone(folder, tracking=False)
-    clone.change(
-        train__patience=30,
-        cells={"rnn": {"cell": "rnn", "bias": False}, "gru": {"cell": "gru", "embedding_dim": 8, "epochs": 30}},
-    )
-    clone.git("commit", "-qam", "longer")
-    return clone
 
 
 @contextmanager
@@ -120,7 +102,7 @@ def all_gone(stages: list[psutil.Process]) -> None:
 def test_kills_at_random_moments_change_no_byte(
     kill: Callable[[subprocess.Popen], None], undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    clone, chance = make(tmp_path), random.Random(kill.__name__)
+    clone, chance = with_long_training(make_clone(tmp_path, tracking=False)), random.Random(kill.__name__)
     kills = finished = 0
     hit: set[str] = set()
     while kills < KILLS:

@@ -10,20 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.test_pipeline import Clone, make_clone
+from tests.conftest import SOAK
+from tests.system.conftest import Clone
 
 # Each stage with an output that is far larger than the limit.
 STAGES = ["download", "tokenize", "vocabulary", "encode", "train lstm", "evaluate lstm", "baselines", "report"]
-if os.environ.get("RNNLM_SOAK") != "1":
+if not SOAK:
     STAGES = STAGES[1:5:3]  # one that works with Arrow, one with torch
 LIMIT = 400  # bytes of a file
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    clone = make_clone(tmp_path_factory.mktemp("clone"), tracking=False)
-    clone.repro()
-    return clone
+def clone(plain: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    return plain.copy(tmp_path_factory.mktemp("clone"))
 
 
 def limited(clone: Clone, stage: str, limit: Callable[[], None]) -> subprocess.CompletedProcess[str]:

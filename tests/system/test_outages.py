@@ -1,82 +1,26 @@
 """A tracking server that dies, hangs or fails: training ends in the same bytes, and `rnnlm sync` mends the rest."""
 
-import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.system.test_interruptions import SOAK, make
-from tests.system.test_pipeline import Clone
+from tests.system.conftest import Clone, tracking_server
 from tests.text.sources.server import serving
 
 RESTARTS = 5
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not SOAK, reason="part of `make soak`")]
+pytestmark = pytest.mark.soak
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    clone = make(tmp_path_factory.mktemp("clone"))
-    clone.repro("train@gru")
-    return clone
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return unused.getsockname()[1]
-
-
-class TrackingServer:
-    """MLflow's own server on loopback, which can be killed and started again with what it had."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db", "--workers", "1"]
-        command += ["--artifacts-destination", str(self._folder / "artifacts")]
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, env=environment, cwd=self._folder, stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=1).close()
-                return
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-
-    def kill(self) -> None:
-        if self._process:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-
-@contextmanager
-def tracking_server(folder: Path) -> Iterator[TrackingServer]:
-    server = TrackingServer(folder)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
+@pytest.fixture
+def clone(encoded: Clone) -> Clone:
+    encoded.repro("train@gru")
+    return encoded
 
 
 def train_again(clone: Clone, uri: str) -> subprocess.Popen:

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.conftest import only_in_soak
-from tests.system.test_pipeline import STAGE_ORDER, Clone, make_clone, write_corpus
+from tests.system.conftest import STAGE_ORDER, Clone, Site, write_corpus
 
 STAGES = [stage for stage in STAGE_ORDER if stage.partition("@")[2] in ("", "lstm")]
 # Lines that a retraining says as each step begins, and those of DVC while it works.
@@ -23,76 +21,6 @@ STEPS = ["git fetch:", "git merge:", "dvc pull:", "dvc status:", "dvc repro:", "
 STEPS += ["git commit:", "git push:", "mlflow:", "gate:", "promote:", "report:"]
 
 pytestmark = pytest.mark.slow
-
-
-class Site:
-    """Remotes of git and DVC, a database of MLflow, and checkouts that come and go as CI's machines do."""
-
-    def __init__(self, folder: Path, warm_start: bool) -> None:
-        self.folder, self.bare, self.storage = folder, folder / "bare.git", folder / "storage"
-        self.store = f"sqlite:///{folder}/mlflow.db"
-        self.corpus = folder / "comments.csv"
-        self.work = make_clone(folder / "work")
-        self.work.change(
-            download__path=str(self.corpus),
-            cells={"lstm": {"cell": "lstm"}},
-            train__batch_tokens=128,
-            train__learning_rate=0.03,
-            retrain={
-                "confidence": 0.95,
-                "worst_perplexity": 10.0,  # of the very first it is about 6
-                "largest_unknown_share": 0.5,
-                "slowest_scoring": 1.0,
-                "old_sentences": True,
-                "warm_start": warm_start,
-            },
-        )
-        self.work.dvc("remote", "add", "-q", "-d", "storage", str(self.storage))
-        self.work.git("init", "-q", "--bare", "-b", "main", str(self.bare))
-        self.work.git("remote", "add", "origin", str(self.bare))
-        self.trigger("as it is set up")
-
-    def trigger(self, message: str) -> None:
-        """A push to the default branch."""
-        self.work.git("commit", "-q", "-a", "-m", message)
-        self.work.git("push", "-q", "origin", "main")
-
-    def machine(self, name: str) -> Clone:
-        """A fresh clone of the default branch."""
-        self.work.git("clone", "-q", "--branch", "main", str(self.bare), str(self.folder / name))
-        return Clone(self.folder / name, store=self.store)
-
-    def champion(self) -> str | None:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return str(MlflowClient(self.store).get_registered_model("rnnlm").aliases["champion"])
-        except (MlflowException, KeyError):
-            return None
-
-    def check(self) -> None:
-        """The branch on the remote names only what DVC's remote has, and its results are those of one run."""
-        if "retrained" not in self.work.git("ls-remote", "--heads", str(self.bare)):
-            return
-
-        def read(path: str) -> bytes:
-            command = ["git", "-C", str(self.bare), "show", f"retrained:{path}"]
-            return subprocess.run(command, check=True, capture_output=True).stdout
-
-        for stage in yaml.safe_load(read("dvc.lock"))["stages"].values():
-            for out in stage.get("outs", []):
-                if out["path"].endswith(("metrics.json", "history.csv")):  # in git
-                    assert hashlib.md5(read(out["path"])).hexdigest() == out["md5"]
-                    continue
-                stored = self._stored(out["md5"])
-                files = [file["md5"] for file in json.loads(stored.read_text())] if stored.suffix == ".dir" else []
-                assert all(self._stored(digest).is_file() for digest in files)
-
-    def _stored(self, digest: str) -> Path:
-        path = self.storage / "files" / "md5" / digest[:2] / digest[2:]
-        assert path.is_file()
-        return path
 
 
 def retrain(clone: Clone, *arguments: str) -> tuple[dict[str, Any], str]:
@@ -245,7 +173,7 @@ def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [gate["name"] for gate in result["gates"] if not gate["passed"]] == ["better"]
 
 
-@only_in_soak
+@pytest.mark.soak
 def test_a_kill_at_any_step_leaves_all_consistent_and_the_next_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from benchmarks.serving import ask, champion_server, log_champion
 from pipeline.inference.request import LONGEST_TEXT
 from pipeline.runtime.pins import canonical
 from pipeline.tracking.logged_model import REQUIREMENTS
-from tests.conftest import PROJECT, model_params, only_in_soak, vocabulary_of
+from tests.conftest import PROJECT, model_params, vocabulary_of
 from tests.system.test_dependencies import imports_of
 
 JSON = {"Content-Type": "application/json"}
@@ -319,7 +319,7 @@ def _shape(value: Any) -> Any:
     return [_shape(item) for item in value] if isinstance(value, list) else type(value)
 
 
-@only_in_soak
+@pytest.mark.soak
 def test_a_fresh_environment_of_the_models_own_requirements_serves_it(
     project: tuple[Path, Path], tmp_path: Path
 ) -> None:

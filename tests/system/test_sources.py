@@ -13,7 +13,7 @@ from pipeline.text.documents import read_documents
 from pipeline.text.encoded import load_split
 from pipeline.text.splits import SPLITS
 from pipeline.text.vocabulary import Vocabulary
-from tests.system.test_pipeline import Clone, write_corpus
+from tests.system.conftest import Clone, write_corpus
 from tests.text.sources.server import Server, bomb, serving
 
 
@@ -98,7 +98,7 @@ def test_a_redirect_is_followed_and_a_dropped_connection_taken_up(clone: Clone, 
     mine = [{"url": f"{server.url}/old.csv.gz"}]
     clone.change(download__source="mine", download__sources={"mine": mine}, download__max_bytes=1_000_000)
     server.dropping["/comments.csv.gz"] = 1
-    clone._run(sys.executable, "-m", "stages.download")
+    clone.stage("download")
     assert [path for _, path, _ in server.requests] == ["/old.csv.gz", "/comments.csv.gz"] * 2
     assert len(texts(clone)) == 300
 

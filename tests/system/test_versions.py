@@ -16,8 +16,7 @@ import pytest
 import requests
 
 from benchmarks.serving import ask, champion_server
-from tests.conftest import only_in_soak
-from tests.system.test_pipeline import Clone, make_clone
+from tests.system.conftest import Clone, forget_models, make_clone
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +37,11 @@ class Versions(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
+def versions(plain: Clone, tmp_path_factory: pytest.TempPathFactory) -> Versions:
     """Two commits, one epoch and then eight, both pushed to a DVC remote in a folder."""
     folder = tmp_path_factory.mktemp("versions")
-    clone = make_clone(folder / "clone")
+    clone = plain.copy(folder / "clone", tracking=True)
+    forget_models(clone)
     clone.dvc("remote", "add", "-d", "storage", str(folder / "storage"))
     commits, data = [], []
     for epochs in (1, 8):
@@ -111,7 +111,7 @@ def test_a_tampered_data_file_is_found(versions: Versions, tmp_path: Path) -> No
     assert "is not what its hash" in told
 
 
-@only_in_soak
+@pytest.mark.soak
 def test_a_run_on_data_that_no_stage_wrote_cannot_be_made_again(tmp_path: Path) -> None:
     """What it read is in no cache; and who makes everything again gets other data."""
     clone = make_clone(tmp_path / "clone")
@@ -130,7 +130,7 @@ def test_a_run_on_data_that_no_stage_wrote_cannot_be_made_again(tmp_path: Path) 
     assert told.startswith("different, from stage train on\ndata/encoded/train has other bytes")
 
 
-@only_in_soak
+@pytest.mark.soak
 def test_uncommitted_changes_go_along_with_the_run(versions: Versions, tmp_path: Path) -> None:
     versions.elsewhere(tmp_path / "clone")
     clone = Clone(tmp_path / "clone", store=f"sqlite:///{tmp_path}/mlflow.db")

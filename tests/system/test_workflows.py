@@ -13,13 +13,15 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT
-from tests.system.test_outages import tracking_server
-from tests.system.test_pipeline import write_corpus
-from tests.system.test_retraining import Site
+from tests.system.conftest import Site, tracking_server, write_corpus
 
 GITHUB = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 GITLAB = PROJECT / ".gitlab-ci.yml"
-RUNS = re.compile(r"make [\w-]+|touch \.venv/ready|gh auth setup-git|\.ci/comment \S+")  # all that a step may run
+GITHUB_SOAK = PROJECT / ".github/workflows/soak.yml"
+SOAK_USES = r"pytest\.mark\.soak\b|import .*\bSOAK\b"
+RUNS = re.compile(
+    r"make [\w-]+( ALL=1)?|touch \.venv/ready|gh auth setup-git|\.ci/comment \S+"
+)  # all that a step may run
 
 # What GitHub asks of the gh that its machines have; this one writes down what it is asked.
 GH = """#!{python}
@@ -82,17 +84,40 @@ def test_the_job_of_ci_is_what_ci_run_runs() -> None:
     """So whoever runs .ci/run has run the job's steps, but for those of the cache."""
     lines = re.findall(r"^make .+", (PROJECT / ".ci/run").read_text(), re.MULTILINE)
     called = [step["run"] for step in steps("ci", "ci") if "run" in step]
-    assert lines == [run for run in called if run.startswith("make test")]
+    assert lines == ["make test ALL=1"]
     assert called == ["touch .venv/ready", "make setup", "make check", *lines]  # `make test` calls the other two
+
+
+def test_the_soak_tests_run_once_a_week() -> None:
+    assert [step["run"] for step in steps("soak", "soak") if "run" in step][1:] == ["make setup", "make soak"]
+    ((minute, hour, *days),) = (when["cron"].split() for when in load(GITHUB_SOAK)["on"]["schedule"])
+    assert minute.isdecimal()
+    assert hour.isdecimal()
+    assert days == ["*", "*", "0"]
+
+
+def test_every_file_with_a_soak_test_is_run_by_make_soak() -> None:
+    (named,) = re.findall(r"^SOAK_FILES := (.+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    marked = [path for path in (PROJECT / "tests").rglob("test_*.py") if re.search(SOAK_USES, path.read_text())]
+    assert {path.relative_to(PROJECT).as_posix() for path in marked} == {
+        f"tests/system/test_{name}.py" for name in named.split()
+    }
+
+
+def test_what_a_schedule_of_gitlab_runs_is_one_job() -> None:
+    rules = {name: load(GITLAB)[name]["rules"] for name in ("soak", "retrain")}
+    assert rules["soak"] == [{"if": rules["retrain"][0]["if"]}]
+    assert rules["retrain"][0]["when"] == "never"
+    assert "schedule" in rules["retrain"][0]["if"]
 
 
 def test_gitlab_calls_targets_that_are_there() -> None:
     content = load(GITLAB)
-    lines = [line for name in ("ci", "retrain") for line in content[name]["script"]] + content["default"][
+    lines = [line for name in ("ci", "soak", "retrain") for line in content[name]["script"]] + content["default"][
         "before_script"
     ]
     called = {line.split()[1] for line in lines if line.startswith("make ")}
-    assert called == {"setup", "check", "test", "test-slow", "retrain"}
+    assert called == {"setup", "check", "test", "soak", "retrain"}
     assert called <= targets()
 
 
