@@ -285,7 +285,7 @@ def _load(name: str | None) -> "tuple[Params, LanguageModel, Vocabulary, Tokeniz
     from pipeline.model.language_model import load_model
     from pipeline.text.tokenizer import Tokenizer
     from pipeline.text.vocabulary import Vocabulary
-    from pipeline.training.selection import best_cell
+    from pipeline.training.history import best_cell
 
     params = _project()
     name = best_cell(MODELS, list(params.cells)) if name is None else params.cell(name).name

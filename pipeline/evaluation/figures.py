@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from pipeline.evaluation.scores import Band
 from pipeline.runtime.files import atomic_path
+from pipeline.training.history import EpochRecord, best_epoch
 
 # Okabe and Ito (2008), told apart by colour-blind readers; markers repeat what colours say, for print without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -19,15 +20,18 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#777777"  # of the baselines
 
 
-def learning_curves(path: Path, histories: Mapping[str, Sequence[dict[str, float]]]) -> None:
+def learning_curves(path: Path, histories: Mapping[str, Sequence[EpochRecord]]) -> None:
     """Validation perplexity after each epoch, all networks in one figure; a ring marks the epoch kept."""
     with _figure(path, 8, 4.2) as axes:
         for index, (name, history) in enumerate(histories.items()):
-            epochs = [row["epoch"] for row in history]
-            values = [row["valid_perplexity"] for row in history]
-            axes.plot(epochs, values, label=name, **_style(index))
-            kept = values.index(min(values))
-            axes.plot(epochs[kept], values[kept], "o", markersize=14, fillstyle="none", color=_style(index)["color"])
+            style, kept = _style(index), best_epoch(history)
+            axes.plot(
+                [record.epoch for record in history],
+                [record.valid_perplexity for record in history],
+                label=name,
+                **style,
+            )
+            axes.plot(kept.epoch, kept.valid_perplexity, "o", markersize=14, fillstyle="none", color=style["color"])
         axes.set_yscale("log")
         _plain_numbers(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

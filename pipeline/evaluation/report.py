@@ -18,7 +18,7 @@ from pipeline.evaluation.results import (
 )
 from pipeline.evaluation.scores import Band
 from pipeline.runtime.files import write_text
-from pipeline.training.selection import read_history
+from pipeline.training.history import read_history
 
 MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")  # what GitHub's Markdown acts on in a table
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.errors import InputError
-from pipeline.training.selection import best_cell, best_epoch, read_history
+from pipeline.training.history import best_cell, best_epoch, read_history
 
 BASELINES = {"unigram": "unigram", "trigram": "trigram", "fivegram": "5-gram"}  # key in metrics.json: name in text
 
@@ -56,7 +56,7 @@ def comparison_table(
             Row(
                 name,
                 _figures(read_metrics(path), path),
-                best_epoch(history)["valid_perplexity"],
+                best_epoch(history).valid_perplexity,
                 len(history),
                 name == best,
                 _seconds(timings_folder / f"{name}.json") if timings_folder else None,

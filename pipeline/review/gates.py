@@ -22,7 +22,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import CHALLENGER, CHAMPION, Store
-from pipeline.training.selection import best_cell
+from pipeline.training.history import best_cell
 
 JUDGED = "judged"  # a tag of a version: what it was judged by, hashed
 TIMED_SENTENCES, TIMED_REPEATS = 1000, 3

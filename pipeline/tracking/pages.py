@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.params import CellParams
-from pipeline.training.history import EpochRecord, best_record
+from pipeline.training.history import EpochRecord, best_epoch
 
 FIGURES = ("perplexity", "nats_per_token", "accuracy_top1", "accuracy_top5", "unknown_share", "perplexity_known")
 SAMPLES_SHOWN = 5
@@ -45,7 +45,7 @@ def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
 
 def training_note(cell: CellParams, parameter_count: int, history: Sequence[EpochRecord]) -> str:
     """Markdown for a run whose model is trained but not evaluated."""
-    best = best_record(history)
+    best = best_epoch(history)
     return (
         f"Validation perplexity **{best.valid_perplexity:.2f}** after epoch {best.epoch} of {len(history)}. "
         f"{cell.model.cell}, {cell.model.hidden_size} units, {parameter_count:,} parameters."

@@ -32,8 +32,7 @@ from pipeline.tracking.training_runs import (
     trained_run,
     training_text,
 )
-from pipeline.training.history import EpochRecord
-from pipeline.training.selection import best_cell
+from pipeline.training.history import EpochRecord, best_cell
 
 REPORT, REPORT_PAGE = "report", "report.html"  # the folder of a run's artifacts, and the file in it
 

@@ -21,8 +21,7 @@ from pipeline.tracking.pages import (
 )
 from pipeline.tracking.record import lock_is_current, record_outputs, record_restored, record_training
 from pipeline.tracking.store import Store
-from pipeline.training.history import EpochRecord, best_record
-from pipeline.training.selection import read_history
+from pipeline.training.history import EpochRecord, best_epoch, read_history
 from pipeline.training.warm_start import first_weights_of
 
 if TYPE_CHECKING:
@@ -89,8 +88,8 @@ def complete_run(store: Store, run_id: str, cell: CellParams, folder: Path) -> N
         cell: what was trained.
         folder: holds model.safetensors, config.json and history.csv.
     """
-    history = _records(folder)
-    best = best_record(history)
+    history = read_history(folder / "history.csv")
+    best = best_epoch(history)
     logged = {point.step for point in store.client.get_metric_history(run_id, "valid/perplexity")}
     for record in history:
         if record.epoch not in logged:
@@ -125,7 +124,7 @@ def trained_run(store: Store, cell: CellParams, folder: Path) -> "Run":
 
 def training_text(cell: CellParams, folder: Path, tags: Mapping[str, str]) -> str:
     """What the page of a run with these tags says of the training."""
-    return _note(cell, folder, _records(folder), tags)
+    return _note(cell, folder, read_history(folder / "history.csv"), tags)
 
 
 def dataset(split: str, context: str) -> "DatasetInput":
@@ -182,21 +181,6 @@ def _training_inputs(cell: CellParams, vocabulary_size: int, begun_with: str | N
 
 def _note(cell: CellParams, folder: Path, history: Sequence[EpochRecord], tags: Mapping[str, str]) -> str:
     return training_note(cell, parameter_count(folder), history) + warm_start_note(tags) + changes_note(tags)
-
-
-def _records(folder: Path) -> list[EpochRecord]:
-    rows = read_history(folder / "history.csv")
-    return [
-        EpochRecord(
-            int(row["epoch"]),
-            int(row["steps"]),
-            row["learning_rate"],
-            row["train_nats"],
-            row["valid_nats"],
-            row["valid_perplexity"],
-        )
-        for row in rows
-    ]
 
 
 def _corpus() -> str:

@@ -1,13 +1,14 @@
-"""What training tells the world: a record an epoch. Needs no torch, so whoever only reads or follows it starts fast."""
+"""What a training run tells the world: one record per epoch. It needs no torch, so its readers start fast."""
 
-import csv
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.runtime.files import atomic_path
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.rows import read_rows, write_rows
 
 
 @dataclass(frozen=True)
@@ -23,29 +24,58 @@ class EpochRecord:
 
 
 class Listener(Protocol):
-    """Who follows a training. Nothing it does changes a byte of the result."""
+    """Whoever follows a training run. Nothing it does changes a byte of the result."""
 
     def started(self, parameter_count: int, train_tokens: int, resumed: bool) -> None:
-        """Training begins, or, if `resumed`, goes on where it broke off; `train_tokens` are predicted in each epoch."""
+        """The run begins or, if `resumed`, continues where it broke off; each epoch predicts `train_tokens`."""
 
     def epoch_ended(self, record: EpochRecord, seconds: float, tokens_per_second: float) -> None:
         """An epoch is over; `seconds` and `tokens_per_second` are of its training steps, without the validation."""
 
     def finished(self, seconds: float) -> None:
-        """All of it is over, and the files are written."""
+        """The run is over and its files are written."""
 
     def failed(self, killed: bool) -> None:
-        """It ended early: by an error or, if `killed`, because somebody stopped it."""
+        """The run ended early: by an error or, if `killed`, because somebody stopped it."""
 
 
-def best_record(history: Sequence[EpochRecord]) -> EpochRecord:
-    """The epoch with the lowest validation loss, the first of equals."""
+def best_epoch(history: Sequence[EpochRecord]) -> EpochRecord:
+    """The epoch with the lowest validation loss, the first of equals: the one whose weights are kept."""
     return min(history, key=lambda record: record.valid_nats)
 
 
+def best_cell(models_folder: Path, names: Sequence[str]) -> str:
+    """The name of the best model, the first of equals: decided on the validation split, never on the test split.
+
+    Args:
+        models_folder: holds NAME/history.csv for every name.
+        names: at least one.
+
+    Raises:
+        InputError: a history is missing or damaged.
+    """
+    return min(names, key=lambda name: best_epoch(read_history(models_folder / name / "history.csv")).valid_nats)
+
+
 def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
-    """Write history.csv: a header of `EpochRecord`'s fields, then an epoch a row; numbers read back exactly."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(field.name for field in dataclasses.fields(EpochRecord))
-        writer.writerows(dataclasses.astuple(record) for record in history)
+    """Write history.csv: a header of `EpochRecord`'s fields, then a row per epoch; numbers read back exactly."""
+    columns = [field.name for field in dataclasses.fields(EpochRecord)]
+    write_rows(path, columns, map(dataclasses.astuple, history))
+
+
+def read_history(path: Path) -> list[EpochRecord]:
+    """The epochs of a training run, in order.
+
+    Raises:
+        InputError: the file is missing, or is not what `write_history` writes.
+    """
+    again = f"`dvc repro train@{path.parent.name}`"
+    try:
+        history = read_rows(path, EpochRecord)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; train the model with {again}") from None
+    except ValueError:
+        history = []
+    if not history or any(math.isnan(value) for record in history for value in dataclasses.astuple(record)):
+        raise InputError(f"{path} is not a training history; delete it and run {again}")
+    return history

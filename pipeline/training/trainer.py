@@ -22,7 +22,7 @@ from pipeline.runtime.progress import Bar, progress_bar
 from pipeline.runtime.stopping import Stop
 from pipeline.text.encoded import EncodedSplit
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.history import EpochRecord, Listener, best_record
+from pipeline.training.history import EpochRecord, Listener, best_epoch
 from pipeline.training.optimizers import build_optimizer, learning_rate
 from pipeline.training.params import TrainParams
 from pipeline.training.state import TrainingState
@@ -86,7 +86,7 @@ def is_over(history: Sequence[EpochRecord], params: TrainParams) -> bool:
     """Whether all epochs are done, or `patience` of them in a row brought no better validation loss."""
     if not history:
         return False
-    return len(history) >= params.epochs or len(history) - best_record(history).epoch >= params.patience
+    return len(history) >= params.epochs or len(history) - best_epoch(history).epoch >= params.patience
 
 
 def validation_nats(
@@ -175,7 +175,7 @@ class _Loop:
         record = EpochRecord(epoch, state.step, rate, state.nats / state.tokens, nats, perplexity)
         state.history.append(record)
         state.nats, state.tokens = 0.0, 0
-        if best_record(state.history) is record:
+        if best_epoch(state.history) is record:
             state.best_weights = {name: weight.clone() for name, weight in state.model.state_dict().items()}
         return record
 

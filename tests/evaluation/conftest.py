@@ -1,5 +1,6 @@
 """Small models and encoded sentences for the tests of this package."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
+from pipeline.training.history import EpochRecord, write_history
 from tests.conftest import vocabulary_of
 
 TEXT = "the of a to in and is it that for , . ? not n't be as on with this"  # each word once
@@ -96,11 +98,9 @@ def make_run(tmp_path: Path) -> Callable[[dict[str, float]], Path]:
             write_bands(folder / "bands.csv", {name: sums.bands()})
             (folder / "gradient_flow.csv").write_text("lag,gradient_norm\n0,0.5\n1,0.1\n2,0.01\n")
             (folder / "samples.txt").write_text(f"the {name} wrote *this*.\n<b>and</b> a|b.\n")
-            (tmp_path / "models" / name).mkdir(parents=True)
-            (tmp_path / "models" / name / "history.csv").write_text(
-                "epoch,steps,learning_rate,train_nats,valid_nats,valid_perplexity\n"
-                f"1,10,0.01,5,5,{150 - 10 * position}\n2,20,0.01,5,5,{99.5 - 10 * position}\n"
-            )
+            valid = (150.0 - 10 * position, 99.5 - 10 * position)
+            history = [EpochRecord(epoch, 10 * epoch, 0.01, 5.0, math.log(p), p) for epoch, p in enumerate(valid, 1)]
+            write_history(tmp_path / "models" / name / "history.csv", history)
         return tmp_path
 
     return make

@@ -59,7 +59,7 @@ def test_the_figures_show_every_model_by_its_name(make_run, monkeypatch) -> None
     assert baselines == ["unigram", "trigram", "5-gram"]
     assert [band.band for band in bands["gru"]][:2] == ["1-10", "11-100"]
     assert drawn["gradient_flow"] == ({"rnn": [0.5, 0.1, 0.01], "gru": [0.5, 0.1, 0.01]},)
-    assert [row["valid_perplexity"] for row in drawn["learning_curves"][0]["gru"]] == [140, 89.5]
+    assert [record.valid_perplexity for record in drawn["learning_curves"][0]["gru"]] == [140.0, 89.5]
 
 
 def test_two_reports_are_byte_for_byte_alike_whatever_matplotlib_is_set_to(make_run, monkeypatch) -> None:

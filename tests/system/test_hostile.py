@@ -33,8 +33,8 @@ from pipeline.text.splits import SPLITS
 from pipeline.text.tokenization import write_tokens
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.history import read_history
 from pipeline.training.optimizers import build_optimizer
-from pipeline.training.selection import read_history
 from pipeline.training.state import TrainingState
 from stages.warm_start import read_digests
 from tests.conftest import PROJECT, SOAK

@@ -18,7 +18,7 @@ from pipeline.model.output import Sampler
 from pipeline.model.packed import pack
 from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit
-from pipeline.training.history import EpochRecord, Listener, best_record
+from pipeline.training.history import EpochRecord, Listener, best_epoch
 from pipeline.training.optimizers import learning_rate
 from pipeline.training.trainer import is_over, train, validation_nats
 from stages import train as stage
@@ -150,7 +150,7 @@ def test_the_best_epochs_weights_are_kept_though_training_went_on(make_model):
     chance = (noise(12, seed=1), noise(12, seed=2))
     model, until_the_best = make_model(), make_model()
     records = fit(model, *chance, optimizer="sgd", learning_rate=1.0, epochs=12, patience=12)
-    best = best_record(records)
+    best = best_epoch(records)
     assert 1 < best.epoch < len(records) == 12
     assert records[-1].train_nats < best.train_nats  # it learnt by heart
     assert validation_nats(model, chance[1], 40) == best.valid_nats
@@ -164,8 +164,8 @@ def test_training_stops_when_patience_is_over(make_model):
     whole = fit(make_model(), *chance, **changes, patience=12)
     model = make_model()
     stopped = fit(model, *chance, **changes, patience=2)
-    assert stopped == whole[: best_record(whole).epoch + 2]
-    assert validation_nats(model, chance[1], 40) == best_record(whole).valid_nats
+    assert stopped == whole[: best_epoch(whole).epoch + 2]
+    assert validation_nats(model, chance[1], 40) == best_epoch(whole).valid_nats
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""Our CSV files: a header, then one row per record, in UTF-8 with Unix line ends.
+
+Python's csv module writes a float as `repr` does, so that it reads back exactly. pandas would take as many lines here,
+half a second to import, and be one more library whose version decides the bytes of every training run.
+"""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar, get_type_hints
+
+from pipeline.runtime.files import atomic_path
+
+Row = TypeVar("Row")
+
+
+def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write `rows`, each with a value per column, whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a file, of which there is one at least.
+
+    Args:
+        path: the file.
+        kind: a dataclass or NamedTuple; its fields, of type int, float or str, are the columns, in their order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not such a table.
+    """
+    types = get_type_hints(kind)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+    except csv.Error as error:
+        raise ValueError(error) from None
+    if header != list(types) or not rows:
+        raise ValueError(f"no rows of {', '.join(types)}")
+    return [kind(*(read(text) for read, text in zip(types.values(), row, strict=True))) for row in rows]
