@@ -101,7 +101,7 @@ def test_numbers_with_an_exponent_are_numbers(content: dict[str, Any], tmp_path:
     assert load_params(tmp_path / "params.yaml").cells["lstm"].train.learning_rate == 0.001
 
 
-def test_the_table_in_the_readme_names_every_parameter(content: dict[str, Any]) -> None:
+def test_the_table_in_the_docs_names_every_parameter(content: dict[str, Any]) -> None:
     def keys(value: dict[str, Any], prefix: str = "") -> list[str]:
         found = []
         for key, item in value.items():
@@ -111,8 +111,8 @@ def test_the_table_in_the_readme_names_every_parameter(content: dict[str, Any]) 
                 found.append(prefix + key)
         return found
 
-    section = (PROJECT / "README.md").read_text().partition("## Parameters")[2]
-    documented = re.findall(r"^\| `([a-z_.]+)` \| `?([^|]*?)`? \|", section, re.MULTILINE)
+    table = (PROJECT / "docs" / "parameters.md").read_text()
+    documented = re.findall(r"^\| `([a-z_.]+)` \| `?([^|]*?)`? \|", table, re.MULTILINE)
     assert [name for name, _ in documented] == keys(content)
     for name, shown in documented:
         value: Any = content

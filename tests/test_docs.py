@@ -1,0 +1,152 @@
+"""What README and docs/ say: promises name tests, figures are those of the committed results, links lead somewhere."""
+
+import ast
+import json
+import re
+import struct
+import subprocess
+import sys
+import time
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.evaluation.figures import learning_curves
+from pipeline.text.tokenizer import Tokenizer
+from pipeline.training.history import read_history
+from tests.conftest import PROJECT
+
+README = (PROJECT / "README.md").read_text()
+DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md"), PROJECT / "corpus" / "README.md"])
+# How README's table names a model, and where its figures are.
+ROWS = {
+    "trigram": ("baselines", "trigram"),
+    "5-gram": ("baselines", "fivegram"),
+    "plain RNN": ("rnn", None),
+    "LSTM": ("lstm", None),
+    "GRU": ("gru", None),
+}
+CELLS = ("rnn", "lstm", "gru")
+
+
+def committed(path: str) -> bytes:
+    """A file as the last commit has it: results of another machine or corpus may lie in the working tree."""
+    shown = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=PROJECT, capture_output=True)
+    if shown.returncode:
+        pytest.skip(f"needs the committed results: {path} is not in the last commit")
+    return shown.stdout
+
+
+def metrics_of(folder: str, key: str | None) -> dict[str, Any]:
+    metrics = json.loads(committed(f"data/evaluation/{folder}/metrics.json"))
+    return metrics if key is None else metrics[key]
+
+
+def functions_of(path: Path) -> set[str]:
+    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    promised = [line for line in README.splitlines() if line.startswith("- **")]
+    table = re.findall(
+        r"^\| (.*?) ?\| `(tests/\S+\.py)::(test_\w+)` \|", (PROJECT / "docs/claims.md").read_text(), re.M
+    )
+    claims = [claim for claim, _, _ in table if claim]
+    assert len(promised) == len(claims) >= 6
+    for line, claim in zip(promised, claims, strict=True):
+        assert line.startswith(f"- **{claim}")
+    for _, path, test in table:
+        assert test in functions_of(PROJECT / path), f"{path} has no {test}"
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    named = {match for path in DOCUMENTS for match in re.findall(r"tests/[\w/]+\.py(?:::\w+)?", path.read_text())}
+    assert len(named) > 10
+    for name in named:
+        path, _, test = name.partition("::")
+        assert (PROJECT / path).is_file(), name
+        assert not test or test in functions_of(PROJECT / path), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(PROJECT).as_posix())
+def test_links_and_paths_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http://", "https://", "#")):
+            assert (path.parent / target.partition("#")[0]).exists(), target
+    for named in re.findall(r"`((?:pipeline|stages|tests|tools|benchmarks|docs)/[\w/]+(?:\.\w+|/))`", text):
+        assert (PROJECT / named).exists(), named
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 130
+
+
+def test_the_table_shows_the_committed_figures() -> None:
+    rows = re.findall(
+        r"^\| (trigram|5-gram|plain RNN|LSTM|GRU)\b[^|]*\| ([^|]*) \| ([^|]*) \| ([^|]*) \| ([^|]*)\|", README, re.M
+    )
+    assert [name for name, *_ in rows] == list(ROWS)
+    for name, *shown in rows:
+        m = metrics_of(*ROWS[name])
+        interval = f"{m['perplexity_low']:.1f} to {m['perplexity_high']:.1f}"
+        parameters = f"{m['parameters']:,}" if "parameters" in m else ""
+        expected = [f"{m['perplexity']:.1f}", interval, f"{m['accuracy_top1']:.1%}", parameters]
+        assert [value.strip() for value in shown] == expected, name
+    assert f"{metrics_of('lstm', None)['tokens']:,} test tokens" in README
+
+
+def test_the_picture_is_drawn_from_the_committed_histories(tmp_path: Path) -> None:
+    picture = (PROJECT / "docs" / "learning_curves.png").read_bytes()
+    assert len(picture) < 120_000
+    assert struct.unpack(">II", picture[16:24]) == (1200, 630)
+    histories = {}
+    for cell in CELLS:
+        path = tmp_path / f"{cell}.csv"
+        path.write_bytes(committed(f"data/models/{cell}/history.csv"))
+        histories[cell] = read_history(path)
+    learning_curves(tmp_path / "drawn.png", histories)
+    assert (tmp_path / "drawn.png").read_bytes() == picture
+
+
+def test_the_sentences_are_what_the_command_prints() -> None:
+    """Where the model lies here whose hash is committed: after `make repro` on a machine of the README's kind."""
+    command = re.search(r"^`rnnlm (generate .+?)`", README, re.M)
+    assert command
+    expected = README.partition("```text\n")[2].partition("```")[0]
+    stage = yaml.safe_load(committed("dvc.lock"))["stages"]["train@lstm"]
+    (md5sum,) = [out["md5"] for out in stage["outs"] if out["path"].endswith("model.safetensors")]
+    weights = PROJECT / "data/models/lstm/model.safetensors"
+    if not weights.is_file() or md5(weights.read_bytes(), usedforsecurity=False).hexdigest() != md5sum:
+        pytest.skip("needs the LSTM with the committed hash in data/models/lstm")
+    words = [sys.executable, "-c", "from pipeline.cli import main; main()", *command[1].split()]
+    assert subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout == expected
+
+
+def test_the_tokenizer_is_many_times_faster_than_nltk() -> None:
+    """README has what was measured on prose on a quiet machine; this text is full of marks, the machine may be busy."""
+    from nltk.tokenize import NLTKWordTokenizer
+
+    ours, theirs = Tokenizer(lowercase=False), NLTKWordTokenizer()
+    sentences = [
+        line.strip("-*|# ") for path in DOCUMENTS for line in path.read_text().splitlines() if line.strip()
+    ] * 3
+    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(3):
+        for name, tokenize in (("ours", ours.tokenize), ("theirs", theirs.tokenize)):
+            begun = time.perf_counter()
+            for sentence in sentences:
+                tokenize(sentence)
+            seconds[name].append(time.perf_counter() - begun)
+    assert min(seconds["theirs"]) > 3 * min(seconds["ours"])
+
+
+def test_the_equations_fit_on_one_screen() -> None:
+    """All three cells, with their signatures: 36 lines, as many as a small laptop shows."""
+    lines = (PROJECT / "pipeline/model/cells.py").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("def rnn("))
+    last = next(number for number, line in enumerate(lines) if line.startswith("CELLS"))
+    assert last - first <= 36
