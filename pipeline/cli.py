@@ -250,6 +250,17 @@ def sync() -> None:
 
 
 @app.command()
+def relocate() -> None:
+    """Make MLflow's database find its artifacts again after the project was moved or copied."""
+    from pipeline.tracking.relocation import relocate as put_right
+    from pipeline.tracking.store import open_store, tracking_uri
+
+    _project()
+    with open_store(moved=True) as store:
+        print(put_right(tracking_uri(), store.client.get_experiment(store.experiment_id).artifact_location))
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
     browser: Annotated[bool, typer.Option(help="open it in the browser too, where there is a screen")] = True,

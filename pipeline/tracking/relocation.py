@@ -1,7 +1,7 @@
-"""Artifacts beside their database: a checkout that was moved or copied finds its own.
+"""Artifacts beside their database: `rnnlm relocate` puts addresses right after a checkout was moved or copied.
 
-MLflow writes the absolute address of every artifact folder into its database, once and for all. A database in a file
-keeps its artifacts in the folder `mlruns` beside it; where it lies elsewhere by now, its addresses are put right.
+MLflow writes the absolute address of every artifact folder into its database and has no command that changes it. A
+database in a file keeps its artifacts in the folder `mlruns` beside it.
 """
 
 from pathlib import Path
@@ -27,41 +27,57 @@ def folder_beside(uri: str) -> Path | None:
     return Path(file).resolve().parent / FOLDER if file else None
 
 
-def relocate(uri: str, recorded: str) -> bool:
-    """Make the database at `uri` say where its artifacts lie now.
+def moved_from(uri: str, recorded: str) -> Path | None:
+    """The folder in which a database that has moved still looks for its artifacts; None if its addresses are right.
 
     Args:
         uri: of MLflow's store.
         recorded: the experiment's artifact location, as the database has it.
-
-    Returns:
-        Whether anything had to change.
     """
     from mlflow.utils.file_utils import local_file_uri_to_path
-    from sqlalchemy import create_engine, func, literal, select, update
+    from sqlalchemy import create_engine, select
 
     now = folder_beside(uri)
     before = Path(local_file_uri_to_path(recorded))
     if now is None or before == now or before.name != FOLDER:
-        return False
-    engine = create_engine(uri)
-    try:
-        # One transaction: a process that is killed leaves no half of it.
-        with engine.begin() as connection:
-            addresses, runs = _address_columns()
-            # Where the old folder is still there, this may be a copy, or a database that was kept apart on purpose.
-            if before.is_dir() and not any((now / run).is_dir() for run in connection.execute(select(runs)).scalars()):
-                return False
-            for column in addresses:
-                # MLflow keeps some addresses as URIs and some as paths.
-                for old, new in ((before.as_uri(), now.as_uri()), (str(before), str(now))):
-                    inside = func.substr(column.concat("/"), 1, len(old) + 1) == f"{old}/"
-                    moved = literal(new).concat(func.substr(column, len(old) + 1))
-                    table = update(column.class_)  # pyright: ignore[reportArgumentType]
-                    connection.execute(table.where(inside).values({column.key: moved}))
-    finally:
+        return None
+    if before.is_dir():
+        # A copy has artifacts of its own; a database that was kept apart on purpose has none beside it.
+        engine = create_engine(uri)
+        with engine.connect() as connection:
+            runs = connection.execute(select(_address_columns()[1])).scalars().all()
         engine.dispose()
-    return True
+        if not any((now / run).is_dir() for run in runs):
+            return None
+    return before
+
+
+def relocate(uri: str, recorded: str) -> str:
+    """Make the database at `uri` say where its artifacts are now; returns a sentence on what was done.
+
+    Args:
+        uri: of MLflow's store.
+        recorded: the experiment's artifact location, as the database has it.
+    """
+    from sqlalchemy import create_engine, func, literal, update
+
+    now, before = folder_beside(uri), moved_from(uri, recorded)
+    if now is None:
+        return "nothing to do: only a database in a file keeps its artifacts beside it"
+    if before is None:
+        return f"nothing to do: the artifacts are where the database looks for them, in {recorded}"
+    count, engine = 0, create_engine(uri)
+    # One transaction: a process that is killed leaves no half of it.
+    with engine.begin() as connection:
+        for column in _address_columns()[0]:
+            # MLflow keeps some addresses as URIs and some as paths.
+            for old, new in ((before.as_uri(), now.as_uri()), (str(before), str(now))):
+                inside = func.substr(column.concat("/"), 1, len(old) + 1) == f"{old}/"
+                moved = literal(new).concat(func.substr(column, len(old) + 1))
+                table = update(column.class_)  # pyright: ignore[reportArgumentType]
+                count += connection.execute(table.where(inside).values({column.key: moved})).rowcount
+    engine.dispose()
+    return f"{count} addresses in the database now start with {now} instead of {before}"
 
 
 def _address_columns() -> "tuple[tuple[InstrumentedAttribute[Any], ...], InstrumentedAttribute[Any]]":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import use_mlflow
 from pipeline.runtime.urls import without_secrets
-from pipeline.tracking.relocation import FOLDER, folder_beside, relocate
+from pipeline.tracking.relocation import FOLDER, folder_beside, moved_from
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -169,10 +169,14 @@ def artifact_folder() -> Path:
     return folder_beside(tracking_uri()) or project_root() / FOLDER
 
 
-def connect() -> Store:
-    """Open the store, make the experiment on first use, and bring addresses up to date where the store has moved.
+def connect(moved: bool = False) -> Store:
+    """Open the store; nothing is written, except that the experiment is made on first use.
+
+    Args:
+        moved: open it also where its artifacts are not where its database looks for them.
 
     Raises:
+        InputError: its artifacts are elsewhere.
         Exception: whatever MLflow, its database or its server raises.
     """
     uri = tracking_uri()
@@ -182,9 +186,7 @@ def connect() -> Store:
 
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is not None:
-        relocate(uri, experiment.artifact_location)
-    else:
+    if experiment is None:
         # A server knows where its artifacts go; a database would put them under whatever folder we happen to stand in.
         remote = uri.startswith(("http:", "https:"))
         location = None if remote else artifact_folder().as_uri()
@@ -195,15 +197,23 @@ def connect() -> Store:
             experiment = client.get_experiment_by_name(EXPERIMENT)
             if experiment is None:
                 raise
+    before = None if moved else moved_from(uri, experiment.artifact_location)
+    if before is not None:
+        raise InputError(
+            f"MLflow's database has moved with its artifacts but looks for them in {before}; run `rnnlm relocate`"
+        )
     return Store(client, experiment.experiment_id)
 
 
 @contextmanager
-def open_store() -> Iterator[Store]:
+def open_store(moved: bool = False) -> Iterator[Store]:
     """The store, for a command that is nothing without it: whatever fails there until the block ends is one clear line.
 
+    Args:
+        moved: as in `connect`.
+
     Raises:
-        InputError: tracking is off, or MLflow, its database or its server fails.
+        InputError: tracking is off, the store has moved, or MLflow, its database or its server fails.
     """
     if is_off():
         raise InputError("this command needs MLflow, but RNNLM_TRACKING=off switches it off; unset it")
@@ -213,10 +223,10 @@ def open_store() -> Iterator[Store]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        yield connect()
+        yield connect(moved)
     except (MlflowException, RequestException, SQLAlchemyError, CommandError) as error:
         raise InputError(
-            f"MLflow does not do what this needs ({_reason(error)}); is MLFLOW_TRACKING_URI right, and its server up?"
+            f"MLflow failed ({_reason(error)}); is MLFLOW_TRACKING_URI right, and is its server up?"
         ) from None
 
 
@@ -239,7 +249,7 @@ class BestEffort:
             self.failed = True
             print(
                 f"warning: nothing more goes to MLflow ({_reason(error)}); the work itself goes on. "
-                "Once that is mended, `rnnlm sync` brings the runs there",
+                "Once that is fixed, `rnnlm sync` adds what is missing there",
                 file=sys.stderr,
                 flush=True,
             )
@@ -265,5 +275,7 @@ def _pages(fetch: "Callable[[str | None], PagedList[T]]", limit: int | None = No
 
 def _reason(error: Exception) -> str:
     """The error on one line, without passwords that stand in addresses."""
+    if isinstance(error, InputError):
+        return str(error)  # ours names what to do, at its end
     text = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"

@@ -1,11 +1,14 @@
-"""A checkout that was moved or copied finds its own artifacts: files of runs, models, registered versions."""
+"""`rnnlm relocate` in a checkout that was moved or copied: files of runs, models and registered versions are found."""
 
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli import app
+from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs
 from pipeline.tracking.store import connect
 from tests.projects import Project
@@ -34,13 +37,21 @@ def go_to(folder: Path) -> None:
     os.chdir(folder)
 
 
+def relocate(folder: Path) -> str:
+    """What the command prints there."""
+    go_to(folder)
+    done = CliRunner().invoke(app, ["relocate"])
+    assert done.exit_code == 0
+    return done.output.strip()
+
+
 def everything_is_inside(folder: Path) -> None:
     """List and download the files of the run and load the model by each of its names, from `folder` alone."""
     from mlflow import artifacts, pyfunc
 
     go_to(folder)
     store = connect()
-    (run,) = store.client.search_runs([store.experiment_id])
+    (run,) = store.runs()
     assert [item.path for item in store.client.list_artifacts(run.info.run_id)] == ["evaluation"]
     assert "cat" in artifacts.load_text(f"runs:/{run.info.run_id}/evaluation/samples.txt")
     (model,) = run.outputs.model_outputs if run.outputs else []
@@ -51,29 +62,54 @@ def everything_is_inside(folder: Path) -> None:
 
 
 def test_in_a_moved_checkout(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    everything_is_inside(home)
+    assert relocate(home).startswith("nothing to do")
     moved = tmp_path_factory.mktemp("b") / "moved"
     os.chdir("/")
     shutil.move(home, moved)
+    # Of the experiment, the run, its model and one version, and two of the version that was registered by an address.
+    assert relocate(moved) == (f"6 addresses in the database now start with {moved}/mlruns instead of {home}/mlruns")
     everything_is_inside(moved)
+    assert relocate(moved).startswith("nothing to do")
     assert not home.exists()
 
 
 def test_in_a_copy_and_in_the_original_beside_it(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     copy = tmp_path_factory.mktemp("c") / "copy of it"
     shutil.copytree(home, copy)
+    assert str(copy) in relocate(copy)
     everything_is_inside(copy)
     everything_is_inside(home)
+
+
+def test_until_then_one_line_names_the_command_and_nothing_is_written(
+    home: Path, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.chdir("/")
+    shutil.move(home, project.folder / "moved")
+    go_to(project.folder / "moved")
+    before = Path("mlflow.db").read_bytes()
+    for command in (["runs"], ["compare", "v1", "v2"], ["promote"], ["rollback"], ["reproduce", "v1"], ["ui"]):
+        refused = CliRunner().invoke(app, command).exception
+        assert isinstance(refused, InputError)
+        assert f"looks for them in {home}/mlruns; run `rnnlm relocate`" in str(refused)
+    # A stage goes on.
+    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
+    assert "run `rnnlm relocate`" in line
+    assert Path("mlflow.db").read_bytes() == before
+    assert not home.exists()
 
 
 def test_new_runs_go_where_the_store_is_now(home: Path, project: Project) -> None:
     os.chdir("/")
     shutil.move(home, project.folder / "moved")
-    go_to(project.folder / "moved")
+    relocate(project.folder / "moved")
     project.train(seed=2)
     runs.log_evaluation(project.cell, project.models, project.evaluation)
-    store = connect()
-    for run in store.client.search_runs([store.experiment_id]):
+    found = connect().runs()
+    assert len(found) == 2
+    for run in found:
         assert (run.info.artifact_uri or "").startswith((project.folder / "moved" / "mlruns").as_uri())
     assert not home.exists()
 
@@ -81,9 +117,10 @@ def test_new_runs_go_where_the_store_is_now(home: Path, project: Project) -> Non
 def test_a_database_whose_artifacts_stayed_behind_goes_on_using_them(home: Path, tmp_path: Path) -> None:
     shutil.copy(home / "mlflow.db", tmp_path / "mlflow.db")
     (tmp_path / "mlruns").mkdir(exist_ok=True)
-    go_to(tmp_path)
-    store = connect()
-    (run,) = store.client.search_runs([store.experiment_id])
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(home / name, tmp_path)
+    assert relocate(tmp_path).startswith("nothing to do")
+    (run,) = connect().runs()
     assert (run.info.artifact_uri or "").startswith(home.as_uri())
 
 
@@ -95,6 +132,6 @@ def test_a_store_elsewhere_keeps_its_artifacts_beside_it(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store_folder}/runs.db")
     runs.log_evaluation(project.cell, project.models, project.evaluation)
     store = connect()
-    (run,) = store.client.search_runs([store.experiment_id])
+    (run,) = store.runs()
     assert (run.info.artifact_uri or "").startswith((store_folder / "mlruns").as_uri())
     assert not (project.folder / "mlruns").exists()
