@@ -17,11 +17,11 @@ def baselines() -> None:
     vocabulary = Vocabulary.load(Path("data/vocabulary.tsv"))
     train, test = (load_split(Path("data/encoded") / split, len(vocabulary)) for split in ("train", "test"))
     folder = Path("data/evaluation/baselines")
-    metrics, bands = {}, {}
+    metrics, bands = {}, []
     with progress_bar("baselines", len(ORDERS), "models") as bar:
         for name, sums in baseline_scores(train, test, len(vocabulary)):
             metrics[name] = summarise(sums.sentences, options.bootstrap_samples, options.seed)
-            bands[name] = sums.bands()
+            bands += sums.bands(name)
             write_sentences(folder / "sentences" / f"{name}.parquet", sums.sentences)
             bar.advance()
     write_metrics(folder / "metrics.json", metrics)

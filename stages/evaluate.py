@@ -31,7 +31,7 @@ def evaluate() -> None:
     sums = score_split(model, test, f"evaluate {cell.name}")
     metrics = summarise(sums.sentences, options.bootstrap_samples, options.seed)
     write_metrics(folder / "metrics.json", metrics | {"parameters": model.parameter_count()})
-    write_bands(folder / "bands.csv", {cell.name: sums.bands()})
+    write_bands(folder / "bands.csv", sums.bands(cell.name))
     write_sentences(folder / "sentences.parquet", sums.sentences)
     write_gradient_norms(folder / "gradient_flow.csv", gradient_norms(model, test))
     samples = generate(

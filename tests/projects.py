@@ -11,11 +11,10 @@ import pytest
 import torch
 import yaml
 
-from pipeline.evaluation.scores import write_metrics
+from pipeline.evaluation.scores import MEASURES, write_metrics
 from pipeline.model.language_model import LanguageModel, save_model
 from pipeline.params import CellParams, load_params
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.tracking.pages import FIGURES
 from pipeline.training.history import EpochRecord, write_history
 from tests.conftest import PROJECT, vocabulary_of
 
@@ -49,8 +48,10 @@ class Project:
 
     def evaluate(self, perplexity: float = 6.0) -> None:
         """What the stages `evaluate` and `report` leave."""
-        values = dict.fromkeys(FIGURES, perplexity)
-        intervals = {f"{key}_{end}": perplexity + shift for key in FIGURES for end, shift in (("low", -1), ("high", 1))}
+        values = dict.fromkeys(MEASURES, perplexity)
+        intervals = {
+            f"{key}_{end}": perplexity + shift for key in MEASURES for end, shift in (("low", -1), ("high", 1))
+        }
         write_metrics(self.evaluation / "metrics.json", values | intervals | {"tokens": 9, "sentences": 3})
         (self.evaluation / "samples.txt").write_text("The cat sees the dog.\n*Not* markup\n")
         report = Path("data/report")

@@ -5,7 +5,6 @@ gradient by the Jacobian of the recurrence; where it shrinks, words far back tea
 Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063).
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.model.language_model import LanguageModel
-from pipeline.runtime.files import atomic_path
+from pipeline.runtime.rows import write_rows
 from pipeline.text.encoded import EncodedSplit
 
 LAGS = 30
@@ -53,7 +52,4 @@ def gradient_norms(model: LanguageModel, split: EncodedSplit) -> np.ndarray:
 
 def write_gradient_norms(path: Path, norms: Sequence[float] | np.ndarray) -> None:
     """Write gradient_flow.csv: `lag,gradient_norm`, lags in words."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["lag", "gradient_norm"])
-        writer.writerows([lag, f"{norm:.6g}"] for lag, norm in enumerate(norms))
+    write_rows(path, ["lag", "gradient_norm"], ([lag, f"{norm:.6g}"] for lag, norm in enumerate(norms)))

@@ -2,9 +2,8 @@
 
 Two perplexities with overlapping intervals may still differ for sure, since a sentence that is hard for one model is
 hard for the other: what counts is how the difference varies. So sentences are drawn with replacement, the same ones for
-both models, and the difference is measured anew each time (Efron and Tibshirani 1993, "An Introduction to the
-Bootstrap", chapters 8 and 13; Koehn 2004, "Statistical significance tests for machine translation evaluation", whose
-share of resamples in which one system beats the other is the confidence here).
+both models, and the difference is measured anew each time (Koehn 2004, "Statistical significance tests for machine
+translation evaluation", whose share of resamples in which one system beats the other is the confidence here).
 """
 
 import math
@@ -13,15 +12,15 @@ from typing import Literal
 
 import numpy as np
 
+from pipeline.evaluation.bootstrap import interval, resampled_sums
 from pipeline.runtime.errors import InputError
 
-INTERVAL = 95  # percent
 SURE = 0.95
 
 
 @dataclass(frozen=True)
 class PairedResult:
-    """How model B compares with model A on the same sentences; every figure is over all their tokens.
+    """How model B compares with model A on the same sentences; each figure is over all their tokens.
 
     Attributes:
         sentences: that were compared.
@@ -77,13 +76,9 @@ def paired_bootstrap(
     total = int(tokens.sum())
     perplexity_a, perplexity_b = _perplexity(nats_a, total, "first"), _perplexity(nats_b, total, "second")
     spent = nats_b - nats_a
-    generator = np.random.default_rng(seed)
-    resampled = np.empty(resamples)
-    for sample in range(resamples):
-        drawn = np.bincount(generator.integers(0, len(tokens), len(tokens)), minlength=len(tokens))
-        # Sums instead of products: BLAS may add in another order when it has other threads.
-        resampled[sample] = (spent * drawn).sum() / (tokens * drawn).sum()
-    low, high = np.percentile(resampled, [(100 - INTERVAL) / 2, (100 + INTERVAL) / 2])
+    spent_B, tokens_B = resampled_sums(np.stack([spent, tokens]), resamples, seed).T
+    resampled = spent_B / tokens_B
+    low, high = interval(resampled)
     difference = spent.sum() / total
     ratio, ratio_low, ratio_high = np.exp([difference, low, high])
     return PairedResult(
@@ -92,8 +87,8 @@ def paired_bootstrap(
         perplexity_a=perplexity_a,
         perplexity_b=perplexity_b,
         difference=float(difference),
-        difference_low=float(low),
-        difference_high=float(high),
+        difference_low=low,
+        difference_high=high,
         ratio=float(ratio),
         ratio_low=float(ratio_low),
         ratio_high=float(ratio_high),
@@ -122,6 +117,6 @@ def _perplexity(nats: np.ndarray, tokens: int, which: str) -> float:
         perplexity = float(np.exp(nats.sum() / tokens))
     if not math.isfinite(perplexity):
         raise InputError(
-            f"the {which} model's perplexity is no finite number: its training diverged, so there is nothing to compare"
+            f"the {which} model's perplexity is not a finite number: its training diverged and it cannot be compared"
         )
     return perplexity

@@ -1,8 +1,9 @@
 """report.md and its figures: what the models reached, for people."""
 
-import re
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.evaluation import figures
 from pipeline.evaluation.results import (
@@ -10,7 +11,6 @@ from pipeline.evaluation.results import (
     Row,
     comparison_table,
     damaged,
-    finite,
     read_result,
     read_table,
     table_cells,
@@ -18,9 +18,8 @@ from pipeline.evaluation.results import (
 )
 from pipeline.evaluation.scores import Band
 from pipeline.runtime.files import write_text
+from pipeline.runtime.markdown import markdown_table, plain
 from pipeline.training.history import read_history
-
-MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")  # what GitHub's Markdown acts on in a table
 
 
 def write_report(evaluation_folder: Path, models_folder: Path, names: Sequence[str], report_folder: Path) -> None:
@@ -49,9 +48,16 @@ def write_report(evaluation_folder: Path, models_folder: Path, names: Sequence[s
     write_text(report_folder / "report.md", _markdown(rows, samples, len(norms[names[0]]) - 1))
 
 
+class _Lag(NamedTuple):
+    """One row of gradient_flow.csv."""
+
+    lag: int
+    gradient_norm: float
+
+
 def _norms(path: Path) -> list[float]:
-    norms = [row["gradient_norm"] for row in read_table(path, gradient_norm=finite)]
-    if not norms or norms[0] == 0 or min(norms) < 0:
+    norms = [row.gradient_norm for row in read_table(path, _Lag)]
+    if norms[0] == 0 or not all(0 <= norm < math.inf for norm in norms):
         raise damaged(path, "no gradient that could be shown")
     return norms
 
@@ -61,11 +67,11 @@ def _bands(evaluation_folder: Path, names: Sequence[str]) -> dict[str, list[Band
     result: dict[str, list[Band]] = {}
     for folder in ("baselines", *names):
         path = evaluation_folder / folder / "bands.csv"
-        for row in read_table(path, model=str, band=str, tokens=int, perplexity=finite):
-            model = BASELINES.get(row["model"]) if folder == "baselines" else folder
-            if model is None or row["tokens"] < 1 or row["perplexity"] < 1:
+        for band in read_table(path, Band):
+            model = BASELINES.get(band.model) if folder == "baselines" else folder
+            if model is None or band.tokens < 1 or not 1 <= band.perplexity < math.inf:
                 raise damaged(path, "no frequency bands")
-            result.setdefault(model, []).append(Band(row["band"], row["tokens"], row["perplexity"]))
+            result.setdefault(model, []).append(band)
     return result
 
 
@@ -80,7 +86,7 @@ def _markdown(rows: Sequence[Row], samples: dict[str, list[str]], lags: int) -> 
         f"(SENTENCE_END counted, SENTENCE_START not); {counted['unknown_share']:.1%} of them are UNKNOWN_TOKEN. "
         "Perplexity is e to the mean of -ln P(token), lower is better; intervals are bootstraps over sentences. "
         "Unigram, trigram and 5-gram only count words (modified Kneser-Ney).",
-        _table(table_cells(rows)),
+        markdown_table(table_cells(rows), right=True),
         f"Of {len(networks)} trained, **{best.model}** has the lowest perplexity on the validation split, which alone "
         "decides; the test split is only reported."
         if len(networks) > 1
@@ -103,14 +109,7 @@ def _markdown(rows: Sequence[Row], samples: dict[str, list[str]], lags: int) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def _table(cells: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the header first; all columns but the first to the right."""
-    rule = ["---", *("---:" for _ in cells[0][1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], rule, *cells[1:]])
-
-
 def _samples_table(samples: dict[str, list[str]]) -> str:
-    """A column a network. Generated text is shown as it is: nothing in it acts as Markdown."""
-    lines = [list(samples), ["---"] * len(samples)]
-    lines += [[MARKDOWN.sub(r"\\\1", text) for text in line] for line in zip(*samples.values(), strict=True)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """One column per network. Generated text is shown as it is: nothing in it acts as Markdown."""
+    lines = zip(*samples.values(), strict=True)
+    return markdown_table([list(samples), *([plain(text) for text in line] for line in lines)])

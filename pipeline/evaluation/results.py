@@ -1,22 +1,20 @@
-"""All models of a run beside each other: the rows that the report and the terminal show."""
+"""What the stages `evaluate` and `baselines` left: read, checked, and all models side by side as a table."""
 
-import csv
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, get_type_hints
 
+from pipeline.evaluation.scores import METRICS
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.rows import read_rows
 from pipeline.training.history import best_cell, best_epoch, read_history
 
 BASELINES = {"unigram": "unigram", "trigram": "trigram", "fivegram": "5-gram"}  # key in metrics.json: name in text
 
-
-# What a comparison shows of every model.
-FIGURES = ["perplexity", "perplexity_low", "perplexity_high", "perplexity_known", "accuracy_top1", "accuracy_top5"]
-FIGURES += ["unknown_share", "tokens", "sentences"]
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def comparison_table(
     """
     path = evaluation_folder / "baselines" / "metrics.json"
     baselines = read_metrics(path)
-    rows = [Row(shown, _figures(baselines.get(name), path)) for name, shown in BASELINES.items()]
+    rows = [Row(shown, _complete(baselines.get(name), path)) for name, shown in BASELINES.items()]
     best = best_cell(models_folder, names)
     for name in names:
         history = read_history(models_folder / name / "history.csv")
@@ -55,7 +53,7 @@ def comparison_table(
         rows.append(
             Row(
                 name,
-                _figures(read_metrics(path), path),
+                _complete(read_metrics(path), path),
                 best_epoch(history).valid_perplexity,
                 len(history),
                 name == best,
@@ -67,36 +65,9 @@ def comparison_table(
 
 def table_cells(rows: Sequence[Row], with_times: bool = False) -> list[list[str]]:
     """The rows as text, the header first; a dash where a model has no such figure."""
-    header = [
-        "model",
-        "test perplexity",
-        "95% interval",
-        "known words only",
-        "top-1",
-        "top-5",
-        "validation perplexity",
-        "epochs",
-        "parameters",
-    ]
-    lines = [
-        [
-            f"{row.model} (best on validation)" if row.best else row.model,
-            f"{row.metrics['perplexity']:.1f}",
-            f"{row.metrics['perplexity_low']:.1f} to {row.metrics['perplexity_high']:.1f}",
-            f"{row.metrics['perplexity_known']:.1f}",
-            f"{row.metrics['accuracy_top1']:.1%}",
-            f"{row.metrics['accuracy_top5']:.1%}",
-            "-" if row.valid_perplexity is None else f"{row.valid_perplexity:.1f}",
-            "-" if row.epochs is None else str(row.epochs),
-            f"{row.metrics['parameters']:,}" if "parameters" in row.metrics else "-",
-        ]
-        for row in rows
-    ]
-    if with_times:
-        header.append("training")
-        for line, row in zip(lines, rows, strict=True):
-            line.append("-" if row.seconds is None else f"{row.seconds:,.0f} s")
-    return [header, *lines]
+    columns = [_columns(row) for row in rows]
+    header = [name for name in columns[0] if with_times or name != "training"]
+    return [header, *([cells[name] for name in header] for cells in columns)]
 
 
 def verdict(row: Row, baselines: Sequence[Row]) -> str:
@@ -127,29 +98,18 @@ def read_metrics(path: Path) -> dict:
     return content
 
 
-def read_table(path: Path, **columns: Callable[[str], object]) -> list[dict[str, Any]]:
-    """The rows of a CSV file that the stage `evaluate` or `baselines` left.
-
-    Args:
-        path: the file.
-        columns: each by its name, with what turns its text into a value.
+def read_table(path: Path, kind: type[Record]) -> list[Record]:
+    """The rows of a CSV file that the stage `evaluate` or `baselines` left; `kind` as in `read_rows`.
 
     Raises:
-        InputError: the file is missing, or a column or value is not as it should be.
+        InputError: the file is missing or is not such a table.
     """
     try:
-        rows = list(csv.DictReader(read_result(path).splitlines()))
-        return [{name: convert(row[name]) for name, convert in columns.items()} for row in rows]
-    except (csv.Error, ValueError, KeyError, TypeError, AttributeError):
-        raise damaged(path, f"no table of {', '.join(columns)}") from None
-
-
-def finite(text: str) -> float:
-    """A number of a CSV file; ValueError for anything else."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
+        return read_rows(path, kind)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except ValueError:
+        raise damaged(path, f"no table of {', '.join(get_type_hints(kind))}") from None
 
 
 def read_result(path: Path) -> str:
@@ -161,7 +121,7 @@ def read_result(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"{path} is missing; make it with `dvc repro {_stage(path)}`") from None
+        raise _missing(path) from None
     except UnicodeDecodeError:
         raise damaged(path, "no UTF-8") from None
 
@@ -171,17 +131,42 @@ def damaged(path: Path, lack: str) -> InputError:
     return InputError(f"{path} holds {lack}; delete it and run `dvc repro {_stage(path)}`")
 
 
-def _figures(metrics: object, path: Path) -> dict[str, float]:
-    """`metrics`, once it is sure that every figure that a comparison shows is there and a number."""
+def _columns(row: Row) -> dict[str, str]:
+    """A row as text, by the header of each column."""
+    metrics = row.metrics
+    return {
+        "model": f"{row.model} (best on validation)" if row.best else row.model,
+        "test perplexity": f"{metrics['perplexity']:.1f}",
+        "95% interval": f"{metrics['perplexity_low']:.1f} to {metrics['perplexity_high']:.1f}",
+        "known words only": f"{metrics['perplexity_known']:.1f}",
+        "top-1": f"{metrics['accuracy_top1']:.1%}",
+        "top-5": f"{metrics['accuracy_top5']:.1%}",
+        "validation perplexity": _or_dash(row.valid_perplexity, ".1f"),
+        "epochs": _or_dash(row.epochs, "d"),
+        "parameters": _or_dash(metrics.get("parameters"), ",d"),
+        "training": _or_dash(row.seconds, ",.0f", " s"),
+    }
+
+
+def _or_dash(value: float | None, form: str, unit: str = "") -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"
+
+
+def _complete(metrics: object, path: Path) -> dict[str, float]:
+    """`metrics`, once it is sure that each is there and a number."""
     if not isinstance(metrics, dict):
         raise damaged(path, "not the metrics of every model")
-    for key in FIGURES:
+    for key in METRICS:
         value = metrics.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             raise damaged(path, f"no number {key}")
     if not isinstance(metrics.get("parameters", 0), int):
         raise damaged(path, "no number parameters")
     return metrics
+
+
+def _missing(path: Path) -> InputError:
+    return InputError(f"{path} is missing; make it with `dvc repro {_stage(path)}`")
 
 
 def _stage(path: Path) -> str:

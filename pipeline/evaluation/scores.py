@@ -4,23 +4,26 @@ A model, network or n-grams, gives for every target of the test split the nats i
 and the target's rank, the number of words it held to be more probable. SENTENCE_END is a target, SENTENCE_START is not.
 """
 
-import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.evaluation.bootstrap import interval, resampled_sums
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path, write_text
+from pipeline.runtime.rows import write_rows
 from pipeline.text.vocabulary import END_ID, SENTENCE_END, UNKNOWN_TOKEN
 
 # Ranks by training frequency at which a band ends; the rest of the words is the last band.
 BAND_LIMITS = (10, 100, 1000)
-INTERVAL = 95  # percent
 DECIMALS = 6  # of what metrics.json holds: far below any interval, and short enough to read
+# What is measured; metrics.json holds each KEY with KEY_low and KEY_high, and counts.
+MEASURES = ("perplexity", "nats_per_token", "accuracy_top1", "accuracy_top5", "unknown_share", "perplexity_known")
+METRICS = (*(f"{key}{end}" for key in MEASURES for end in ("", "_low", "_high")), "tokens", "sentences")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class SentenceScores:
 class Band(NamedTuple):
     """One row of bands.csv."""
 
+    model: str
     band: str
     tokens: int
     perplexity: float
@@ -77,10 +81,10 @@ class ScoreSums:
         np.add.at(self._band_tokens, band_N, 1)
         np.add.at(self._band_nats, band_N, nats_N)
 
-    def bands(self) -> list[Band]:
-        """Perplexity by training frequency of the target; a band without a target is left out."""
+    def bands(self, model: str) -> list[Band]:
+        """The perplexity of `model` by training frequency of the target; a band without a target is left out."""
         return [
-            Band(name, int(tokens), _rounded(float(np.exp(nats / tokens))))
+            Band(model, name, int(tokens), _rounded(float(np.exp(nats / tokens))))
             for name, tokens, nats in zip(self._names, self._band_tokens, self._band_nats, strict=True)
             if tokens
         ]
@@ -89,8 +93,7 @@ class ScoreSums:
 def summarise(scores: SentenceScores, bootstrap_samples: int, seed: int) -> dict[str, float | int]:
     """The figures of metrics.json, each with the 95% percentile interval of a bootstrap over sentences.
 
-    Sentences are drawn, not tokens, because the words of one sentence depend on each other (Efron and Tibshirani 1993,
-    "An Introduction to the Bootstrap", chapters 8 and 13). Perplexities are exp(nats per token).
+    Perplexities are exp(nats per token).
 
     Args:
         scores: of one model on one split.
@@ -98,8 +101,7 @@ def summarise(scores: SentenceScores, bootstrap_samples: int, seed: int) -> dict
         seed: of the resampling; equal seeds draw equal sentences for every model.
 
     Returns:
-        `perplexity`, `nats_per_token`, `accuracy_top1`, `accuracy_top5`, `unknown_share` and `perplexity_known`
-        (over the targets that are not UNKNOWN_TOKEN), each also with `_low` and `_high`; `tokens` and `sentences`.
+        `METRICS`; `perplexity_known` is over the targets that are not UNKNOWN_TOKEN.
 
     Raises:
         InputError: there is no sentence, or a score is not a finite number.
@@ -114,19 +116,12 @@ def summarise(scores: SentenceScores, bootstrap_samples: int, seed: int) -> dict
             "the model gives probabilities that are not numbers, so its training diverged; "
             "lower train.learning_rate in params.yaml and train again"
         )
-    generator = np.random.default_rng(seed)
-    sums_BK = np.empty((bootstrap_samples, len(columns_KS)))
-    for sample in range(bootstrap_samples):
-        drawn_S = np.bincount(generator.integers(0, len(scores), len(scores)), minlength=len(scores))
-        # Sums instead of a matrix product: BLAS may add in another order when it has other threads.
-        sums_BK[sample] = (columns_KS * drawn_S).sum(axis=1)
-    measured = _figures(columns_KS.sum(axis=1)[None, :])
-    resampled = _figures(sums_BK)
-    result: dict[str, float | int] = {}
-    for key, value in measured.items():
-        low, high = np.percentile(resampled[key], [(100 - INTERVAL) / 2, (100 + INTERVAL) / 2])
-        result |= {key: _rounded(value[0]), f"{key}_low": _rounded(low), f"{key}_high": _rounded(high)}
-    return result | {"tokens": int(scores.tokens.sum()), "sentences": len(scores)}
+    measured = _measures(columns_KS.sum(axis=1)[None, :])
+    resampled = _measures(resampled_sums(columns_KS, bootstrap_samples, seed))
+    values: list[float | int] = []
+    for key in MEASURES:
+        values += (_rounded(value) for value in (measured[key][0], *interval(resampled[key])))
+    return dict(zip(METRICS, [*values, int(scores.tokens.sum()), len(scores)], strict=True))
 
 
 def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
@@ -134,16 +129,13 @@ def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
     write_text(path, json.dumps(metrics, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def write_bands(path: Path, bands: Mapping[str, list[Band]]) -> None:
-    """Write bands.csv: `model,band,tokens,perplexity`, from the bands of each model by its name."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["model", *Band._fields])
-        writer.writerows([model, *band] for model, rows in bands.items() for band in rows)
+def write_bands(path: Path, bands: Iterable[Band]) -> None:
+    """Write bands.csv: `model,band,tokens,perplexity`."""
+    write_rows(path, Band._fields, bands)
 
 
 def write_sentences(path: Path, scores: SentenceScores) -> None:
-    """Write the sums of each sentence as Parquet, a row a sentence in the order of the split, for paired tests."""
+    """Write the sums of each sentence as Parquet, one row per sentence in the order of the split, for paired tests."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -151,8 +143,8 @@ def write_sentences(path: Path, scores: SentenceScores) -> None:
         pq.write_table(pa.table({field.name: getattr(scores, field.name) for field in fields(scores)}), temporary)
 
 
-def _figures(sums_BK: np.ndarray) -> dict[str, np.ndarray]:
-    """The figures `(samples,)` from sums `(samples, columns)`, the columns in the order of SentenceScores."""
+def _measures(sums_BK: np.ndarray) -> dict[str, np.ndarray]:
+    """`MEASURES`, `(samples,)` each, from sums `(samples, columns)`, the columns in the order of SentenceScores."""
     tokens, nats, top1, top5, unknown, nats_unknown = sums_BK.T
     with np.errstate(over="raise"):
         try:

@@ -15,10 +15,11 @@ from pipeline.retraining.branch import short
 from pipeline.retraining.dvc import in_words
 from pipeline.review.promotion import Gate
 from pipeline.runtime.files import write_text
+from pipeline.runtime.markdown import markdown_table
 
 Outcome = Literal["promoted", "kept", "unchanged", "trained", "failed"]
 REPORT, SUMMARY, FILE = "report.md", "summary.md", "retrain.json"
-FIGURES = {
+PICTURES = {
     "learning_curves.png": "Validation perplexity after each epoch",
     "perplexity_by_band.png": "Test perplexity by frequency band",
     "gradient_flow.png": "Norm of the gradient k words back",
@@ -97,15 +98,15 @@ def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> Non
         cells: the names of the models of data/; none where they are not those of this retraining.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (REPORT, SUMMARY, FILE, *FIGURES):
+    for name in (REPORT, SUMMARY, FILE, *PICTURES):
         (folder / name).unlink(missing_ok=True)
     figures = []
     if cells and (result.ran or result.restored):
-        figures = [name for name in FIGURES if (Path("data/report") / name).is_file()]
+        figures = [name for name in PICTURES if (Path("data/report") / name).is_file()]
         for name in figures:
             shutil.copyfile(Path("data/report") / name, folder / name)
     summary = _markdown(result, cells)
-    shown = "".join(f"\n![{FIGURES[name]}]({name})\n" for name in figures)
+    shown = "".join(f"\n![{PICTURES[name]}]({name})\n" for name in figures)
     write_text(folder / REPORT, summary + ("\n## Figures\n" + shown if shown else ""))
     write_text(folder / SUMMARY, summary)
     content = {"headline": result.headline, **dataclasses.asdict(result)}
@@ -146,7 +147,7 @@ def _markdown(result: Retraining, cells: Sequence[str]) -> str:
     ]
     if cells:
         rows = table_cells(comparison_table(Path("data/evaluation"), Path("data/models"), cells))
-        parts += ["## All models", _table(rows)]
+        parts += ["## All models", markdown_table(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -175,11 +176,11 @@ def _comparison(result: Retraining) -> str:
         ["unknown words", "", _interval(challenger, "unknown_share", ".2%")],
         ["next word right", _interval(champion, "accuracy_top1", ".1%"), _interval(challenger, "accuracy_top1", ".1%")],
     ]
-    return f"{_table(rows)}\n\n{_gates(result.gates)}"
+    return f"{markdown_table(rows)}\n\n{_gates(result.gates)}"
 
 
 def _gates(gates: Sequence[Gate]) -> str:
-    return _table(
+    return markdown_table(
         [["condition", "met", "why"], *([gate.name, "yes" if gate.passed else "**no**", gate.reason] for gate in gates)]
     )
 
@@ -191,12 +192,6 @@ def _interval(metrics: Mapping[str, Any], key: str, form: str) -> str:
     ends = [metrics.get(f"{key}_{end}") for end in ("low", "high")]
     figure = f"{metrics[key]:{form}}"
     return figure if None in ends else f"{figure} ({ends[0]:{form}} to {ends[1]:{form}})"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] * len(rows[0])
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (rows[0], rule, *rows[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
 
 
 def _code(text: str) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from pipeline.evaluation.scores import MEASURES
 from pipeline.params import CellParams
 from pipeline.training.history import EpochRecord, best_epoch
 
-FIGURES = ("perplexity", "nats_per_token", "accuracy_top1", "accuracy_top5", "unknown_share", "perplexity_known")
 SAMPLES_SHOWN = 5
 
 
@@ -39,8 +39,9 @@ def epoch_metrics(record: EpochRecord) -> dict[str, float]:
 
 def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """The figures of metrics.json: `test/KEY`, and its interval under `test_interval/`, whose charts stand apart."""
-    named = {f"test/{key}": metrics[key] for key in FIGURES}
-    return named | {f"test_interval/{key}_{end}": metrics[f"{key}_{end}"] for key in FIGURES for end in ("low", "high")}
+    named = {f"test/{key}": metrics[key] for key in MEASURES}
+    ends = (f"{key}_{end}" for key in MEASURES for end in ("low", "high"))
+    return named | {f"test_interval/{key}": metrics[key] for key in ends}
 
 
 def training_note(cell: CellParams, parameter_count: int, history: Sequence[EpochRecord]) -> str:

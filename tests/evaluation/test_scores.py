@@ -78,7 +78,7 @@ def test_sums_do_not_depend_on_how_targets_are_batched(targets: int, batches: in
     for name in ("tokens", "nats", "top1", "top5", "unknown", "nats_unknown"):
         np.testing.assert_allclose(getattr(whole.sentences, name), getattr(parts.sentences, name))
         assert getattr(parts.sentences, name).dtype == (np.float64 if "nats" in name else np.int64)
-    assert [band[:2] for band in whole.bands()] == [band[:2] for band in parts.bands()]
+    assert [band[:3] for band in whole.bands("rnn")] == [band[:3] for band in parts.bands("rnn")]
 
 
 def test_intervals_are_those_of_a_bootstrap_written_out() -> None:
@@ -122,7 +122,7 @@ def test_bands_end_at_ranks_10_100_and_1000() -> None:
     # id 2 is the most frequent word, rank 1.
     ids = [2, 11, 12, 101, 102, 1001, 1002, 7998, 1, 7999]
     sums = sums_of([ids], [[float(n) for n in range(1, 11)]], [[0] * 10], 8000)
-    assert [(band.band, band.tokens) for band in sums.bands()] == [
+    assert [(band.band, band.tokens) for band in sums.bands("rnn")] == [
         ("1-10", 2),
         ("11-100", 2),
         ("101-1000", 2),
@@ -130,7 +130,7 @@ def test_bands_end_at_ranks_10_100_and_1000() -> None:
         ("SENTENCE_END", 1),
         ("UNKNOWN_TOKEN", 1),
     ]
-    assert [band.perplexity for band in sums.bands()] == pytest.approx(
+    assert [band.perplexity for band in sums.bands("rnn")] == pytest.approx(
         np.exp([1.5, 3.5, 5.5, 7.5, 9, 10]).tolist(), abs=1e-6
     )
 
@@ -140,7 +140,7 @@ def test_bands_end_at_ranks_10_100_and_1000() -> None:
 )
 def test_bands_of_small_vocabularies_end_with_the_words(size: int, names: list[str]) -> None:
     ids = list(range(1, size))
-    bands = sums_of([ids], [[1.0] * len(ids)], [[0] * len(ids)], size).bands()
+    bands = sums_of([ids], [[1.0] * len(ids)], [[0] * len(ids)], size).bands("rnn")
     assert [band.band for band in bands] == [*names, "SENTENCE_END", "UNKNOWN_TOKEN"]
     assert sum(band.tokens for band in bands) == size - 1
 
@@ -164,7 +164,7 @@ def test_metrics_are_sorted_json(tmp_path: Path) -> None:
 
 
 def test_bands_csv_names_the_model_in_every_row(tmp_path: Path) -> None:
-    write_bands(tmp_path / "bands.csv", {"trigram": [Band("1-10", 3, 2.5)], "fivegram": [Band("1-10", 3, 2.25)]})
+    write_bands(tmp_path / "bands.csv", [Band("trigram", "1-10", 3, 2.5), Band("fivegram", "1-10", 3, 2.25)])
     assert (tmp_path / "bands.csv").read_bytes() == (
         b"model,band,tokens,perplexity\ntrigram,1-10,3,2.5\nfivegram,1-10,3,2.25\n"
     )
