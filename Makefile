@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make repro` and `make test`. Both set everything up first, in .venv.
+# All that a fresh machine needs: `make repro` and `make test`. Both set up .venv first.
 PYTHON ?= python3.11
 BIN := .venv/bin
 # Two processes, the longest files first (tests/conftest.py has the order and the groups).
@@ -6,14 +6,14 @@ PYTEST := python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reor
 # Left out by `make test`; `make test ALL=1` leaves out what only `make soak` runs.
 LEFT_OUT := $(if $(ALL),soak,slow or soak)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# A virtual environment that happens to be active must not shadow ours.
+# An active virtual environment must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .PHONY: setup repro retrain check test soak ui clean
 
 setup: .venv/ready
 
-# torch comes first and by its exact version: asked for loosely, an index may answer with another build.
+# torch comes first and by its exact version: without one, an index may answer with another build.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
