@@ -9,12 +9,17 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
+from hypothesis import settings
 
 from pipeline.model.params import ModelParams
 from pipeline.text.counting import WordCounts, build_vocabulary
 from pipeline.text.vocabulary import Vocabulary
 
 pytest_plugins = ["tests.projects"]
+
+# A busy machine makes no example wrong.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Whether `make soak` is running, where some tests do the same with many more kills, files and documents.
 SOAK = os.environ.get("RNNLM_SOAK") == "1"

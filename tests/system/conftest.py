@@ -18,13 +18,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 from filelock import FileLock
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from tests.conftest import PROJECT
 
 CELLS = ("rnn", "lstm", "gru")
@@ -95,6 +97,20 @@ class Clone:
 
     def rnnlm(self, *arguments: str, status: int = 0) -> str:
         return self.run("rnnlm", *arguments, status=status)
+
+    def call(self, *arguments: str) -> str:
+        """As `rnnlm` in this process, which spares the seconds that the imports of a process take."""
+        before = dict(os.environ)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        try:
+            with chdir(self.folder):
+                done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        assert done.exit_code == 0, done.output
+        return done.stdout
 
     def stage(self, name: str, *arguments: str) -> str:
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments)
