@@ -26,9 +26,8 @@ from pipeline.model.recurrence import run_layer
 from pipeline.params import CellParams, load_params
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.training.checkpoint import SECONDS, SHARE, Checkpoints
+from pipeline.training.checkpoint import SECONDS, SHARE, Checkpoints, TrainingState
 from pipeline.training.optimizers import build_optimizer
-from pipeline.training.state import TrainingState
 
 ENCODED, VOCABULARY = Path("data/encoded/train"), Path("data/vocabulary.tsv")
 EPOCH_SHARE = 24  # rows `epoch_*` train on every 24th batch of an epoch

@@ -15,17 +15,19 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
+from pipeline.model.language_model import LanguageModel
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path
 from pipeline.training.history import EpochRecord
-from pipeline.training.state import TrainingState
 
 CHECKPOINTS = Path(".rnnlm/checkpoints")
 INTERVAL = "RNNLM_CHECKPOINT_SECONDS"  # an environment variable and no parameter, as it changes no result
@@ -48,6 +50,32 @@ def fingerprint(code: Iterable[Path], data: Iterable[Path], params: Mapping[str,
         with path.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()[:32]
+
+
+@dataclass
+class TrainingState:
+    """All that a training run is between two steps.
+
+    Every epoch has equally many steps, so `step` also tells the epoch and the position in it.
+    """
+
+    model: LanguageModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # optimiser steps taken
+    nats: float = 0.0  # training loss in the epoch under way, summed over its tokens
+    tokens: int = 0  # predicted in the epoch under way
+    history: list[EpochRecord] = field(default_factory=list)  # the epochs that are over
+    best_weights: dict[str, Tensor] = field(default_factory=dict)  # after the best of them
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the optimiser's next step; equal for all parameters."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
 
 class Checkpoints:
@@ -96,10 +124,9 @@ class Checkpoints:
         """
         tensors = {f"model.{name}": weight for name, weight in state.model.state_dict().items()}
         tensors |= {f"best.{name}": weight for name, weight in state.best_weights.items()}
-        optimizer = state.optimizer.state_dict()
         tensors |= {
             f"optimizer.{index}.{key}": value
-            for index, values in optimizer["state"].items()
+            for index, values in state.optimizer.state_dict()["state"].items()
             for key, value in values.items()
             if isinstance(value, Tensor)
         }
@@ -108,7 +135,7 @@ class Checkpoints:
             "nats": state.nats,
             "tokens": state.tokens,
             "history": [dataclasses.asdict(record) for record in state.history],
-            "learning_rate": optimizer["param_groups"][0]["lr"],
+            "learning_rate": state.learning_rate,
             "seconds": self.seconds,
         }
         # Copied: two names may share one tensor, which safetensors refuses.
@@ -180,9 +207,8 @@ def _put(path: Path, state: TrainingState) -> float:
     for name, tensor in part("optimizer.").items():
         index, _, key = name.partition(".")
         optimizer["state"].setdefault(int(index), {})[key] = tensor
-    for group in optimizer["param_groups"]:
-        group["lr"] = numbers["learning_rate"]
     state.optimizer.load_state_dict(optimizer)
+    state.learning_rate = numbers["learning_rate"]
     state.step, state.nats, state.tokens = numbers["step"], numbers["nats"], numbers["tokens"]
     state.history = [EpochRecord(**record) for record in numbers["history"]]
     return numbers["seconds"]

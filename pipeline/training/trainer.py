@@ -1,8 +1,8 @@
 """Training one language model: epochs of steps, a validation after each, the best epoch's weights in the end.
 
-All that a training is between two steps sits in one `TrainingState`, and so in a checkpoint. Batches, learning rates,
-sampled words and dropout are functions of the seed and of what the state holds: there is no other state, least of all a
-global one. So a training that was killed and goes on from a checkpoint ends in the same bytes.
+All that a training run is between two steps sits in one `TrainingState`, and so in a checkpoint. Batches, learning
+rates, sampled words and dropout are functions of the seed and of what the state holds: there is no other state, least
+of all a global one. So a run that was killed and resumes from a checkpoint ends in the same bytes.
 """
 
 import math
@@ -21,11 +21,10 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar, progress_bar
 from pipeline.runtime.stopping import Stop
 from pipeline.text.encoded import EncodedSplit
-from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.history import EpochRecord, Listener, best_epoch
 from pipeline.training.optimizers import build_optimizer, learning_rate
 from pipeline.training.params import TrainParams
-from pipeline.training.state import TrainingState
 
 
 def train(
@@ -42,13 +41,13 @@ def train(
 
     Args:
         model: a fresh model; it ends on the CPU.
-        train_split: what is trained on.
+        train_split: what it learns from.
         valid_split: what decides which epoch is best, and when to stop.
         vocabulary_counts: training counts by id, `(vocabulary,)`; the sampled softmax draws by them.
         params: section `train`.
         listener: is told of the start and of every epoch; after an interruption, of the epochs that are not over yet.
-        checkpoints: where the training goes on if it was interrupted, and is saved now and then; None: nowhere.
-        stop: is looked at after every step; when it asks, a checkpoint is written and the training given up.
+        checkpoints: where an interrupted run resumes from, and is saved now and then; None: nowhere.
+        stop: is looked at after every step; when it asks, a checkpoint is written and the run ends.
 
     Returns:
         A record for each epoch.
@@ -57,29 +56,7 @@ def train(
         InputError: a loss, gradient or weight is no longer finite. `model` is not worth saving then.
         StoppedError: `stop` asked.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sampled = params.sampled_words
-    sampler = sampled and Sampler(vocabulary_counts, sampled, params.sampling_power, params.seed)
-    state = TrainingState(model.to(device), build_optimizer(model, params))
-    loop = _Loop(state, train_split, valid_split, sampler or None, params, checkpoints, stop)
-    print(f"training on {device} with {torch.get_num_threads()} threads", file=sys.stderr, flush=True)
-    resumed = checkpoints is not None and checkpoints.restore(state)
-    if resumed:
-        print(f"going on from a checkpoint at step {state.step:,}", file=sys.stderr, flush=True)
-    listener.started(model.parameter_count(), train_split.tokens, resumed)
-    with progress_bar("train", params.epochs * train_split.tokens, "tokens") as bar:
-        bar.advance(len(state.history) * train_split.tokens + state.tokens)
-        while not is_over(state.history, params):
-            tokens, start = state.tokens, time.perf_counter()
-            loop.train_epoch(bar)
-            seconds = time.perf_counter() - start
-            tokens_per_second = (state.tokens - tokens) / seconds
-            record = loop.end_epoch()
-            print(_line(record, params.epochs, tokens_per_second), file=sys.stderr, flush=True)
-            listener.epoch_ended(record, seconds, tokens_per_second)
-    model.load_state_dict(state.best_weights)
-    model.cpu()
-    return state.history
+    return Trainer(model, train_split, valid_split, vocabulary_counts, params, checkpoints, stop).fit(listener)
 
 
 def is_over(history: Sequence[EpochRecord], params: TrainParams) -> bool:
@@ -108,26 +85,52 @@ def validation_nats(
     return nats / split.tokens
 
 
-class _Loop:
-    """What the steps of one training have in common."""
+class Trainer:
+    """One training run; the arguments are those of `train`."""
 
     def __init__(
         self,
-        state: TrainingState,
+        model: LanguageModel,
         train_split: EncodedSplit,
         valid_split: EncodedSplit,
-        sampler: Sampler | None,
+        vocabulary_counts: Sequence[int],
         params: TrainParams,
         checkpoints: Checkpoints | None,
         stop: Stop | None,
     ) -> None:
-        self.state, self.params = state, params
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._state = TrainingState(model.to(self._device), build_optimizer(model, params))
+        self._sampler = None
+        if params.sampled_words is not None:
+            self._sampler = Sampler(vocabulary_counts, params.sampled_words, params.sampling_power, params.seed)
+        self._train_split, self._valid_split, self._params = train_split, valid_split, params
         self._checkpoints, self._stop = checkpoints, stop
-        self._train_split, self._valid_split, self._sampler = train_split, valid_split, sampler
 
-    def train_epoch(self, bar: Bar) -> None:
+    def fit(self, listener: Listener) -> list[EpochRecord]:
+        """Train as `train` says, from the last checkpoint if there is one."""
+        state, params, in_an_epoch = self._state, self._params, self._train_split.tokens
+        _say(f"training on {self._device} with {torch.get_num_threads()} threads")
+        resumed = self._checkpoints is not None and self._checkpoints.restore(state)
+        if resumed:
+            _say(f"resuming from a checkpoint at step {state.step:,}")
+        listener.started(state.model.parameter_count(), in_an_epoch, resumed)
+        with progress_bar("train", params.epochs * in_an_epoch, "tokens") as bar:
+            bar.advance(len(state.history) * in_an_epoch + state.tokens)
+            while not is_over(state.history, params):
+                tokens, start = state.tokens, time.perf_counter()
+                self._train_epoch(bar)
+                seconds = time.perf_counter() - start
+                tokens_per_second = (state.tokens - tokens) / seconds
+                record = self._end_epoch()
+                _say(_line(record, params.epochs, tokens_per_second))
+                listener.epoch_ended(record, seconds, tokens_per_second)
+        state.model.load_state_dict(state.best_weights)
+        state.model.cpu()
+        return state.history
+
+    def _train_epoch(self, bar: Bar) -> None:
         """Take the steps that the epoch under way still lacks."""
-        state, params = self.state, self.params
+        state, params = self._state, self._params
         epoch = len(state.history) + 1
         batches = token_budget_batches(self._train_split, params.batch_tokens, params.seed, epoch)
         done = state.step - (epoch - 1) * len(batches)
@@ -144,7 +147,7 @@ class _Loop:
 
     def _step(self, batch: PackedBatch, rate: float, where: str) -> float:
         """One step of the optimiser at learning rate `rate`; returns the loss before it, mean nats per token."""
-        state, params = self.state, self.params
+        state, params = self._state, self._params
         masks = torch.Generator(batch.x_N.device).manual_seed(_seed(params.seed, state.step))
         mean_nats = state.model.loss(batch, self._sampler, state.step, params.precision, masks)
         state.optimizer.zero_grad()
@@ -156,14 +159,13 @@ class _Loop:
         self._require_finite(norm.item(), "gradient", where)
         if norm > params.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), params.clip_norm, norm)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
+        state.learning_rate = rate
         state.optimizer.step()
         return loss
 
-    def end_epoch(self) -> EpochRecord:
+    def _end_epoch(self) -> EpochRecord:
         """Validate, put the epoch on record and keep its weights if it is the best so far."""
-        state, params = self.state, self.params
+        state, params = self._state, self._params
         epoch = len(state.history) + 1
         where = f"after epoch {epoch}"
         for name, weight in state.model.named_parameters():
@@ -171,8 +173,7 @@ class _Loop:
         nats = validation_nats(state.model, self._valid_split, params.batch_tokens, self._save_or_stop)
         perplexity = math.exp(nats) if nats < 700 else math.inf
         self._require_finite(perplexity, "validation perplexity", where)
-        rate = state.optimizer.param_groups[0]["lr"]
-        record = EpochRecord(epoch, state.step, rate, state.nats / state.tokens, nats, perplexity)
+        record = EpochRecord(epoch, state.step, state.learning_rate, state.nats / state.tokens, nats, perplexity)
         state.history.append(record)
         state.nats, state.tokens = 0.0, 0
         if best_epoch(state.history) is record:
@@ -184,20 +185,24 @@ class _Loop:
         if self._stop:
             self._stop.raise_if_asked(self._save)
         if self._checkpoints:
-            self._checkpoints.save_if_due(self.state)
+            self._checkpoints.save_if_due(self._state)
 
     def _save(self) -> str:
         if not self._checkpoints:
             return "not saved"
-        self._checkpoints.save(self.state)
-        return f"`dvc repro` goes on after step {self.state.step:,}"
+        self._checkpoints.save(self._state)
+        return f"`dvc repro` resumes after step {self._state.step:,}"
 
     def _require_finite(self, value: float, name: str, where: str) -> None:
         if not math.isfinite(value):
             raise InputError(
                 f"training diverged: {name} is {value} {where}; lower train.learning_rate "
-                f"({self.params.learning_rate:g}) or train.clip_norm ({self.params.clip_norm:g}) and train again"
+                f"({self._params.learning_rate:g}) or train.clip_norm ({self._params.clip_norm:g}) and train again"
             )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _batch(model: LanguageModel, split: EncodedSplit, sentences: np.ndarray) -> PackedBatch:
@@ -205,7 +210,7 @@ def _batch(model: LanguageModel, split: EncodedSplit, sentences: np.ndarray) -> 
 
 
 def _seed(seed: int, step: int) -> int:
-    """A generator's seed for one step; torch looks at 32 bits only, so the two are mixed into so many."""
+    """A generator's seed for one step; torch looks at 32 bits only, so the two are mixed into that many."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
 
 

@@ -32,10 +32,9 @@ from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.splits import SPLITS
 from pipeline.text.tokenization import write_tokens
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.history import read_history
 from pipeline.training.optimizers import build_optimizer
-from pipeline.training.state import TrainingState
 from stages.warm_start import read_digests
 from tests.conftest import PROJECT, SOAK
 from tests.system.conftest import CELLS, Clone

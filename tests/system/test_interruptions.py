@@ -161,7 +161,7 @@ def test_kills_within_training_cost_only_what_came_after_the_last_checkpoint(
                 kills += 1
             output, _ = process.communicate()
         assert "Traceback" not in output
-        assert ("going on from a checkpoint at step" in output) == saved
+        assert ("resuming from a checkpoint at step" in output) == saved
         resumed += saved
     clone.repro()
     assert clone.digests() == undisturbed
@@ -177,12 +177,12 @@ def test_asked_to_end_a_training_saves_and_says_how_to_go_on(number: signal.Sign
         output, _ = process.communicate()
     assert process.returncode == 128 + number
     assert "Traceback" not in output
-    (step,) = re.findall(rf"^error: stopped by {number.name}; `dvc repro` goes on after step ([\d,]+)$", output, re.M)
+    (step,) = re.findall(rf"^error: stopped by {number.name}; `dvc repro` resumes after step ([\d,]+)$", output, re.M)
     assert not (clone.folder / "data/models/gru/model.safetensors").exists()
     with started(clone, sys.executable, "-m", "stages.train", "gru") as process:
         output, _ = process.communicate()
     assert process.returncode == 0
-    assert f"going on from a checkpoint at step {step}" in output
+    assert f"resuming from a checkpoint at step {step}" in output
     assert not list((clone.folder / ".rnnlm/checkpoints/gru").iterdir())
 
 
@@ -205,7 +205,7 @@ def test_a_stage_ends_with_its_dvc_and_the_next_one_goes_on(encoded: Clone) -> N
     with started(clone, "dvc", "repro", "train@gru") as process:
         output, _ = process.communicate()
     assert process.returncode == 0
-    assert "going on from a checkpoint at step" in output
+    assert "resuming from a checkpoint at step" in output
 
 
 def test_one_stage_does_not_run_twice_at_once(encoded: Clone) -> None:

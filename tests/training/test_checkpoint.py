@@ -10,11 +10,10 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.runtime.errors import StoppedError
 from pipeline.runtime.stopping import Stop
 from pipeline.training import checkpoint
-from pipeline.training.checkpoint import KEPT, TRAININGS, Checkpoints, fingerprint
+from pipeline.training.checkpoint import KEPT, TRAININGS, Checkpoints, TrainingState, fingerprint
 from pipeline.training.history import EpochRecord
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.params import TrainParams
-from pipeline.training.state import TrainingState
 from pipeline.training.trainer import train
 from tests.training.conftest import SIZE, Remembers, counting, noise, train_params
 
@@ -93,7 +92,7 @@ def test_steps_after_the_last_checkpoint_are_taken_again(make_model: MakeModel, 
 def test_when_asked_to_stop_it_saves_first(make_model: MakeModel, tmp_path: Path) -> None:
     params, stop = train_params(), Stop()
     checkpoints = Interrupting(tmp_path, 5, stop, every=1000)
-    with pytest.raises(StoppedError, match="stopped by SIGTERM; `dvc repro` goes on after step 6") as error:
+    with pytest.raises(StoppedError, match="stopped by SIGTERM; `dvc repro` resumes after step 6") as error:
         run(make_model(), params, checkpoints, stop)
     assert error.value.signal == 15
     listener = Remembers()
