@@ -10,8 +10,7 @@ from pipeline.model.language_model import LanguageModel, save_model
 from pipeline.params import load_params
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.files import write_text
-from pipeline.runtime.stage import run_stage
-from pipeline.runtime.stopping import heeded_signals
+from pipeline.runtime.stage import heeded_signals, run_stage
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import training_listener

@@ -15,6 +15,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pipeline.runtime.errors import InputError
@@ -29,7 +30,8 @@ SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 QUEUED = 2  # items waiting for each worker: enough that none idles, few enough that memory does not grow with the work
 FEW = 8  # so many items are worked off here before other processes would have started
 CONNECT_SECONDS = 30
-STARTING_SECONDS = 1.0  # until a process that is just being started is there, and can be ended
+STARTING_SECONDS = 1.0  # until a process that is just being started exists, and can be ended
+WORKER_NAME = "Dask Worker process (from Nanny)"  # what Dask calls the processes of a local cluster
 
 
 def available_workers() -> int:
@@ -109,6 +111,7 @@ def _client(address: str | None, workers: int) -> "Iterator[Client]":
             with client:
                 yield client
             return
+        before = multiprocessing.active_children()
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -120,20 +123,26 @@ def _client(address: str | None, workers: int) -> "Iterator[Client]":
             with Client(cluster, direct_to_workers=True) as client:
                 yield client
         finally:
-            _close(cluster)
+            _close(cluster, before)
 
 
-def _close(cluster: "LocalCluster") -> None:
-    """Close a cluster of this process, whatever its workers are about."""
+def _close(cluster: "LocalCluster", before: list[BaseProcess]) -> None:
+    """Close a cluster of this process, whatever its workers are doing.
+
+    Args:
+        cluster: the cluster.
+        before: the children that this process had before it started the cluster.
+    """
     try:
         cluster.close()
     except AssertionError:
-        # "can only join a started process", says Dask while it is starting a worker in place of one that was killed.
-        # That process and the others end here, and what the work came to is told instead.
+        # "can only join a started process", says Dask while it is starting a worker in place of one that was killed,
+        # and loses sight of that process. So its workers end here, and the user is told what became of the work.
         time.sleep(STARTING_SECONDS)
         for process in multiprocessing.active_children():
-            process.kill()
-            process.join()
+            if process.name == WORKER_NAME and process not in before:
+                process.kill()
+                process.join()
 
 
 @contextmanager

@@ -1,19 +1,31 @@
-"""How a stage or a command ends: quietly, or with one clear line and a status that is not 0."""
+"""How a stage or a command ends: when it is asked to, quietly, or with one clear line and a status that is not 0."""
 
 import errno
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
 
 from pipeline.runtime.errors import InputError, StoppedError
 
 LOCKS = Path(".rnnlm/locks")
 LOCK_SECONDS = 20
-SPACE, PERMISSION = "free space on the disk", "mend the permissions"
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+WATCHED_SECONDS = 0.5  # between two looks at the parent
+SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
+
+SPACE, PERMISSION = "free space on the disk", "fix the permissions"
 FILES = "allow more open files (`ulimit -n`)"
-MENDABLE = {
+FIXABLE: dict[int | None, str] = {
     errno.ENOSPC: SPACE,
     errno.EDQUOT: SPACE,
     errno.EFBIG: "allow larger files (`ulimit -f`)",
@@ -26,16 +38,52 @@ MENDABLE = {
 OUT_OF_MEMORY = "out of memory; use a smaller corpus, vocabulary, batch or hidden size, or a larger machine"
 
 
+class Stop:
+    """Whether somebody asked the process to end.
+
+    Attributes:
+        signal: the one that was sent, or None.
+    """
+
+    signal: int | None = None
+
+    def raise_if_asked(self, save: Callable[[], str]) -> None:
+        """If a signal came, call `save`, which returns what becomes of the work so far, and raise StoppedError."""
+        if self.signal is not None:
+            saved = save()
+            raise StoppedError(f"stopped by {signal.Signals(self.signal).name}; {saved}", self.signal)
+
+
+@contextmanager
+def heeded_signals() -> Iterator[Stop]:
+    """Only note SIGTERM and Ctrl-C until the block ends; a second one ends the process as usual."""
+    stop = Stop()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def heed(number: int, _: FrameType | None) -> None:
+        stop.signal = number
+        restore()
+
+    for number in SIGNALS:
+        signal.signal(number, heed)
+    try:
+        yield stop
+    finally:
+        restore()
+
+
 def run_stage(work: Callable[[], None]) -> None:
-    """As `run`, for a stage: it ends when its `dvc` does, and never runs twice at once in one folder."""
+    """Like `run`, for a stage: it ends when its `dvc` does, and never runs twice at once in one folder."""
     name = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
 
     def alone() -> None:
         from filelock import FileLock, Timeout
 
-        from pipeline.runtime.stopping import end_with_dvc
-
-        end_with_dvc()
+        _end_with_dvc()
         LOCKS.mkdir(parents=True, exist_ok=True)
         lock = FileLock(LOCKS / f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)}.lock")
         try:
@@ -43,7 +91,7 @@ def run_stage(work: Callable[[], None]) -> None:
             held = lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise InputError(
-                f"stage `{name}` is running in this folder already; wait until it has ended, or stop it, and run again"
+                f"stage `{name}` is already running in this folder; wait until it has ended, or stop it, and run again"
             ) from None
         with held:
             work()
@@ -52,7 +100,11 @@ def run_stage(work: Callable[[], None]) -> None:
 
 
 def run(work: Callable[[], None]) -> None:
-    """Call `work`; turn what the user can mend into one line on standard error and exit status 1."""
+    """Call `work`; turn what the user can fix into one line on standard error and exit status 1.
+
+    What an error is about is told by its type and the system's number, never by words in its text: anything else is a
+    bug, and keeps its traceback.
+    """
     try:
         work()
     except StoppedError as error:
@@ -60,15 +112,64 @@ def run(work: Callable[[], None]) -> None:
         sys.exit(128 + error.signal)
     except InputError as error:
         sys.exit(f"error: {error}")
-    except MemoryError:
-        sys.exit(f"error: {OUT_OF_MEMORY}")
     except Exception as error:
-        text = " ".join(str(error).split())
-        # torch's own: "can't allocate memory" of its CPU allocator, "out of memory" of CUDA's
-        if isinstance(error, RuntimeError) and ("allocate memory" in text or "out of memory" in text):
+        if _is_lack_of_memory(error):
             sys.exit(f"error: {OUT_OF_MEMORY}")
-        for number, advice in MENDABLE.items():
-            # Libraries of other languages (Arrow, safetensors) keep the system's words, not its number.
-            if getattr(error, "errno", None) == number or os.strerror(number) in text:
-                sys.exit(f"error: {text}; {advice}, then run again")
+        if advice := FIXABLE.get(_system_number(error)):
+            sys.exit(f"error: {' '.join(str(error).split())}; {advice}, then run again")
         raise
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Python, NumPy and Arrow raise kinds of MemoryError, torch raises one of its own for a GPU."""
+    if isinstance(error, (MemoryError, _kind("torch", "OutOfMemoryError"))):
+        return True
+    # torch's CPU allocator raises a bare RuntimeError. Only the place in torch's source that it begins with tells it
+    # from others; a text that has these words further on, or an error of another type, is something else.
+    return type(error) is RuntimeError and str(error).startswith("[enforce fail at alloc_cpu.cpp:")
+
+
+def _system_number(error: Exception) -> int | None:
+    """The system's number for what went wrong; Arrow raises OSError too."""
+    if isinstance(error, OSError):
+        return error.errno
+    if isinstance(error, _kind("safetensors", "SafetensorError")):
+        # safetensors has the number in its message only: "I/O error: No space left on device (os error 28)".
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        return int(found[1]) if found else None
+    return None
+
+
+def _kind(module: str, name: str) -> Any:
+    """A module's type of error, or no type where nothing has imported the module, and so nothing can have raised it."""
+    return getattr(sys.modules.get(module), name, ())
+
+
+def _end_with_dvc() -> None:
+    """Send this process SIGTERM when the `dvc` that started it has gone.
+
+    A `dvc` that is killed leaves its stage running, and the next `dvc repro` would start a second one beside it. Does
+    nothing for a process that DVC did not start.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return
+    starters: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):  # one that has already gone is the last of `starters`
+        for process in psutil.Process().parents():
+            starters.append(process)
+            if process.name() not in SHELLS:  # a shell between dvc and the stage would outlive dvc
+                break
+
+    def watch() -> None:
+        while all(map(_lives, starters)):
+            time.sleep(WATCHED_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="end-with-dvc", daemon=True).start()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two questions
+        return False

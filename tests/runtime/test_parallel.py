@@ -176,18 +176,36 @@ def test_an_item_that_kills_every_worker_is_an_input_error() -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_a_cluster_that_cannot_be_closed_hides_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_cannot_be_closed_hides_no_result_and_costs_no_other_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As Dask fails to close one while it is starting a worker."""
+    monkeypatch.setattr(parallel, "STARTING_SECONDS", 0)
+    names, processes = set(), []
+
+    def start(name: str) -> None:
+        processes.append(multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), name=name))
+        processes[-1].start()
+
     close = LocalCluster.close
 
     def fail(self: LocalCluster) -> None:
+        names.update(process.name for process in multiprocessing.active_children())
         close(self)
-        multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,)).start()
+        start(parallel.WORKER_NAME)
+        start("another")
         raise AssertionError("can only join a started process")
 
     monkeypatch.setattr(LocalCluster, "close", fail)
-    assert list(ordered_map(partial(adder, 1), range(FEW + 1), 2)) == list(range(1, FEW + 2))
-    assert multiprocessing.active_children() == []
+    start(parallel.WORKER_NAME)  # of another cluster
+    try:
+        assert list(ordered_map(partial(adder, 1), range(FEW + 1), 2)) == list(range(1, FEW + 2))
+        assert names == {parallel.WORKER_NAME}
+        assert [process.is_alive() for process in processes] == [True, False, True]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
 
 
 def test_a_killed_worker_is_replaced_and_its_work_done_again(tmp_path: Path) -> None:

@@ -1,15 +1,21 @@
 """How a stage ends."""
 
 import errno
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from pipeline.runtime import stopping
+from pipeline.runtime import stage
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.stage import run
 from tests.conftest import PROJECT
@@ -38,12 +44,18 @@ def raising(error: BaseException) -> Callable[[], None]:
         ),
         (OSError(errno.EFBIG, "File too large"), "error: [Errno 27] File too large; allow larger files"),
         (OSError(errno.EMFILE, "Too many open files"), "error: [Errno 24] Too many open files; allow more open files"),
-        (ValueError("I/O error:\nNo space left on device"), "error: I/O error: No space left on device; free space on"),
+        (
+            SafetensorError("I/O error:\nNo space left (os error 28)"),
+            "error: I/O error: No space left (os ",
+        ),
+        (pa.ArrowMemoryError("malloc of size 64 failed"), "error: out of memory; use a smaller corpus"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "error: out of memory; use a smaller corpus"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:1] not enough"), "error: out of memory; use a smaller corpus"),
         (StoppedError("stopped by SIGTERM; it goes on", 15), 143),
     ],
     ids=repr,
 )
-def test_what_the_user_can_mend_is_one_line(error, line):
+def test_what_the_user_can_fix_is_one_line(error, line):
     with pytest.raises(SystemExit) as ended:
         run(raising(error))
     if isinstance(line, int):
@@ -55,9 +67,34 @@ def test_what_the_user_can_mend_is_one_line(error, line):
     assert "\n" not in ended.value.code
 
 
-def test_memory_that_torch_cannot_get_is_one_line_too():
+def save_with_safetensors(path: Path) -> None:
+    save_file({"weights": torch.zeros(100_000)}, path)
+
+
+def write_with_arrow(path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as file:
+        file.write(bytes(100_000))
+
+
+@pytest.mark.parametrize(
+    "work", [lambda: torch.empty(1 << 60), lambda: pa.allocate_buffer(1 << 60)], ids=["torch", "Arrow"]
+)
+def test_memory_that_a_library_cannot_get_is_one_line(work):
     with pytest.raises(SystemExit, match="error: out of memory; use a smaller"):
-        run(lambda: print(torch.empty(1 << 60)))
+        run(work)
+
+
+@pytest.mark.parametrize("write", [save_with_safetensors, write_with_arrow])
+def test_a_file_that_a_library_cannot_write_is_one_line(write, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(SystemExit, match=r"error: .*File too large.*; allow larger files .*, then run again$"):
+            run(lambda: write(tmp_path / "file"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_stage_that_fails_prints_that_line_alone_and_ends_with_status_1():
@@ -82,6 +119,15 @@ run(work)
         FileNotFoundError(errno.ENOENT, "No such file", "x"),
         OSError("no number"),
         RuntimeError("a bug in a tensor's shape"),
+        # What these say is not what they are about.
+        ValueError("No space left on device"),
+        RuntimeError("CUDA out of memory"),
+        RuntimeError("see [enforce fail at alloc_cpu.cpp:1]"),
+        ValueError("[enforce fail at alloc_cpu.cpp:1] can't allocate memory"),
+        ValueError("I/O error (os error 28)"),
+        pa.ArrowInvalid("No space left on device"),
+        SafetensorError("header too large: No space left on device"),
+        SafetensorError("no such file (os error 2)"),
         KeyboardInterrupt(),
     ],
     ids=repr,
@@ -100,10 +146,10 @@ def test_a_stage_that_works_just_ends():
 
 def test_a_parent_that_goes_while_it_is_looked_at_has_gone(monkeypatch):
     parent = psutil.Process()
-    assert stopping._lives(parent)
+    assert stage._lives(parent)
 
     def vanished(process: psutil.Process) -> str:
         raise psutil.NoSuchProcess(process.pid)
 
     monkeypatch.setattr(psutil.Process, "status", vanished)
-    assert not stopping._lives(parent)
+    assert not stage._lives(parent)
