@@ -5,6 +5,7 @@ Each section's type lives with the package that reads it; this module puts them 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,6 +123,22 @@ def check_params(content: dict[str, Any], where: str = "params.yaml") -> Params:
         raise InputError(f"{where}: cells is empty; name at least one, such as `lstm: {{cell: lstm}}`")
     cells = {name: _merge(name, changes, file, where) for name, changes in file.cells.items()}
     return Params(file.download, file.tokenize, file.vocabulary, file.evaluate, file.retrain, cells)
+
+
+def at(params: Any, dotted: str) -> Any:
+    """The value at a key such as `train.epochs`; None where there is none."""
+    for key in dotted.split("."):
+        params = params.get(key) if isinstance(params, Mapping) else None
+    return params
+
+
+def flat(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The values inside of sections, by their dotted keys; the opposite of `at`."""
+    found: dict[str, Any] = {}
+    for key, value in params.items():
+        below = flat(value) if isinstance(value, Mapping) else {}
+        found |= {f"{key}.{name}": leaf for name, leaf in below.items()} or {key: value}
+    return found
 
 
 def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellParams:

@@ -106,7 +106,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Pat
 
 def lock_everything() -> None:
     """Write dvc.lock as DVC would: parameters and digests of what lies in data/."""
-    from pipeline.provenance.inputs import dvc_digest
+    from pipeline.provenance.dvc import dvc_digest
 
     params = load_params_file()
     stages = {

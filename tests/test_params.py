@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.params import check_params, load_params
+from pipeline.params import at, check_params, flat, load_params
 from pipeline.runtime.errors import InputError
 from tests.conftest import PROJECT
 
@@ -120,3 +120,11 @@ def test_the_table_in_the_docs_names_every_parameter(content: dict[str, Any]) ->
             value = value[key]
         if not isinstance(value, list | dict):
             assert yaml.safe_load(shown) == value, name
+
+
+def test_a_dotted_key_leads_to_its_value_and_back() -> None:
+    params = {"train": {"epochs": 3, "nothing": {}}, "cells": {"lstm": {"cell": "lstm"}}, "seed": None}
+    assert flat(params) == {"train.epochs": 3, "train.nothing": {}, "cells.lstm.cell": "lstm", "seed": None}
+    assert [at(params, key) for key in flat(params)] == [3, {}, "lstm", None]
+    assert at(params, "cells.lstm") == {"cell": "lstm"}
+    assert [at(params, key) for key in ("train.epochs.more", "model.cell", "train.rate")] == [None] * 3

@@ -1,11 +1,129 @@
-"""Bytes by their hash, out of DVC's cache or its remote."""
+"""DVC: what dvc.lock says, hashes as DVC makes them, bytes by their hash, and the steps that retraining asks for."""
 
 import os
+import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pipeline.provenance.inputs import dvc_digest
+import yaml
+
+from pipeline.params import at
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.settings import quieten_dvc
+from pipeline.runtime.urls import without_secrets
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+LOCK = Path("dvc.lock")
+FIRST = "everything: nothing has run here before"
+LISTED = 5  # files or parameters of a kind that are named
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What went into a stage and what came out, each as dvc.lock says it.
+
+    Attributes:
+        deps: hash by path; None for one that is not there.
+        outs: likewise.
+        params: values by their key in params.yaml.
+    """
+
+    deps: dict[str, str | None]
+    outs: dict[str, str | None]
+    params: dict[str, Any]
+
+    def stands(self, params: Mapping[str, Any]) -> bool:
+        """Whether the stage ran with these parameters, and its outputs lie there as it left them."""
+        return all(at(params, key) == value for key, value in self.params.items()) and all(
+            digest is not None and digest_if_there(Path(path)) == digest for path, digest in self.outs.items()
+        )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """The stages that `dvc repro` ran, and those it restored from the cache, in order."""
+
+    ran: tuple[str, ...]
+    restored: tuple[str, ...]
+
+
+def read_lock() -> dict[str, StageRecord]:
+    """What dvc.lock says of every stage, by its name.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        return {
+            name: StageRecord(
+                {dep["path"]: _hash(dep) for dep in entry.get("deps", [])},
+                {out["path"]: _hash(out) for out in entry.get("outs", [])},
+                entry.get("params", {}).get("params.yaml", {}),
+            )
+            for name, entry in yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"].items()
+        }
+    except FileNotFoundError:
+        raise InputError(f"{LOCK} is missing; run `dvc repro` first") from None
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{LOCK} is damaged; restore it with `git checkout {LOCK}` or run `dvc repro`") from None
+
+
+def stage_record(name: str) -> StageRecord:
+    """Hash what a stage of dvc.yaml reads and writes, as it lies in the folder now: dvc.lock is written only later.
+
+    Args:
+        name: such as `train@lstm`.
+
+    Raises:
+        DvcException: dvc.yaml has no such stage, or cannot be read.
+    """
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo
+
+    with Repo(os.curdir) as repo:
+        stage = repo.stage.load_one("dvc.yaml", name)
+        params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+        return StageRecord(
+            {dep.def_path: digest_if_there(Path(dep.def_path)) for dep in stage.deps if dep not in params},
+            {out.def_path: digest_if_there(Path(out.def_path)) for out in stage.outs},
+            {key: value for dep in params for key, value in dep.read_params().items()},
+        )
+
+
+def dvc_digest(path: Path) -> str:
+    """The hash that DVC gives a file or folder, as in dvc.lock; what .dvcignore names does not count.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+    """
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.fs import localfs
+    from dvc.ignore import DvcIgnoreFilter
+    from dvc.repo import Repo
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.db import HashFileDB
+
+    path = path.absolute()
+    try:
+        ignored: Any = DvcIgnoreFilter(localfs, Repo.find_root(str(path.parent)))
+    except NotDvcRepoError:
+        ignored = None
+    # With `dry_run` nothing is written to the cache that it asks for.
+    _, _, found = build(HashFileDB(localfs, str(path)), str(path), localfs, "md5", dry_run=True, ignore=ignored)
+    return str(found.oid)
+
+
+def digest_if_there(path: Path) -> str | None:
+    """`dvc_digest`; None where there is nothing."""
+    return dvc_digest(path) if path.exists() else None
 
 
 def restore(name: str, digest: str, destination: Path) -> None:
@@ -54,3 +172,152 @@ def restore(name: str, digest: str, destination: Path) -> None:
             f"{name} in DVC's cache is not what its hash {digest} says: somebody changed it, or the disk did; "
             "delete it there and `dvc pull` it again"
         )
+
+
+def has_remote() -> bool:
+    """Whether a default remote is set up."""
+    with _repo() as repo:
+        return bool(repo.config["core"].get("remote"))
+
+
+def pull() -> None:
+    """Bring the results that dvc.lock names into cache and checkout; what the remote does not have, `dvc repro` makes.
+
+    Raises:
+        InputError: the remote cannot be read.
+    """
+    with _repo() as repo:
+        # Earlier runs come when they are needed: `repro` asks for them.
+        repo.pull(allow_missing=True, force=True)
+
+
+def push() -> None:
+    """Push the results of dvc.lock, and the runs that led there.
+
+    Raises:
+        InputError: the remote cannot be written.
+    """
+    with _repo() as repo:
+        repo.push(run_cache=True)
+
+
+def out_of_date() -> dict[str, list[str]]:
+    """What is out of date: names of files and parameters by kind; empty where nothing is.
+
+    A URL that is watched is asked for its ETag, a file or folder for its checksum.
+
+    Raises:
+        InputError: dvc.yaml cannot be read, or a file or URL that it names.
+    """
+    with _repo() as repo:
+        status = repo.status()
+    return {FIRST: []} if status and not LOCK.exists() else causes(status)
+
+
+def causes(status: dict[str, Any]) -> dict[str, list[str]]:
+    """The causes in what `dvc status` says, without what only follows from them."""
+    found: dict[str, dict[str, None]] = {}
+    for stage, entries in status.items():
+        for entry in entries:
+            if entry == "changed command":
+                found.setdefault("code", {})[f"the command of {stage}"] = None
+            deps = entry.get("changed deps", {}) if isinstance(entry, dict) else {}
+            for path, state in deps.items():
+                if path == "params.yaml":
+                    names = state if isinstance(state, dict) else {f"those of the new stage {stage}": state}
+                    found.setdefault("parameters", {}).update(dict.fromkeys(names))
+                elif not path.startswith("data/"):
+                    kind = "code" if path.endswith(".py") else "libraries" if path == "constraints.txt" else "data"
+                    found.setdefault(kind, {})[without_secrets(path)] = None
+    if status and not found:
+        found["results"] = {"missing or not those of dvc.lock": None}
+    return {kind: list(names) for kind, names in found.items()}
+
+
+def in_words(found: Mapping[str, Sequence[str]]) -> str:
+    """What is out of date, on one line."""
+    parts = []
+    for kind, names in found.items():
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        parts.append(f"{kind}: {', '.join(names[:LISTED])}{more}" if names else kind)
+    return "; ".join(parts) or "nothing"
+
+
+def repro(pull: bool, environment: dict[str, str]) -> Ran:
+    """Run what is out of date; what DVC and the stages print is passed on.
+
+    A process of its own, whose output is read, and not DVC's `Repo.reproduce`: that returns the stages, but does not
+    tell those it ran from those it restored, nor what the one that failed printed, and it hides Ctrl-C from us.
+
+    Args:
+        pull: whether there is a remote, which may have the results of an earlier run of a stage.
+        environment: variables for the stages, beside those of this process.
+
+    Raises:
+        InputError: a stage fails.
+    """
+    # A stage finds the project's code as we did, and tells its progress while it works.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", *(["--pull"] if pull else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
+    )
+    lines = []
+    try:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line.rstrip())
+        status = process.wait()
+    finally:
+        # Where we end early, a stage sees that its dvc has gone, saves what it has, and ends too.
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if status:
+        told = [line for line in lines if re.match(r"(error|ERROR): ", line)] or lines[-1:]
+        raise InputError(f"dvc repro failed: {without_secrets('; '.join(told))}")
+    text = "\n".join(lines)
+    return Ran(
+        tuple(re.findall(r"^Running stage '(.+)'", text, re.MULTILINE)),
+        tuple(re.findall(r"^Stage '(.+)' is cached", text, re.MULTILINE)),
+    )
+
+
+def repro_afresh(folder: Path, targets: Sequence[str], alone: bool, environment: dict[str, str]) -> None:
+    """Run stages of another checkout, whatever caches have; what they print goes to standard error.
+
+    Args:
+        folder: the checkout.
+        targets: names of stages.
+        alone: without the stages before them.
+        environment: all variables of the stages.
+
+    Raises:
+        InputError: a stage fails.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--no-commit"]
+    command += [*(["--single-item"] if alone else []), *targets]
+    if subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr).returncode:
+        raise InputError("a stage failed when the run was made again; its message stands above")
+
+
+@contextmanager
+def _repo() -> "Iterator[Repo]":
+    """DVC's repository here; what fails in it until the block ends is one line."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    quieten_dvc()
+    try:
+        with Repo(os.curdir) as repo:
+            yield repo
+    except (DvcException, OSError) as error:
+        text = " ".join(f"{error}".split()) or type(error).__name__
+        raise InputError(f"DVC failed: {without_secrets(text)}") from None
+
+
+def _hash(entry: Mapping[str, Any]) -> str | None:
+    """Of a file here its MD5; of a URL what its server says of it."""
+    return entry.get("md5") or entry.get("checksum") or entry.get("etag")

@@ -6,25 +6,19 @@ that a conflict, or a kill, leaves the checkout as it was.
 """
 
 import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from pipeline.provenance.inputs import INPUTS_ONLY
+from pipeline.provenance import git
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.urls import without_secrets
 
 # What `commit_results` commits: of data/ only what git does not ignore.
 RESULTS = ("dvc.lock", "warm_start.json", "data")
 RESULT_FILES = ("dvc.lock", "warm_start.json", "data/*/metrics.json", "data/*/history.csv")
 WORKTREE = Path(".rnnlm/retrain-merge")
-# A commit of ours is nobody's to ask about; and DVC's own hooks would check data out behind our back.
-QUIET = ("-c", "core.hooksPath=/dev/null")
 IDENTITY = {"NAME": "rnnlm retrain", "EMAIL": "retrain@rnnlm.invalid"}  # where git knows none
-FASTER = ("[rejected]", "cannot lock ref", "incorrect old value")  # of a push: the branch has moved meanwhile
 
 
 @dataclass(frozen=True)
@@ -48,9 +42,9 @@ def check_clean() -> None:
     Raises:
         InputError: this is no git repository, it has no commit, or an input that git tracks was changed since.
     """
-    if _git("rev-parse", "--verify", "--quiet", "HEAD").returncode:
-        raise InputError("retraining needs a git repository with a commit here; `git init`, add and commit")
-    changed = [line[3:] for line in _out("status", "--porcelain", "-uno", "--", *INPUTS_ONLY).splitlines()]
+    if git.commit_of("HEAD") is None:
+        raise InputError("retraining needs git and a repository with a commit here; `git init`, add and commit")
+    changed = git.changed_inputs(new=False)
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise InputError(f"{changed[0]}{more}: changed, but not committed; commit or stash first, then retrain")
@@ -58,12 +52,12 @@ def check_clean() -> None:
 
 def head() -> str:
     """The commit that is checked out."""
-    return _out("rev-parse", "HEAD")
+    return git.output("rev-parse", "HEAD")
 
 
 def remote_name() -> str | None:
     """`origin`, or the only remote; None where there is none, or no telling which."""
-    names = _out("remote").split()
+    names = git.output("remote").split()
     return "origin" if "origin" in names else names[0] if len(names) == 1 else None
 
 
@@ -73,16 +67,16 @@ def fetch(remote: str, branch: str) -> None:
     Raises:
         InputError: the remote cannot be reached.
     """
-    if _out("rev-parse", "--is-shallow-repository") == "true":
-        _out("fetch", "--quiet", "--unshallow", remote)
+    if git.output("rev-parse", "--is-shallow-repository") == "true":
+        git.output("fetch", "--quiet", "--unshallow", remote)
     tracking = f"refs/remotes/{remote}/{branch}"
-    found = _git("ls-remote", "--exit-code", "--heads", remote, f"refs/heads/{branch}")
+    found = git.run("ls-remote", "--exit-code", "--heads", remote, f"refs/heads/{branch}")
     if found.returncode == 2:  # says git where the remote has no such branch
-        _git("update-ref", "-d", tracking)
+        git.run("update-ref", "-d", tracking)
     elif found.returncode:
-        raise InputError(f"git cannot reach {remote}: {_reason(found)}")
+        raise InputError(f"git cannot reach {remote}: {git.reason(found)}")
     else:
-        _out("fetch", "--quiet", remote, f"+refs/heads/{branch}:{tracking}")
+        git.output("fetch", "--quiet", remote, f"+refs/heads/{branch}:{tracking}")
 
 
 def merge(remote: str | None, branch: str, trigger: str) -> Start:
@@ -99,8 +93,8 @@ def merge(remote: str | None, branch: str, trigger: str) -> Start:
     Raises:
         InputError: the two cannot be merged.
     """
-    there = _commit(f"refs/remotes/{remote}/{branch}") if remote else None
-    here = _commit(f"refs/heads/{branch}")
+    there = git.commit_of(f"refs/remotes/{remote}/{branch}") if remote else None
+    here = git.commit_of(f"refs/heads/{branch}")
     tips = [tip for tip in (there, here) if tip]
     if there and here and _is_ancestor(there, here):
         tips = [here]  # results that were never pushed
@@ -112,15 +106,15 @@ def merge(remote: str | None, branch: str, trigger: str) -> Start:
 
 def check_out(branch: str, commit: str) -> None:
     """Go to the branch, at `commit`. Results in the checkout that differ from it go; DVC's cache has them."""
-    _out("checkout", "--quiet", "--force", "--no-track", "-B", branch, commit)
+    git.output("checkout", "--quiet", "--force", "--no-track", "-B", branch, commit)
 
 
 def commit_results(message: str) -> bool:
     """Commit dvc.lock and the small results in data/; says whether there was anything new."""
-    _out("add", "--all", "--", *(path for path in RESULTS if Path(path).exists()))
-    if _git("diff", "--cached", "--quiet").returncode == 0:
+    git.output("add", "--all", "--", *(path for path in RESULTS if Path(path).exists()))
+    if git.run("diff", "--cached", "--quiet").returncode == 0:
         return False
-    _out("commit", "--quiet", "--message", message, environment=_identity())
+    git.output("commit", "--quiet", "--message", message, environment=_identity())
     return True
 
 
@@ -130,14 +124,17 @@ def push(remote: str, branch: str) -> bool:
     Raises:
         InputError: it fails for any other reason.
     """
-    if _commit(f"refs/remotes/{remote}/{branch}") == head():
+    if git.commit_of(f"refs/remotes/{remote}/{branch}") == head():
         return True
-    done = _git("push", "--quiet", remote, f"refs/heads/{branch}:refs/heads/{branch}")
-    if done.returncode and any(words in done.stderr for words in FASTER):
-        return False
-    if done.returncode:
-        raise InputError(f"git cannot push {branch} to {remote}: {_reason(done)}")
-    return True
+    done = git.run("push", "--porcelain", remote, f"refs/heads/{branch}:refs/heads/{branch}")
+    if done.returncode == 0:
+        return True
+    if b"\n!\t" in done.stdout:  # the branch was refused: as it has moved meanwhile, or by a rule of the remote
+        fetch(remote, branch)
+        there = git.commit_of(f"refs/remotes/{remote}/{branch}")
+        if there and not _is_ancestor(there, head()):
+            return False
+    raise InputError(f"git cannot push {branch} to {remote}: {git.reason(done)}")
 
 
 def short(commit: str) -> str:
@@ -146,14 +143,10 @@ def short(commit: str) -> str:
 
 
 def _merged(start: str, others: Sequence[str], branch: str) -> str:
-    _remove_worktree()
-    _out("worktree", "add", "--quiet", "--detach", str(WORKTREE), start)
-    try:
+    with git.worktree(WORKTREE, start):
         for other in others:
             _merge_one(other, branch)
-        return _out("-C", str(WORKTREE), "rev-parse", "HEAD")
-    finally:
-        _remove_worktree()
+        return git.output("-C", str(WORKTREE), "rev-parse", "HEAD")
 
 
 def _merge_one(other: str, branch: str) -> None:
@@ -163,74 +156,35 @@ def _merge_one(other: str, branch: str) -> None:
     inside = ("-C", str(WORKTREE))
     settings = ("-c", f"core.attributesFile={attributes.resolve()}")
     # Merged again after a kill, the same commits give the same commit: runs in MLflow may name it already.
-    when = _out("show", "-s", "--format=%cI", other)
+    when = git.output("show", "-s", "--format=%cI", other)
     signed = _identity() | {f"GIT_{who}_DATE": when for who in ("AUTHOR", "COMMITTER")}
     message = f"Merge {short(other)} into {branch}"
-    done = _git(*inside, *settings, "merge", "--quiet", "-m", message, other, environment=signed)
+    done = git.run(*inside, *settings, "merge", "--quiet", "-m", message, other, environment=signed)
     attributes.unlink()
     if done.returncode == 0:
         return
-    conflicts = _out(*inside, "diff", "--name-only", "--diff-filter=U", "-z").split("\0")[:-1]
+    conflicts = git.output(*inside, "diff", "--name-only", "--diff-filter=U", "-z").split("\0")[:-1]
     inputs = [path for path in conflicts if not any(fnmatch(path, pattern) for pattern in RESULT_FILES)]
     if inputs or not conflicts:
-        what = f"both changed {', '.join(inputs)}" if inputs else _reason(done)
+        what = f"both changed {', '.join(inputs)}" if inputs else git.reason(done)
         raise InputError(
             f"{short(other)} cannot be merged into {branch}: {what}; merge them by hand (`git switch {branch}`, "
             f"`git merge {short(other)}`), push {branch}, then retrain"
         )
     for path in conflicts:
-        if _git(*inside, "checkout", "--ours", "--", path).returncode:  # the branch has removed it
-            _out(*inside, "rm", "--quiet", "--", path)
+        if git.run(*inside, "checkout", "--ours", "--", path).returncode:  # the branch has removed it
+            git.output(*inside, "rm", "--quiet", "--", path)
         else:
-            _out(*inside, "add", "--", path)
-    _out(*inside, "commit", "--quiet", "-m", message, environment=signed)
-
-
-def _remove_worktree() -> None:
-    _git("worktree", "remove", "--force", str(WORKTREE))
-    shutil.rmtree(WORKTREE, ignore_errors=True)
-    _git("worktree", "prune")
-
-
-def _commit(ref: str) -> str | None:
-    done = _git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-    return done.stdout.strip() if done.returncode == 0 else None
+            git.output(*inside, "add", "--", path)
+    git.output(*inside, "commit", "--quiet", "-m", message, environment=signed)
 
 
 def _is_ancestor(commit: str, of: str) -> bool:
-    return _git("merge-base", "--is-ancestor", commit, of).returncode == 0
-
-
-def _out(*arguments: str, environment: dict[str, str] | None = None) -> str:
-    """What git prints, without the last line's end.
-
-    Raises:
-        InputError: git fails.
-    """
-    done = _git(*arguments, environment=environment)
-    if done.returncode:
-        verb = next(word for word in arguments if word[0] not in "-." and "=" not in word)
-        raise InputError(f"git {verb} fails: {_reason(done)}")
-    return done.stdout.removesuffix("\n")
-
-
-def _git(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    settings = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"} | (environment or {})
-    try:
-        return subprocess.run(["git", *QUIET, *arguments], capture_output=True, text=True, env=settings)
-    except FileNotFoundError:
-        raise InputError("retraining needs git; install it") from None
+    return git.run("merge-base", "--is-ancestor", commit, of).returncode == 0
 
 
 def _identity() -> dict[str, str]:
     """Who commits, where nobody has told git: CI machines are nobody."""
-    unknown = {part: value for part, value in IDENTITY.items() if _git("config", f"user.{part.lower()}").returncode}
+    unknown = {part: value for part, value in IDENTITY.items() if git.run("config", f"user.{part.lower()}").returncode}
     names = {f"GIT_{who}_{part}": value for part, value in unknown.items() for who in ("AUTHOR", "COMMITTER")}
     return {name: value for name, value in names.items() if name not in os.environ}
-
-
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """git's own words on one line: from its first `fatal:` or `error:`, where it has one."""
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("fatal:", "error:", "!"))] or lines
-    return without_secrets("; ".join(told[:2]) or f"status {done.returncode}")

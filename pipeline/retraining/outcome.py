@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.evaluation.results import comparison_table, table_cells
+from pipeline.provenance.dvc import in_words
 from pipeline.retraining.branch import short
-from pipeline.retraining.dvc import in_words
 from pipeline.review.promotion import Gate
 from pipeline.runtime.files import write_text
 from pipeline.runtime.markdown import markdown_table

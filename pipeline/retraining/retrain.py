@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.params import Params, load_params
+from pipeline.provenance import dvc
 from pipeline.retraining import branch as git
-from pipeline.retraining import dvc
 from pipeline.retraining.outcome import REPORT, Retraining, write_reports
 from pipeline.retraining.warm_start import begin_with, champion_files
 from pipeline.review import gates as gate
@@ -66,7 +66,7 @@ def _bring_up_to_date(result: Retraining) -> Params:
             dvc.pull()
         else:
             _tell("dvc pull", "skipped, as DVC has no default remote")
-        result.changes = dvc.changes()
+        result.changes = dvc.out_of_date()
         _tell("dvc status", f"out of date: {dvc.in_words(result.changes)}")
         if result.changes:
             _warm_start(result, params)
@@ -124,13 +124,11 @@ def _warm_start(result: Retraining, params: Params) -> None:
 
 
 def _repro(result: Retraining, storage: bool) -> None:
-    if not _has_mlflow():
-        os.environ["RNNLM_TRACKING"] = "off"  # for the stages too
     if not result.changes:
         _tell("dvc repro", "skipped, as nothing is out of date")
         return
     _tell("dvc repro", "run what is out of date")
-    done = dvc.repro(pull=storage)
+    done = dvc.repro(storage, {} if _has_mlflow() else {"RNNLM_TRACKING": "off"})
     # An attempt before this one has its part in it.
     result.ran, result.restored = (*result.ran, *done.ran), (*result.restored, *done.restored)
     _tell("dvc repro", f"{len(done.ran)} stages ran, {len(done.restored)} came from the cache")

@@ -17,7 +17,8 @@ import numpy as np
 from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_bootstrap
 from pipeline.inference.scoring import score_split
 from pipeline.model.language_model import LanguageModel, load_model, model_digest
-from pipeline.params import load_params
+from pipeline.params import load_params, read_params
+from pipeline.provenance.dvc import read_lock
 from pipeline.review.listing import SHORT_ID
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress_bar
@@ -28,7 +29,6 @@ from pipeline.text.types import unknown_types
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import Store
-from pipeline.tracking.sync import Lock
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -86,7 +86,8 @@ def compare_models(store: Store, a: "Run", b: "Run", tokens: Path = TOKENS) -> M
     """
     first, second = load_logged_model(store, a), load_logged_model(store, b)
     _check_text(first, second)
-    if tokens == TOKENS and not Lock(Path("dvc.lock"), Path("params.yaml")).vouches_for("tokenize"):
+    tokenized = read_lock().get("tokenize")
+    if tokens == TOKENS and not (tokenized and tokenized.stands(read_params())):
         raise InputError(f"{TOKENS} is not what params.yaml and dvc.lock describe; run `dvc repro tokenize` first")
     with progress_bar("word types", None, "sentences") as bar:
         unknown_a, unknown_b = unknown_types(tokens, [first.vocabulary, second.vocabulary], bar)

@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.provenance.inputs import StageRecord
+from pipeline.params import flat
+from pipeline.provenance.dvc import StageRecord
 from pipeline.review.listing import COMMIT
 from pipeline.runtime.urls import without_secrets
 from pipeline.tracking.record import read_provenance
@@ -108,18 +109,9 @@ def _upstream_params(stages: Mapping[str, StageRecord]) -> dict[str, str]:
     return {
         key: without_secrets(value if isinstance(value, str) else json.dumps(value))
         for record in stages.values()
-        for section, content in record.params.items()
-        if section.partition(".")[0] not in IN_RUN
-        for key, value in _flat(section, content)
+        for key, value in flat(record.params).items()
+        if key.partition(".")[0] not in IN_RUN
     }
-
-
-def _flat(key: str, value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict) and value:
-        for name, item in value.items():
-            yield from _flat(f"{key}.{name}", item)
-    else:
-        yield key, value
 
 
 def _metrics(run: "Run") -> dict[str, float | None]:

@@ -13,12 +13,12 @@ from pipeline.evaluation.results import read_metrics
 from pipeline.inference.scoring import score_split
 from pipeline.model.language_model import load_model, model_digest
 from pipeline.params import Params, RetrainParams
-from pipeline.provenance.dvc import restore
-from pipeline.provenance.inputs import dvc_digest, fingerprint
+from pipeline.provenance.dvc import dvc_digest, restore
 from pipeline.review.comparison import TOKENS, compare_models
 from pipeline.review.listing import find
 from pipeline.review.promotion import ROLLED_BACK, Gate, Verdict, carry_out, decide
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.hashes import fingerprint
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import CHALLENGER, CHAMPION, Store

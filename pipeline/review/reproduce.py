@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from pipeline.evaluation.results import read_metrics
-from pipeline.provenance.dvc import restore
-from pipeline.provenance.inputs import StageRecord, dvc_digest, machine_params
+from pipeline.params import at, flat, read_params
+from pipeline.provenance import git
+from pipeline.provenance.dvc import StageRecord, digest_if_there, dvc_digest, repro_afresh, restore
+from pipeline.provenance.environment import machine_params
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.record import PATCH, Provenance, masked, read_artifact, read_provenance
 from pipeline.tracking.store import Store
@@ -90,7 +89,7 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
         for name, record in provenance.stages.items()
         if start == "download" or name in ("train", "evaluate")
     }
-    with _worktree(run, provenance, read_artifact(store, run.info.run_id, PATCH)) as tree:
+    with _laid_out(run, provenance, read_artifact(store, run.info.run_id, PATCH)) as tree:
         stage, reasons = _other_inputs(tree, rerun)
         if stage:
             return Reproduction("different", stage, reasons)
@@ -130,12 +129,12 @@ def _began_with_a_model(train: StageRecord) -> bool:
 
 
 @contextmanager
-def _worktree(run: "Run", provenance: Provenance, patch: bytes | None) -> Iterator[Path]:
+def _laid_out(run: "Run", provenance: Provenance, patch: bytes | None) -> Iterator[Path]:
     """The run's commit with its patch, in a folder that vanishes again."""
     from filelock import FileLock, Timeout
 
     run_id, commit = run.info.run_id, str(provenance.commit)
-    if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
+    if git.commit_of(commit) is None:
         raise InputError(f"commit {commit} of run {run_id} is not in this clone; `git fetch` it")
     FOLDER.mkdir(parents=True, exist_ok=True)
     tree = (FOLDER / run_id).resolve()
@@ -145,26 +144,19 @@ def _worktree(run: "Run", provenance: Provenance, patch: bytes | None) -> Iterat
         raise InputError(
             f"run {run_id} is being made again in this folder already; wait until that has ended"
         ) from None
-    with held:
-        _remove(tree)  # one that was killed
-        try:
-            done = _git("worktree", "add", "--quiet", "--detach", str(tree), commit)
-            if done.returncode == 0 and patch:
-                done = _git("-C", str(tree), "apply", "--whitespace=nowarn", "-", given=patch)
-            if done.returncode:
-                raise InputError(f"git cannot lay out commit {commit} of run {run_id}: {_last_line(done.stderr)}")
-            yield tree
-        finally:
-            _remove(tree)
+    with held, git.worktree(tree, commit):
+        if patch:
+            git.output("-C", str(tree), "apply", "--whitespace=nowarn", "-", given=patch)
+        yield tree
 
 
 def _other_inputs(tree: Path, records: Mapping[str, StageRecord]) -> tuple[str | None, list[str]]:
     """The first stage whose code or parameters in the worktree are not those recorded, and in what."""
-    params = yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8"))
+    params = read_params(tree / "params.yaml")
     made = {path for record in records.values() for path in record.outs}
     for name, record in records.items():
-        now = _leaves(masked({key: _at(params, key) for key in record.params}))
-        then = _leaves(record.params)
+        now = flat(masked({key: at(params, key) for key in record.params}))
+        then = flat(record.params)
         reasons = [
             f"{key} in params.yaml is {now.get(key)}, the run had {then.get(key)}"
             for key in dict.fromkeys([*then, *now])
@@ -202,18 +194,13 @@ def _restore_inputs(records: Collection[StageRecord], tree: Path) -> None:
 
 
 def _dvc_repro(tree: Path, targets: Sequence[str], alone: bool, threads: str | None) -> None:
-    """Run stages in the worktree, whose own cache is empty; what they print goes to standard error."""
+    """Run stages in the worktree, with nothing of this process's environment that would change what they do."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN) or key in KEPT}
     environment |= {"RNNLM_TRACKING": "off", "PYTHONPATH": str(tree)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     if threads and int(threads) <= (os.cpu_count() or 1):
         environment["OMP_NUM_THREADS"] = threads
-    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--no-commit"]
-    done = subprocess.run(
-        [*command, *(["--single-item"] if alone else []), *targets], cwd=tree, env=environment, stdout=sys.stderr
-    )
-    if done.returncode:
-        raise InputError("a stage failed when the run was made again; its message stands above")
+    repro_afresh(tree, targets, alone, environment)
 
 
 def compared(
@@ -232,8 +219,7 @@ def compared(
     seen: set[str] = set()
     for name, record in records.items():
         for path, digest in [*record.deps.items(), *record.outs.items()]:
-            now = dvc_digest(tree / path) if (tree / path).exists() else None
-            if path not in seen and now != digest:
+            if path not in seen and digest_if_there(tree / path) != digest:
                 others.setdefault(name, []).append(f"{path} has other bytes")
             seen.add(path)
     if not others:
@@ -255,31 +241,3 @@ def compared(
     verdict = "equal" if near and set(others) <= {"train", "evaluate"} else "different"
     reasons = [reason for lines in others.values() for reason in lines]
     return Reproduction(verdict, next(iter(others)), reasons, machine, perplexity)
-
-
-def _remove(tree: Path) -> None:
-    _git("worktree", "remove", "--force", "--force", str(tree))
-    shutil.rmtree(tree, ignore_errors=True)
-    _git("worktree", "prune")
-
-
-def _git(*arguments: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["git", *arguments], input=given, capture_output=True, check=False)
-
-
-def _last_line(text: bytes) -> str:
-    return text.decode(errors="replace").strip().rpartition("\n")[2]
-
-
-def _at(params: Any, dotted: str) -> Any:
-    for key in dotted.split("."):
-        params = params.get(key) if isinstance(params, dict) else None
-    return params
-
-
-def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
-    """The values inside of mappings, by their dotted keys."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    below = [_leaves(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in value.items()]
-    return {key: leaf for leaves in below for key, leaf in leaves.items()}

@@ -9,20 +9,21 @@ Hashes are DVC's, so what a run read can be fetched from DVC's cache or a remote
 
 import dataclasses
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipeline.provenance.inputs import Changes, StageRecord, changes, code_tags, packages, stage_record
+from pipeline.provenance.dvc import StageRecord, read_lock, stage_record
+from pipeline.provenance.environment import packages
+from pipeline.provenance.git import Changes, changed_inputs, changes, commit_of
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.urls import without_secrets
 from pipeline.tracking.store import Store
 
 FOLDER, FILE, PATCH, PACKAGES = "provenance", "provenance.json", "changes.patch", "packages.txt"
-LOCK = Path("dvc.lock")
+LONGEST_TAG = 500  # characters of a list of changed files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,21 @@ class Provenance:
     commit: str | None
     left_out: dict[str, str | None]
     stages: dict[str, StageRecord]
+
+
+def code_tags() -> dict[str, str]:
+    """Tags that name the code: git commit, whether and where it was changed since, DVC experiment."""
+    tags = {}
+    commit = commit_of("HEAD")
+    if commit:
+        changed = changed_inputs()
+        tags |= {"mlflow.source.git.commit": commit, "git_dirty": "true" if changed else "false"}
+        if changed:
+            tags["git_changed_files"] = ", ".join(changed)[:LONGEST_TAG]
+    experiment = os.environ.get("DVC_EXP_NAME")
+    if experiment:
+        tags["dvc_experiment"] = experiment
+    return tags
 
 
 def record_training(store: Store, run_id: str, cell: str) -> None:
@@ -113,7 +129,7 @@ def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
 
 def _begin(store: Store, run_id: str, train: StageRecord, this_code: bool) -> None:
     changed = changes() if this_code else Changes()
-    commit = code_tags().get("mlflow.source.git.commit") if this_code else None
+    commit = commit_of("HEAD") if this_code else None
     stages = _upstream(train.deps, _locked_records()) | {"train": train}
     with tempfile.TemporaryDirectory() as folder:
         if changed.patch:
@@ -152,21 +168,8 @@ def _upstream(deps: dict[str, str | None], locked: dict[str, StageRecord]) -> di
 
 
 def _locked_records() -> dict[str, StageRecord]:
-    """What dvc.lock says of every stage, by its name; nothing where it is missing or damaged."""
+    """What dvc.lock says of every stage; nothing where it is missing or damaged."""
     try:
-        stages: dict[str, Any] = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
-        return {
-            name: StageRecord(
-                {dep["path"]: _hash(dep) for dep in entry.get("deps", [])},
-                {out["path"]: _hash(out) for out in entry.get("outs", [])},
-                entry.get("params", {}).get("params.yaml", {}),
-            )
-            for name, entry in stages.items()
-        }
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return read_lock()
+    except InputError:
         return {}
-
-
-def _hash(entry: dict[str, Any]) -> str | None:
-    """Of a file here its MD5; of a URL what its server says of it."""
-    return entry.get("md5") or entry.get("checksum") or entry.get("etag")

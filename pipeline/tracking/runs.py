@@ -11,8 +11,9 @@ from pathlib import Path
 from pipeline.evaluation.results import read_metrics
 from pipeline.model.language_model import model_digest
 from pipeline.params import CellParams
-from pipeline.provenance.inputs import dvc_digest, fingerprint
+from pipeline.provenance.dvc import dvc_digest
 from pipeline.runtime.files import write_text
+from pipeline.runtime.hashes import fingerprint
 from pipeline.tracking.machine_load import MachineLoad
 from pipeline.tracking.pages import (
     epoch_metrics,

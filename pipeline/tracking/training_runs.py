@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from pipeline.model.language_model import WEIGHTS_FILE, model_digest
 from pipeline.params import CellParams, load_params
-from pipeline.provenance.inputs import code_tags, dvc_digest, fingerprint, machine_params
+from pipeline.provenance.dvc import dvc_digest
+from pipeline.provenance.environment import machine_params
+from pipeline.runtime.hashes import fingerprint
 from pipeline.text.encoded import load_split
 from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.pages import (
@@ -19,7 +21,7 @@ from pipeline.tracking.pages import (
     training_note,
     warm_start_note,
 )
-from pipeline.tracking.record import lock_is_current, record_outputs, record_restored, record_training
+from pipeline.tracking.record import code_tags, lock_is_current, record_outputs, record_restored, record_training
 from pipeline.tracking.store import Store
 from pipeline.training.history import EpochRecord, best_epoch, read_history
 from pipeline.training.warm_start import first_weights_of

@@ -196,7 +196,7 @@ def test_changed_inputs_are_refused_changed_results_go(repository: Repository) -
 def test_without_a_commit_or_a_repository_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="needs a git repository with a commit"):
+    with pytest.raises(InputError, match="needs git and a repository with a commit"):
         git.check_clean()
 
 

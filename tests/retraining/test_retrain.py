@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.params import load_params
-from pipeline.retraining import dvc, retrain
+from pipeline.provenance import dvc
 from pipeline.retraining import outcome as report
+from pipeline.retraining import retrain
 from pipeline.retraining.outcome import Retraining, write_reports
 from pipeline.review import gates as gate
 from pipeline.review.promotion import Gate, Verdict
@@ -31,7 +32,7 @@ def ready(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository
     """A project in git, without DVC's remote, whose results change with its parameters, and MLflow switched off."""
     monkeypatch.setenv("RNNLM_TRACKING", "off")
     monkeypatch.setattr(dvc, "has_remote", lambda: False)
-    monkeypatch.setattr(dvc, "changes", lambda: {"parameters": ["size"]})
+    monkeypatch.setattr(dvc, "out_of_date", lambda: {"parameters": ["size"]})
     monkeypatch.setattr(retrain, "load_params", lambda: load_params(PROJECT / "params.yaml"))
     monkeypatch.setattr(gate, "candidate", lambda _: gate.Candidate("lstm", "digest", METRICS))
     monkeypatch.setattr(gate, "scoring_speed", lambda _: 5000.0)
@@ -41,7 +42,7 @@ def ready(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository
 
 
 def runs_stage(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
-    def repro(pull: bool) -> dvc.Ran:
+    def repro(pull: bool, environment: dict[str, str]) -> dvc.Ran:
         assert not pull
         work()
         return dvc.Ran(("train@lstm",), ("encode",))
@@ -111,13 +112,13 @@ def test_a_failure_is_one_line_and_stands_in_the_reports(
     ready: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail() -> None:
-        raise InputError("dvc repro fails: no space")
+        raise InputError("dvc repro failed: no space")
 
     runs_stage(monkeypatch, fail)
     with pytest.raises(InputError, match="no space"):
         retrain.retrain("retrained", tmp_path)
     assert read(tmp_path)["verdict"] == "failed"
-    assert read(tmp_path)["reasons"] == ["dvc repro fails: no space."]
+    assert read(tmp_path)["reasons"] == ["dvc repro failed: no space."]
     assert "no space" in (tmp_path / "report.md").read_text()
     assert ready.git("branch", "-a", "--list", "origin/*").split() == ["remotes/origin/main"]
 
@@ -162,13 +163,13 @@ def test_trainings_begin_with_the_champions_weights_where_that_is_asked_for(
 
     # A champion since then is no reason to train, ...
     monkeypatch.setattr(retrain, "champion_files", lambda *_: ("4", {}))
-    monkeypatch.setattr(dvc, "changes", dict)
+    monkeypatch.setattr(dvc, "out_of_date", dict)
     assert retrain.retrain("retrained", tmp_path / "out").warm_start is None
     assert json.loads(Path("warm_start.json").read_text()) == FILES
 
     # ... and who no longer asks for it trains from random weights.
     with_warm_start(monkeypatch, False)
-    monkeypatch.setattr(dvc, "changes", lambda: {"parameters": ["size"]})
+    monkeypatch.setattr(dvc, "out_of_date", lambda: {"parameters": ["size"]})
     result = retrain.retrain("retrained", tmp_path / "out")
     assert seen == [FILES, {}]
     assert "began" not in (tmp_path / "out/report.md").read_text()
@@ -247,39 +248,6 @@ class Recorded:
 
     def tag_version(self, number: str, **tags: str) -> None:
         self.tags += tags.values()
-
-
-def test_causes_are_named_and_not_what_follows_from_them() -> None:
-    status = {
-        "download": [{"changed deps": {"corpus": "modified", "https://host/a.csv?token=x": "update available"}}],
-        "tokenize": [{"changed deps": {"data/raw/documents.parquet": "modified"}}, {"changed outs": {"a": "deleted"}}],
-        "train@lstm": [{"changed deps": {"params.yaml": {"train.epochs": "modified"}, "pipeline/a.py": "modified"}}],
-        "pins": [{"changed deps": {"constraints.txt": "modified"}}, "changed command"],
-        "new": [{"changed deps": {"params.yaml": "new"}}],
-    }
-    found = dvc.causes(status)
-    assert found == {
-        "data": ["corpus", "https://host/a.csv"],
-        "parameters": ["train.epochs", "those of the new stage new"],
-        "code": ["pipeline/a.py", "the command of pins"],
-        "libraries": ["constraints.txt"],
-    }
-    assert dvc.in_words(found).startswith("data: corpus, https://host/a.csv; parameters: train.epochs")
-    assert dvc.in_words({"code": [str(number) for number in range(7)]}) == "code: 0, 1, 2, 3, 4 and 2 more"
-    assert dvc.causes({"report": [{"changed outs": {"data/report": "deleted"}}]}) == {
-        "results": ["missing or not those of dvc.lock"]
-    }
-    assert dvc.causes({}) == {}
-
-
-def test_a_stage_that_fails_is_told_by_its_own_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = "import sys; print(\"Running stage 'a':\"); print('error: the disk is full', file=sys.stderr); sys.exit(3)"
-    (tmp_path / "dvc.py").write_text(script)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(InputError, match="dvc repro fails: error: the disk is full"):
-        dvc.repro(pull=False)
-    (tmp_path / "dvc.py").write_text("print(\"Running stage 'a':\\nStage 'b' is cached - skipping run\\nx\")")
-    assert dvc.repro(pull=True) == dvc.Ran(("a",), ("b",))
 
 
 COMPARED = {

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from pipeline.params import load_params
-from pipeline.provenance.inputs import StageRecord
+from pipeline.provenance.dvc import StageRecord
 from pipeline.retraining import warm_start
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.record import Provenance

@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.model.language_model import LanguageModel, save_model
 from pipeline.params import load_params
-from pipeline.provenance.inputs import dvc_digest
+from pipeline.provenance.dvc import dvc_digest
 from pipeline.text.tokens import SCHEMA
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 from pipeline.tracking import runs

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.evaluation.paired import paired_bootstrap
 from pipeline.inference.scoring import score_split
-from pipeline.provenance.inputs import StageRecord, dvc_digest
+from pipeline.provenance.dvc import StageRecord, dvc_digest
 from pipeline.review.comparison import compare_models, encoded_test_split, load_logged_model
 from pipeline.review.differences import differences
 from pipeline.review.listing import differing, find, list_runs

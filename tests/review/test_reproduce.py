@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pipeline.provenance.inputs import StageRecord, dvc_digest, machine_params
+from pipeline.provenance.dvc import StageRecord, dvc_digest
+from pipeline.provenance.environment import machine_params
 from pipeline.review import reproduce
 from pipeline.review.reproduce import STATUS, Reproduction, compared
 from pipeline.runtime.errors import InputError

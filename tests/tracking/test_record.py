@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.provenance.inputs import StageRecord, dvc_digest, stage_record
+from pipeline.provenance.dvc import StageRecord, dvc_digest, stage_record
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs
-from pipeline.tracking.record import PACKAGES, PATCH, Provenance, read_artifact, read_provenance
+from pipeline.tracking.record import PACKAGES, PATCH, Provenance, code_tags, read_artifact, read_provenance
 from pipeline.tracking.store import Store, connect
 from tests.projects import Project
 from tests.tracking.test_runs import train
@@ -150,3 +150,27 @@ def test_changed_code_is_marked_on_the_page_of_the_run(project: Project, commit:
     assert "new.py" in marked
     runs.log_evaluation(project.cell, project.models, project.evaluation)
     assert "uncommitted changes" in store.client.get_run(run_id).data.tags["mlflow.note.content"]
+
+
+def test_tags_name_the_commit_and_what_was_changed_since(
+    project: Project, commit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the pipeline writes is not a change of what went in.
+    Path("dvc.lock").write_text("x")
+    assert code_tags() == {"mlflow.source.git.commit": commit, "git_dirty": "false"}
+    Path("params.yaml").write_text("train: {}\n")
+    Path("new.py").write_text("3\n")
+    monkeypatch.setenv("DVC_EXP_NAME", "prone-owl")
+    assert code_tags() == {
+        "mlflow.source.git.commit": commit,
+        "git_dirty": "true",
+        "git_changed_files": "params.yaml, new.py",
+        "dvc_experiment": "prone-owl",
+    }
+
+
+def test_outside_of_a_repository_no_code_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    assert code_tags() == {}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.model.language_model import model_digest
-from pipeline.provenance.inputs import dvc_digest
+from pipeline.provenance.dvc import dvc_digest
 from pipeline.tracking import runs
 from pipeline.tracking.store import Store, connect
 from pipeline.training.warm_start import FOLDER, first_weights_of

@@ -1,0 +1,39 @@
+"""The packages and the machine of this process."""
+
+import platform
+from importlib.metadata import distributions, version
+from pathlib import Path
+
+LIBRARIES = ("torch", "numpy", "nltk", "mlflow")
+
+
+def packages() -> str:
+    """Every package of this process's environment, `NAME==VERSION` a line, as constraints.txt has them."""
+    found = {f"{package.metadata['Name']}=={package.version}" for package in distributions()}
+    return "".join(f"{line}\n" for line in sorted(found, key=str.lower))
+
+
+def machine_params() -> dict[str, str]:
+    """Parameters that name the libraries and the machine of this process."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "env.python": platform.python_version(),
+        **{f"env.{library}": version(library) for library in LIBRARIES},
+        "machine.platform": platform.platform(),
+        "machine.processor": _processor(),
+        "machine.threads": str(torch.get_num_threads()),
+        "machine.gpu": torch.cuda.get_device_name() if cuda else "none",
+    }
+
+
+def _processor() -> str:
+    """The processor's name; platform.processor() is empty on most Linux machines."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,150 @@
+"""Git, as a command: the commit that is checked out, what was changed since, a commit laid out beside it.
+
+GitPython, which DVC brings along, would make none of this shorter: it runs the same commands, and its errors hold the
+whole command line and all that git printed, where people here get one line.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pipeline.provenance.dvc import dvc_digest
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.urls import without_secrets
+
+# What the pipeline and retraining write says nothing about what a person put in. (What warm_start.json names is among
+# the hashed inputs of a training run, as data/warm_start.)
+INPUTS = (".", ":(exclude)dvc.lock", ":(exclude)warm_start.json", ":(exclude)data")
+# Nobody waits to answer a question about a commit or a password, and DVC's hooks would check out data unasked.
+QUIET = ("git", "-c", "core.hooksPath=/dev/null")
+NO_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+LARGEST_NEW_FILE = 5_000_000  # bytes; a patch is the wrong place for a corpus
+SECRETS = (
+    ".env*",
+    ".netrc",
+    "*.pem",
+    "*.key",
+    "id_rsa*",
+    "id_ed25519*",
+    "*credentials*",
+    "*secret*",
+)  # names of files never copied
+
+Done = subprocess.CompletedProcess[bytes]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs from the git commit in the folder: its inputs only, not what the pipeline writes.
+
+    Attributes:
+        patch: what `git apply` makes of the commit what lies here; new files that git does not ignore included.
+        left_out: new files that are too large for a patch, with their MD5, or named like a secret, with None.
+    """
+
+    patch: bytes = b""
+    left_out: dict[str, str | None] = field(default_factory=dict)
+
+
+def run(*arguments: str, given: bytes | None = None, environment: dict[str, str] | None = None) -> Done:
+    """Run git, whatever comes of it; without git on the machine its status is 127.
+
+    Args:
+        arguments: the command, such as `status`, and its own.
+        given: standard input.
+        environment: variables beside those of this process.
+    """
+    command, variables = [*QUIET, *arguments], os.environ | NO_QUESTIONS | (environment or {})
+    try:
+        return subprocess.run(command, input=given, capture_output=True, check=False, env=variables)
+    except OSError as error:
+        return Done(command, 127, b"", f"git cannot be run ({error.strerror}); install it".encode())
+
+
+def output(*arguments: str, given: bytes | None = None, environment: dict[str, str] | None = None) -> str:
+    """What git prints, without the end of its last line; file names that are not UTF-8 survive.
+
+    Raises:
+        InputError: git fails.
+    """
+    done = run(*arguments, given=given, environment=environment)
+    if done.returncode:
+        verb = next(word for word in arguments if word[0] not in "-./" and "=" not in word)
+        raise InputError(f"git {verb} failed: {reason(done)}")
+    return os.fsdecode(done.stdout).removesuffix("\n")
+
+
+def reason(done: Done) -> str:
+    """Why git failed, in its own words on one line: from its first `fatal:` or `error:`, where there is one."""
+    # `push --porcelain` says on standard output which branch was refused.
+    text = (done.stdout + b"\n" + done.stderr).decode(errors="replace")
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("fatal:", "error:", "!"))] or lines
+    return without_secrets("; ".join(told[:2]) or f"status {done.returncode}")
+
+
+def commit_of(ref: str) -> str | None:
+    """The commit that a branch, or `HEAD`, is at; None where there is none, no repository or no git."""
+    done = run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+    return done.stdout.decode().strip() if done.returncode == 0 else None
+
+
+def changed_inputs(new: bool = True) -> list[str]:
+    """Names of the inputs that were changed since the commit; those that git does not track only if `new`.
+
+    Raises:
+        InputError: this is not a repository.
+    """
+    untracked = "normal" if new else "no"
+    return [line[3:] for line in output("status", "--porcelain", f"-u{untracked}", "--", *INPUTS).splitlines()]
+
+
+def changes() -> Changes:
+    """What was changed since the commit; nothing outside of a repository, or before its first commit."""
+    if commit_of("HEAD") is None:
+        return Changes()
+    left_out: dict[str, str | None] = {}
+    for name in output("ls-files", "--others", "--exclude-standard", "-z", "--", *INPUTS).split("\0")[:-1]:
+        if any(fnmatch(Path(name).name.lower(), pattern) for pattern in SECRETS):
+            left_out[name] = None  # the hash of a short secret gives it away
+        elif Path(name).lstat().st_size > LARGEST_NEW_FILE:
+            left_out[name] = dvc_digest(Path(name))
+    with tempfile.TemporaryDirectory() as folder:
+        # An index and a store of objects of its own: the user's must not show that somebody looked.
+        private = {
+            "GIT_INDEX_FILE": f"{folder}/index",
+            "GIT_OBJECT_DIRECTORY": folder,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": output("rev-parse", "--path-format=absolute", "--git-path", "objects"),
+        }
+        run("read-tree", "HEAD", environment=private)
+        but = (f":(exclude,literal){name}" for name in left_out)
+        run("add", "--all", "--", *INPUTS, *but, environment=private)
+        patch = run("diff", "--cached", "--binary", "--no-ext-diff", "--no-color", "HEAD", environment=private).stdout
+    return Changes(patch, left_out)
+
+
+@contextmanager
+def worktree(folder: Path, commit: str) -> Iterator[Path]:
+    """A commit laid out in `folder`, until the block ends; what a killed process left there goes first.
+
+    Raises:
+        InputError: git cannot lay it out.
+    """
+    _remove(folder)
+    try:
+        output("worktree", "add", "--quiet", "--detach", str(folder), commit)
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    run("worktree", "remove", "--force", "--force", str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    run("worktree", "prune")
