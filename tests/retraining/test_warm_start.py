@@ -53,11 +53,10 @@ def test_the_champions_files_or_why_not(
     reason: str | None,
 ) -> None:
     run = SimpleNamespace(info=SimpleNamespace(run_id="id"), data=SimpleNamespace(tags={"cell": "lstm"}))
-    monkeypatch.setattr(warm_start, "aliases", lambda _: {"champion": champion} if champion else {})
     monkeypatch.setattr(warm_start, "find", lambda *_: run)
     monkeypatch.setattr(warm_start, "read_provenance", lambda *_: stages and Provenance("c", {}, stages))
     params = load_params(PROJECT / "params.yaml")
-    store = cast(Store, None)
+    store = cast(Store, SimpleNamespace(aliases=lambda: {"champion": champion} if champion else {}))
     if reason:
         (repository.folder / ".dvc").mkdir()
         (repository.folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
