@@ -43,7 +43,7 @@ def rows() -> Iterator[Result]:
 
 
 def perplexity(cell: CellParams, **change: object) -> float:
-    """Test perplexity after a training with `change` made to section `train`."""
+    """Test perplexity after a training run with `change` made to section `train`."""
     vocabulary = Vocabulary.load(VOCABULARY)
     splits = {split: load_split(ENCODED / split) for split in ("train", "valid", "test")}
     params = cell.train.model_copy(update=change)

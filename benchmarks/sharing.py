@@ -22,7 +22,7 @@ from pipeline.model.packed import PackedBatch
 from pipeline.params import load_params
 
 REPEATS = 5
-SECONDS = 4.0  # that a training is watched
+SECONDS = 4.0  # for which a training run is watched
 SENTENCES, LENGTH = 64, 16
 SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 

@@ -11,7 +11,7 @@ n1 to n4 are the numbers of n-grams of that order whose count is exactly 1 to 4.
 n-gram occurs; of lower orders it is the number of different words seen before it. The recursion ends in the uniform
 distribution over everything that can be predicted: all ids but SENTENCE_START.
 
-SENTENCE_START stands once before a sentence, as in the encoded data. Nothing can stand before it, so n-grams that begin
+SENTENCE_START comes once before a sentence, as in the encoded data. Nothing can come before it, so n-grams that begin
 with it keep how often they occur as their count at every order; SRILM and KenLM do the same.
 
 Arrays end in their size: C vocabulary, G n-grams of one order, H contexts (the n-grams one order below), N tokens

@@ -33,7 +33,7 @@ class PairedResult:
         ratio: perplexity of B over that of A; below 1: B is better.
         ratio_low: lower end of its 95% interval.
         ratio_high: upper end.
-        confidence: that B is better, the share of the resamples in which it is; a tie is no win.
+        confidence: that B is better, the share of the resamples in which it is; a tie is not a win.
         resamples: drawn.
     """
 

@@ -68,7 +68,7 @@ class ScoreSums:
         )
 
     def add(self, sentence_N: np.ndarray, target_N: np.ndarray, nats_N: np.ndarray, rank_N: np.ndarray) -> None:
-        """Add N targets, in any order: the sentence each stands in, its id, its nats and its rank (0 is the best)."""
+        """Add N targets, in any order: the sentence each is in, its id, its nats and its rank (0 is the best)."""
         nats_N = nats_N.astype(np.float64)
         unknown_N = target_N == self._unknown_id
         np.add.at(self.sentences.tokens, sentence_N, 1)

@@ -16,7 +16,7 @@ def from_torch(module: nn.RNN | nn.LSTM, layer: int = 0) -> tuple[Tensor, Tensor
     """U (X, G), W (H, G) and b (G,) of one layer of a torch.nn module, its two biases added up.
 
     Raises:
-        ValueError: the module is no plain tanh RNN or LSTM of one direction.
+        ValueError: the module is not a plain tanh RNN or LSTM of one direction.
     """
     cell = _cell(module)
     ours, theirs = GATES[cell], TORCH_GATES[cell]
@@ -32,7 +32,7 @@ def to_torch(module: nn.RNN | nn.LSTM, U: Tensor, W: Tensor, b: Tensor | None, l
     """Copy U (X, G), W (H, G) and b (G,) into one layer of a torch.nn module; its second bias becomes zero.
 
     Raises:
-        ValueError: the module is no plain tanh RNN or LSTM of one direction, or has biases where `b` is None or the
+        ValueError: the module is not a plain tanh RNN or LSTM of one direction, or has biases where `b` is None or the
             other way round.
     """
     cell = _cell(module)
@@ -57,7 +57,7 @@ def torch_weights(cell: str, U: Tensor, W: Tensor, b: Tensor | None) -> list[Ten
 def _cell(module: nn.RNN | nn.LSTM) -> str:
     plain = isinstance(module, nn.RNN) and module.nonlinearity == "tanh"
     if not (plain or isinstance(module, nn.LSTM)) or module.bidirectional or module.proj_size:
-        raise ValueError(f"{module} is no plain tanh RNN or LSTM of one direction")
+        raise ValueError(f"{module} is not a plain tanh RNN or LSTM of one direction")
     return "rnn" if plain else "lstm"
 
 

@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 120  # MLflow needs about 6 on an idle machine
 STOP_SECONDS = 10
 LOG = Path(".rnnlm/mlflow-ui.log")
-# A view of the list of runs, kept in a tag of the experiment as MLflow's button "Share" does; by itself, the list shows
+# A view of the list of runs, kept in a tag of the experiment as MLflow's Share button does; without it, the list shows
 # neither figures nor parameters. Name, date and duration are always there.
 VIEW = "rnnlm"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
@@ -63,7 +63,7 @@ def serve(store: Store, port: int, browse: bool) -> None:
     """
     keep_view(store)
     if tracking_uri().startswith(("http:", "https:")):
-        # It may hold a password, which the browser asks for by itself.
+        # It may hold a password, which the browser asks for.
         print(run_list_address(without_secrets(tracking_uri()), store.experiment_id), flush=True)
         return
     _check_free(port)
@@ -77,7 +77,7 @@ def serve(store: Store, port: int, browse: bool) -> None:
         if browse and _has_screen():
             webbrowser.open(address)
         server.wait()
-        raise InputError(f"MLflow's server ended by itself; {LOG} says why")
+        raise InputError(f"MLflow's server exited; {LOG} says why")
     except KeyboardInterrupt:
         pass
     finally:

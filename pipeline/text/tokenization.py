@@ -24,7 +24,7 @@ from pipeline.text.tokens import ROW_GROUP_SENTENCES, SCHEMA
 
 UNKNOWN_MARK = "<unk>"  # an unknown word in corpora that come tokenized
 
-# While sentences wait for deduplication, a digest of their lower-cased tokens stands beside them; null: keep anyway.
+# While sentences wait for deduplication, a digest of their lower-cased tokens is kept beside them; null: keep anyway.
 DIGEST_BYTES = 16
 WAITING_SCHEMA = SCHEMA.append(pa.field("digest", pa.binary(DIGEST_BYTES)))
 

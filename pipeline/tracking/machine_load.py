@@ -1,7 +1,7 @@
 """How busy the machine is while a model trains: sampled beside the training, sent with the points of its epochs.
 
-MLflow's own monitor sends each sample from its thread, and waits for it in the end: a server that hangs would hold up
-the training. So its gauges are read here, and what they say goes the way of all other metrics, `BestEffort`.
+MLflow's own monitor sends each sample from its thread, and waits for it at the end: a hanging server would hold up
+training. So its gauges are read here, and what they say goes the way of all other metrics, `BestEffort`.
 """
 
 import threading
@@ -19,7 +19,7 @@ SECONDS = 5.0  # between two samples, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTE
 class MachineLoad:
     """Processor, memory and, where MLflow can read it, GPU of the machine; one sample every few seconds.
 
-    A point's step is the time since `began` in milliseconds: a training that goes on after an interruption goes on in
+    A point's step is the time since `began` in milliseconds: a training run that resumes after an interruption adds to
     its curves, and no step is the number of an epoch, whose points MLflow copies onto the model.
     """
 
@@ -62,7 +62,7 @@ class MachineLoad:
                     gauge.collect_metrics()
                     values = gauge.aggregate_metrics() or {}
                     gauge.clear_metrics()
-                except Exception:  # a gauge that cannot be read is no reason to end a training
+                except Exception:  # a gauge that cannot be read is no reason to stop training
                     continue
                 with self._lock:
                     self._points += [

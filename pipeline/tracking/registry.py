@@ -1,4 +1,4 @@
-"""The registered model `rnnlm`: a version of it for each model that was evaluated, and the names that versions bear.
+"""The registered model `rnnlm`: a version of it for each model that was evaluated, and the names that versions have.
 
 `challenger` is the version that is best on the validation split of the last run of the pipeline; `champion` the one in
 use, which only promotion.py moves.

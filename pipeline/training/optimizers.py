@@ -1,6 +1,6 @@
 """Optimisers and their learning rates.
 
-Both schedules are functions of what is known anyway (the step, the history), so there is no schedule state to keep.
+Both schedules are functions of what is known anyway (the step, the history), so no schedule state has to be kept.
 """
 
 import itertools
@@ -33,7 +33,7 @@ def learning_rate(params: TrainParams, step: int, total_steps: int, history: Seq
     Args:
         params: section `train`.
         step: how many steps were taken before, 0 for the first.
-        total_steps: steps of a training that is not stopped early.
+        total_steps: steps of a training run that is not stopped early.
         history: the epochs that are over.
     """
     if params.optimizer == "adamw":

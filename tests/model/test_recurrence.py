@@ -231,5 +231,5 @@ def test_conversion_refuses_what_it_cannot_convert():
     with pytest.raises(ValueError, match="bias"):
         to_torch(nn.LSTM(4, 3, bias=False).double(), case.U, case.W, case.bias)
     for module in (nn.LSTM(4, 3, bidirectional=True), nn.LSTM(4, 3, proj_size=2), nn.RNN(4, 3, nonlinearity="relu")):
-        with pytest.raises(ValueError, match="no plain tanh RNN or LSTM"):
+        with pytest.raises(ValueError, match="not a plain tanh RNN or LSTM"):
             from_torch(module)

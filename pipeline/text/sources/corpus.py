@@ -18,7 +18,7 @@ def documents(params: DownloadParams, pins: Path, fetcher: Fetcher) -> Iterator[
     Args:
         params: section `download`.
         pins: lines `name==version`, one for each package of `params.packages`; read for `installed-docs` only.
-        fetcher: brings what lies elsewhere.
+        fetcher: brings what is elsewhere.
 
     Raises:
         InputError: the source is missing, damaged or without any text, or a package is not at its pinned version.

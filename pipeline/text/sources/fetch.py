@@ -39,7 +39,7 @@ PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY
 
 
 class _BrokenError(Exception):
-    """A transfer failed in a way that another try may mend; the message says how."""
+    """A transfer failed in a way that another try may fix; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Fetcher:
         if not self._mirror:
             return None
         if not self._mirror.is_dir():
-            raise InputError(f"{MIRROR} names {self._mirror}, which is no folder; correct it or unset it")
+            raise InputError(f"{MIRROR} names {self._mirror}, which is not a folder; correct it or unset it")
         candidates = [self._mirror / parts.netloc / unquote(parts.path).lstrip("/")]
         if checksum:
             candidates += sorted(self._mirror.rglob(glob.escape(name)))
@@ -256,7 +256,7 @@ def _open_http(url: str, offset: int, version: str) -> Iterator[_Transfer]:
     try:
         with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
             status = response.status_code
-            if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # there is no rest: begin anew
+            if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # nothing is left to send: start again
                 with _open_http(url, 0, "") as transfer:
                     yield transfer
                 return

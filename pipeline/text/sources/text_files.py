@@ -120,7 +120,7 @@ def file_documents(
 
     The id is the hash of the text: a row has no other name that survives an edit above it. Equal texts share an id.
     Each file of a corpus of `word/tag` files is a document, and its path the id. A lone surrogate (`"\\ud800"` in
-    JSON), which is no character and cannot be stored, becomes U+FFFD. Nothing else is changed.
+    JSON), which is not a character and cannot be stored, becomes U+FFFD. Nothing else is changed.
 
     Args:
         path: a file, a folder or an archive.
@@ -131,7 +131,7 @@ def file_documents(
 
     Raises:
         InputError: a path is missing, of an unknown kind, damaged, too large, not UTF-8, or lacks the column; a value
-            is no text.
+            is not text.
     """
     for file in _files(path, name or str(path), members, source, params.max_bytes):
         for text in _reader(file, source, params)(file):
@@ -328,7 +328,7 @@ def _column_position(names: list[str], column: str, file: TextFile, where: str =
 
 @contextmanager
 def _open_text(file: TextFile, newline: str | None = None) -> Iterator[TextIO]:
-    """Open a file as UTF-8 (a byte order mark is no text); reading it raises InputError where it is not."""
+    """Open a file as UTF-8 (a byte order mark is not text); reading it raises InputError where it is not."""
     try:
         with file.open() as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline=newline) as lines:
             yield lines

@@ -239,7 +239,7 @@ def test_a_mirror_comes_first(
     (tmp_path / "secret").write_text("secret")
     assert fetcher.fetch(url.replace("/data", "/data/../../../secret/../data")).read_bytes() != b"secret"
     monkeypatch.setenv("RNNLM_MIRROR", str(tmp_path / "nothing"))
-    with pytest.raises(InputError, match=r"RNNLM_MIRROR names .*nothing, which is no folder"):
+    with pytest.raises(InputError, match=r"RNNLM_MIRROR names .*nothing, which is not a folder"):
         Fetcher(LARGE, folder, mirror_folder()).fetch(url)
 
 
