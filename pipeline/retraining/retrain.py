@@ -229,7 +229,7 @@ def _stoppable() -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
-        raise StoppedError(f"stopped by {name}; the next retraining goes on from here", number)
+        raise StoppedError(f"stopped by {name}; the next retraining continues from here", number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

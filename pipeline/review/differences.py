@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Pair = tuple[Any, Any]  # of run A and of run B; None: not recorded there
-# What a training writes differs with all that went in.
+# What a training run writes differs with everything that went in.
 WRITTEN = "data/models/"
 CODE = (".py", "constraints.txt")
 PINS = "data/pins/"  # versions of libraries, so code

@@ -100,7 +100,7 @@ def carry_out(store: Store, verdict: Verdict) -> None:
     champion = store.aliases().get(CHAMPION)
     if champion != verdict.champion:
         now = f"is v{champion}" if champion else "is gone"
-        raise InputError(f"somebody else promotes too: the champion {now} meanwhile; try again")
+        raise InputError(f"another promotion is in progress: the champion {now} meanwhile; try again")
     if verdict.outcome == "unchanged":
         return
     if verdict.outcome == "kept":

@@ -76,7 +76,7 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
 
     Args:
         store: where the run is.
-        run: of a training that has ended.
+        run: of training that has finished.
         start: `train` restores its recorded inputs by their hashes, from DVC's cache or remote; `download` makes all.
 
     Raises:

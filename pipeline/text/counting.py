@@ -1,6 +1,6 @@
 """How often each word occurs, exactly, in bounded memory.
 
-Words are counted in a dictionary. When it grows too large it goes to disk, sorted, and counting begins anew; in the end
+Words are counted in a dictionary. When it grows too large it goes to disk, sorted, and counting restarts; at the end
 the sorted runs are merged. So a corpus with more distinct words than memory holds is counted as exactly as a small one,
 and nothing is ever pruned.
 """

@@ -57,7 +57,7 @@ def code_tags() -> dict[str, str]:
 
 
 def record_training(store: Store, run_id: str, cell: str) -> None:
-    """Log what a training that now begins is made from."""
+    """Log what the training run that starts now is made from."""
     # What may lie at its outputs is another training's.
     _begin(store, run_id, dataclasses.replace(stage_record(f"train@{cell}"), outs={}), this_code=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def record_training(store: Store, run_id: str, cell: str) -> None:
 
 
 def record_restored(store: Store, run_id: str, cell: str, this_code: bool) -> None:
-    """Log what dvc.lock knows of a training that was not seen.
+    """Log what dvc.lock knows about a training run that was not seen.
 
     Args:
         store: an open store.

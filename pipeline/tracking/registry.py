@@ -71,7 +71,7 @@ def _create(store: Store, run: "Run") -> "ModelVersion":
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     models = run.outputs.model_outputs if run.outputs else []
-    # It tells standard error at length what it does.
+    # It logs verbosely to standard error.
     with contextlib.redirect_stderr(io.StringIO()):
         version = mlflow.register_model(f"models:/{models[-1].model_id}", MODEL, tags=_tags(run))
     # Another process may have registered the same model meanwhile: the older version stays, and both see which that is.
