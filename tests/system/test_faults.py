@@ -13,6 +13,10 @@ import pytest
 from tests.conftest import PROJECT
 from tests.system.conftest import Clone
 
+# The rooms of pipeline/, its modules without a room, and the stages: each has a fault at least.
+ROOMS = {path.parent.name for path in (PROJECT / "pipeline").glob("*/__init__.py")}
+ROOMS |= {"sources", "params.py", "cli.py", "stages"}
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -38,6 +42,11 @@ def test_a_fault_still_has_its_place_and_its_test(fault: Fault) -> None:
     assert "\n" not in fault.before + fault.after
     file, _, name = fault.test.partition("::")
     assert re.search(rf"^def {name}\(", (PROJECT / file).read_text(), re.MULTILINE)
+
+
+def test_there_are_thirty_faults_and_one_in_every_room() -> None:
+    assert len({(fault.file, fault.before, fault.after) for fault in FAULTS}) == len(FAULTS) >= 30
+    assert {part for fault in FAULTS for part in Path(fault.file).parts} >= ROOMS
 
 
 @pytest.fixture(scope="module")
