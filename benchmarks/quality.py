@@ -19,7 +19,7 @@ from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.history import EpochRecord
 from pipeline.training.params import TrainParams
-from pipeline.training.trainer import train, validation_nats
+from pipeline.training.trainer import Trainer, validation_nats
 
 ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
 CHANGES = {
@@ -56,7 +56,7 @@ def train_silently(
     model: LanguageModel, splits: Mapping[str, EncodedSplit], vocabulary: Vocabulary, params: TrainParams
 ) -> None:
     """Train on the split `train`, as the stage does but for checkpoints and MLflow."""
-    train(model, splits["train"], splits["valid"], vocabulary.counts, params, _Silent())
+    Trainer(model, splits["train"], splits["valid"], vocabulary.counts, params).fit(_Silent())
 
 
 class _Silent:

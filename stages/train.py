@@ -16,7 +16,7 @@ from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import training_listener
 from pipeline.training.checkpoint import Checkpoints, fingerprint
 from pipeline.training.history import write_history
-from pipeline.training.trainer import train as train_model
+from pipeline.training.trainer import Trainer
 from pipeline.training.warm_start import model_files, warm_start
 
 ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
@@ -43,9 +43,8 @@ def train() -> None:
         print(f"{cell.name} {started}")
     try:
         with heeded_signals() as stop:
-            history = train_model(
-                model, train_split, valid_split, vocabulary.counts, cell.train, listener, checkpoints, stop
-            )
+            trainer = Trainer(model, train_split, valid_split, vocabulary.counts, cell.train, checkpoints, stop)
+            history = trainer.fit(listener)
         save_model(model, folder)
         write_history(folder / "history.csv", history)
     except BaseException as error:

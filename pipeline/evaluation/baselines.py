@@ -1,7 +1,6 @@
 """Models that only count: what a network has to beat to be worth its training."""
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 
@@ -11,14 +10,6 @@ from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import START_ID
 
 ORDERS = {"unigram": 1, "trigram": 3, "fivegram": 5}
-
-
-class CountingModel(Protocol):
-    """What every baseline can do."""
-
-    def score(self, split: EncodedSplit) -> tuple[np.ndarray, np.ndarray]:
-        """Nats and ranks of every predicted token of `split`, in order; both (tokens,)."""
-        ...
 
 
 class Unigram:
@@ -48,9 +39,7 @@ def baseline_scores(train: EncodedSplit, test: EncodedSplit, vocabulary_size: in
     sentence_N = np.repeat(np.arange(len(test)), test.lengths)
     target_N = np.delete(test.ids, test.offsets[:-1])
     for name, order in ORDERS.items():
-        model: CountingModel = (
-            Unigram(train, vocabulary_size) if order == 1 else KneserNey(train, vocabulary_size, order)
-        )
+        model = Unigram(train, vocabulary_size) if order == 1 else KneserNey(train, vocabulary_size, order)
         sums = ScoreSums(len(test), vocabulary_size)
         sums.add(sentence_N, target_N, *model.score(test))
         yield name, sums

@@ -25,12 +25,8 @@ def learning_curves(path: Path, histories: Mapping[str, Sequence[EpochRecord]]) 
     with _figure(path, 8, 4.2) as axes:
         for index, (name, history) in enumerate(histories.items()):
             style, kept = _style(index), best_epoch(history)
-            axes.plot(
-                [record.epoch for record in history],
-                [record.valid_perplexity for record in history],
-                label=name,
-                **style,
-            )
+            epochs, values = zip(*((record.epoch, record.valid_perplexity) for record in history), strict=True)
+            axes.plot(epochs, values, label=name, **style)
             axes.plot(kept.epoch, kept.valid_perplexity, "o", markersize=14, fillstyle="none", color=style["color"])
         axes.set_yscale("log")
         _plain_numbers(axes)
@@ -50,17 +46,11 @@ def perplexity_by_band(path: Path, bands: Mapping[str, Sequence[Band]], baseline
         for index, (model, rows) in enumerate(bands.items()):
             # Side by side within a band, so that equal values do not hide each other.
             shift = 0.6 * ((index + 0.5) / len(bands) - 0.5)
-            style = (
-                {**_style(networks.index(model)), "markersize": min(8, 60 / len(bands))}
-                if model in networks
-                else _grey(index)
-            )
-            axes.plot(
-                [names.index(row.band) + shift for row in rows],
-                [row.perplexity for row in rows],
-                label=model,
-                **{**style, "linestyle": "none"},
-            )
+            style = _grey(index)
+            if model in networks:
+                style = {**_style(networks.index(model)), "markersize": min(8, 60 / len(bands))}
+            places = [names.index(row.band) + shift for row in rows]
+            axes.plot(places, [row.perplexity for row in rows], label=model, **{**style, "linestyle": "none"})
         axes.set_yscale("log")
         _plain_numbers(axes)
         axes.set_xticks(range(len(names)), [f"{name}\n{tokens[name] / total:.0%}" for name in names])

@@ -20,34 +20,19 @@ SURE = 0.95
 
 @dataclass(frozen=True)
 class PairedResult:
-    """How model B compares with model A on the same sentences; each figure is over all their tokens.
+    """How model B compares with model A on the same sentences; each figure is over all their tokens."""
 
-    Attributes:
-        sentences: that were compared.
-        tokens: in them, SENTENCE_END counted.
-        perplexity_a: of A, e to its nats a token.
-        perplexity_b: of B.
-        difference: nats a token of B less those of A; below 0: B is better.
-        difference_low: lower end of its 95% percentile interval.
-        difference_high: upper end.
-        ratio: perplexity of B over that of A; below 1: B is better.
-        ratio_low: lower end of its 95% interval.
-        ratio_high: upper end.
-        confidence: that B is better, the share of the resamples in which it is; a tie is not a win.
-        resamples: drawn.
-    """
-
-    sentences: int
-    tokens: int
-    perplexity_a: float
+    sentences: int  # that were compared
+    tokens: int  # in them, SENTENCE_END counted
+    perplexity_a: float  # of A, e to its nats a token
     perplexity_b: float
-    difference: float
-    difference_low: float
+    difference: float  # nats a token of B less those of A; below 0: B is better
+    difference_low: float  # lower end of its 95% percentile interval
     difference_high: float
-    ratio: float
+    ratio: float  # perplexity of B over that of A; below 1: B is better
     ratio_low: float
     ratio_high: float
-    confidence: float
+    confidence: float  # that B is better, the share of the resamples in which it is; a tie is not a win
     resamples: int
 
     @property

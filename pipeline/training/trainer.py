@@ -27,38 +27,6 @@ from pipeline.training.optimizers import build_optimizer, learning_rate
 from pipeline.training.params import TrainParams
 
 
-def train(
-    model: LanguageModel,
-    train_split: EncodedSplit,
-    valid_split: EncodedSplit,
-    vocabulary_counts: Sequence[int],
-    params: TrainParams,
-    listener: Listener,
-    checkpoints: Checkpoints | None = None,
-    stop: Stop | None = None,
-) -> list[EpochRecord]:
-    """Train `model` until the epochs are over or validation stops improving; leave the best epoch's weights in it.
-
-    Args:
-        model: a fresh model; it ends on the CPU.
-        train_split: what it learns from.
-        valid_split: what decides which epoch is best, and when to stop.
-        vocabulary_counts: training counts by id, `(vocabulary,)`; the sampled softmax draws by them.
-        params: section `train`.
-        listener: is told of the start and of every epoch; after an interruption, of the epochs that are not over yet.
-        checkpoints: where an interrupted run resumes from, and is saved now and then; None: nowhere.
-        stop: is looked at after every step; when it asks, a checkpoint is written and the run ends.
-
-    Returns:
-        A record for each epoch.
-
-    Raises:
-        InputError: a loss, gradient or weight is no longer finite. `model` is not worth saving then.
-        StoppedError: `stop` asked.
-    """
-    return Trainer(model, train_split, valid_split, vocabulary_counts, params, checkpoints, stop).fit(listener)
-
-
 def is_over(history: Sequence[EpochRecord], params: TrainParams) -> bool:
     """Whether all epochs are done, or `patience` of them in a row brought no better validation loss."""
     if not history:
@@ -86,7 +54,17 @@ def validation_nats(
 
 
 class Trainer:
-    """One training run; the arguments are those of `train`."""
+    """One training run.
+
+    Args:
+        model: a fresh model; it ends on the CPU.
+        train_split: what it learns from.
+        valid_split: what decides which epoch is best, and when to stop.
+        vocabulary_counts: training counts by id, `(vocabulary,)`; the sampled softmax draws by them.
+        params: section `train`.
+        checkpoints: where an interrupted run resumes from, and is saved now and then; None: nowhere.
+        stop: is looked at after every step; when it asks, a checkpoint is written and the run ends.
+    """
 
     def __init__(
         self,
@@ -95,8 +73,8 @@ class Trainer:
         valid_split: EncodedSplit,
         vocabulary_counts: Sequence[int],
         params: TrainParams,
-        checkpoints: Checkpoints | None,
-        stop: Stop | None,
+        checkpoints: Checkpoints | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._state = TrainingState(model.to(self._device), build_optimizer(model, params))
@@ -107,7 +85,18 @@ class Trainer:
         self._checkpoints, self._stop = checkpoints, stop
 
     def fit(self, listener: Listener) -> list[EpochRecord]:
-        """Train as `train` says, from the last checkpoint if there is one."""
+        """Train until the epochs are over or validation stops improving; leave the best epoch's weights in the model.
+
+        Args:
+            listener: is told of the start and of every epoch; after an interruption, of those that are not over yet.
+
+        Returns:
+            A record for each epoch.
+
+        Raises:
+            InputError: a loss, gradient or weight is no longer finite. The model is not worth saving then.
+            StoppedError: `stop` asked.
+        """
         state, params, in_an_epoch = self._state, self._params, self._train_split.tokens
         _say(f"training on {self._device} with {torch.get_num_threads()} threads")
         resumed = self._checkpoints is not None and self._checkpoints.restore(state)

@@ -20,7 +20,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit
 from pipeline.training.history import EpochRecord, Listener, best_epoch
 from pipeline.training.optimizers import learning_rate
-from pipeline.training.trainer import is_over, train, validation_nats
+from pipeline.training.trainer import Trainer, is_over, validation_nats
 from stages import train as stage
 from tests.conftest import PROJECT, vocabulary_of
 from tests.training.conftest import SIZE, Remembers, counting, encode, history, noise, train_params
@@ -39,7 +39,7 @@ def fit(
     **changes,
 ) -> list[EpochRecord]:
     counts = np.bincount(train_split.ids, minlength=SIZE).tolist()
-    return train(model, train_split, valid_split, counts, train_params(**changes), listener or Remembers())
+    return Trainer(model, train_split, valid_split, counts, train_params(**changes)).fit(listener or Remembers())
 
 
 def weights(model: LanguageModel) -> bytes:
