@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -100,15 +101,8 @@ class Clone:
 
     def call(self, *arguments: str) -> str:
         """As `rnnlm` in this process, which spares the seconds that the imports of a process take."""
-        before = dict(os.environ)
-        os.environ.clear()
-        os.environ.update(self.environment)
-        try:
-            with chdir(self.folder):
-                done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+        with patch.dict(os.environ, self.environment, clear=True), chdir(self.folder):
+            done = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return done.stdout
 
