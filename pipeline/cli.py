@@ -234,7 +234,7 @@ def retrain(
     from pipeline.retraining.retrain import retrain as bring_up_to_date
 
     _project()
-    verdict = bring_up_to_date(branch, output).verdict
+    verdict = bring_up_to_date(branch, output).judgement.verdict
     sys.exit({"unchanged": 10, "kept": 11}.get(verdict, 0) if exit_code else 0)
 
 

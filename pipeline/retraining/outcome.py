@@ -34,22 +34,47 @@ HEADLINES = {
 
 
 @dataclass
-class Retraining:
-    """What is known of a retraining; filled in as it goes on, so that one that fails can say how far it came.
+class Work:
+    """What was out of date, and what was done about it.
 
     Attributes:
-        branch: that its results are on.
-        verdict: `promoted`; `kept`: the champion stays; `unchanged`: nothing to do; `trained`: without MLflow there is
-            no champion; `failed`.
-        reasons: sentences.
         changes: what was out of date, by kind.
         ran: stages that ran.
         restored: stages whose results came from the cache.
+        warm_start: what training runs began with, where that is asked for and anything was out of date.
+    """
+
+    changes: dict[str, list[str]] = field(default_factory=dict)
+    ran: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+    warm_start: str | None = None
+
+
+@dataclass
+class Commits:
+    """Where the branch was and where it got to.
+
+    Attributes:
         trigger: the commit that was checked out.
         before: the branch's tip before.
         after: its tip now.
         pushed: whether the remote has that.
-        warm_start: what trainings began with, where that is asked for and anything was out of date.
+    """
+
+    trigger: str | None = None
+    before: str | None = None
+    after: str | None = None
+    pushed: bool = False
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict and what it rests on.
+
+    Attributes:
+        verdict: `promoted`; `kept`: the champion stays; `unchanged`: nothing to do; `trained`: without MLflow there is
+            no champion; `failed`.
+        reasons: sentences.
         champion_before: version; None where there was none.
         champion_after: version.
         challenger: version.
@@ -59,17 +84,8 @@ class Retraining:
         gates: conditions of the promotion.
     """
 
-    branch: str
     verdict: Outcome = "failed"
     reasons: list[str] = field(default_factory=list)
-    changes: dict[str, list[str]] = field(default_factory=dict)
-    ran: tuple[str, ...] = ()
-    restored: tuple[str, ...] = ()
-    trigger: str | None = None
-    before: str | None = None
-    after: str | None = None
-    pushed: bool = False
-    warm_start: str | None = None
     champion_before: str | None = None
     champion_after: str | None = None
     challenger: str | None = None
@@ -89,6 +105,21 @@ class Retraining:
         return HEADLINES[self.verdict]
 
 
+@dataclass
+class Retraining:
+    """What is known of a retraining; filled in step by step, so that one that fails can say how far it came."""
+
+    branch: str  # that its results are on
+    work: Work = field(default_factory=Work)
+    commits: Commits = field(default_factory=Commits)
+    judgement: Judgement = field(default_factory=Judgement)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it on one level, for retrain.json."""
+        parts = [dataclasses.asdict(part) for part in (self.judgement, self.work, self.commits)]
+        return {"headline": self.judgement.headline, "branch": self.branch} | parts[0] | parts[1] | parts[2]
+
+
 def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> None:
     """Write report.md, its figures, summary.md and retrain.json; in GitHub Actions, the step's outputs and summary too.
 
@@ -101,7 +132,7 @@ def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> Non
     for name in (REPORT, SUMMARY, FILE, *PICTURES):
         (folder / name).unlink(missing_ok=True)
     figures = []
-    if cells and (result.ran or result.restored):
+    if cells and (result.work.ran or result.work.restored):
         figures = [name for name in PICTURES if (Path("data/report") / name).is_file()]
         for name in figures:
             shutil.copyfile(Path("data/report") / name, folder / name)
@@ -109,13 +140,13 @@ def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> Non
     shown = "".join(f"\n![{PICTURES[name]}]({name})\n" for name in figures)
     write_text(folder / REPORT, summary + ("\n## Figures\n" + shown if shown else ""))
     write_text(folder / SUMMARY, summary)
-    content = {"headline": result.headline, **dataclasses.asdict(result)}
-    write_text(folder / FILE, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+    write_text(folder / FILE, json.dumps(_finite(result.as_json()), indent=1, allow_nan=False) + "\n")
+    judgement = result.judgement
     outputs = {
-        "verdict": result.verdict,
-        "headline": result.headline,
-        "champion": result.champion_after or "",
-        "challenger": result.challenger or "",
+        "verdict": judgement.verdict,
+        "headline": judgement.headline,
+        "champion": judgement.champion_after or "",
+        "challenger": judgement.challenger or "",
         "report": str(folder / REPORT),
     }
     _append("GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in outputs.items()))
@@ -123,25 +154,26 @@ def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> Non
 
 
 def _markdown(result: Retraining, cells: Sequence[str]) -> str:
-    parts = [f"# Retraining: {result.headline}", *result.reasons]
-    if result.challenger and result.verdict in ("promoted", "kept"):
-        parts += [_comparison(result), *(result.test["remarks"] if result.test else [])]
-    elif result.gates:
-        parts.append(_gates(result.gates))
-    commits = [f"triggered by `{short(result.trigger)}`"] if result.trigger else []
-    if result.before:
-        commits.append(f"before it, `{result.branch}` was at `{short(result.before)}`")
-    if result.after:
-        commits.append(f"now at `{short(result.after)}`" + (", pushed" if result.pushed else ", not pushed"))
+    work, commits, judgement = result.work, result.commits, result.judgement
+    parts = [f"# Retraining: {judgement.headline}", *judgement.reasons]
+    if judgement.challenger and judgement.verdict in ("promoted", "kept"):
+        parts += [_comparison(judgement), *(judgement.test["remarks"] if judgement.test else [])]
+    elif judgement.gates:
+        parts.append(_gates(judgement.gates))
+    moves = [f"triggered by `{short(commits.trigger)}`"] if commits.trigger else []
+    if commits.before:
+        moves.append(f"before it, `{result.branch}` was at `{short(commits.before)}`")
+    if commits.after:
+        moves.append(f"now at `{short(commits.after)}`" + (", pushed" if commits.pushed else ", not pushed"))
     parts += [
         "## What changed",
         "\n".join(
             [
-                f"- Out of date: {_code(in_words(result.changes))}",
-                *([f"- Trainings began {result.warm_start}"] if result.warm_start else []),
-                f"- Stages that ran: {', '.join(result.ran) or 'none'}",
-                f"- Stages restored from the cache: {', '.join(result.restored) or 'none'}",
-                f"- Commits: {'; '.join(commits) or 'none'}",
+                f"- Out of date: {_code(in_words(work.changes))}",
+                *([f"- Training runs began {work.warm_start}"] if work.warm_start else []),
+                f"- Stages that ran: {', '.join(work.ran) or 'none'}",
+                f"- Stages restored from the cache: {', '.join(work.restored) or 'none'}",
+                f"- Commits: {'; '.join(moves) or 'none'}",
             ]
         ),
     ]
@@ -151,12 +183,12 @@ def _markdown(result: Retraining, cells: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _comparison(result: Retraining) -> str:
+def _comparison(judgement: Judgement) -> str:
     """Champion and challenger, with intervals."""
-    challenger, champion = result.metrics.get("challenger", {}), result.metrics.get("champion", {})
-    before = f"champion v{result.champion_before}" if result.champion_before else "no champion"
-    rows = [["", before, f"challenger v{result.challenger} ({result.cell})"]]
-    test = result.test
+    challenger, champion = judgement.metrics.get("challenger", {}), judgement.metrics.get("champion", {})
+    before = f"champion v{judgement.champion_before}" if judgement.champion_before else "no champion"
+    rows = [["", before, f"challenger v{judgement.challenger} ({judgement.cell})"]]
+    test = judgement.test
     if test is not None:
         rows += [
             [
@@ -176,7 +208,7 @@ def _comparison(result: Retraining) -> str:
         ["unknown words", "", _interval(challenger, "unknown_share", ".2%")],
         ["next word right", _interval(champion, "accuracy_top1", ".1%"), _interval(challenger, "accuracy_top1", ".1%")],
     ]
-    return f"{markdown_table(rows)}\n\n{_gates(result.gates)}"
+    return f"{markdown_table(rows)}\n\n{_gates(judgement.gates)}"
 
 
 def _gates(gates: Sequence[Gate]) -> str:

@@ -10,17 +10,17 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from pipeline.params import Params, load_params
 from pipeline.provenance import dvc
+from pipeline.provenance.warm_start_file import write_digests
 from pipeline.retraining import branch as git
-from pipeline.retraining.outcome import REPORT, Retraining, write_reports
-from pipeline.retraining.warm_start import begin_with, champion_files
+from pipeline.retraining.outcome import REPORT, Commits, Judgement, Retraining, Work, write_reports
+from pipeline.retraining.warm_start import champion_files
 from pipeline.review import gates as gate
 from pipeline.review.promotion import Gate
 from pipeline.runtime.errors import InputError, StoppedError
-from pipeline.runtime.stage import LOCKS
+from pipeline.runtime.stage import LOCKS, handled_signals
 from pipeline.tracking.store import CHAMPION, is_off, open_store
 from pipeline.tracking.sync import sync
 
@@ -39,141 +39,152 @@ def retrain(branch: str, output: Path) -> Retraining:
         StoppedError: SIGTERM or Ctrl-C came.
     """
     result = Retraining(branch)
-    with _stoppable(), _alone():
+    with handled_signals(_stop), _alone():
         try:
             git.check_clean()
             params = _bring_up_to_date(result)
-            _judge(result, params)
+            result.judgement = _judge(result.work, params)
         except InputError as error:
-            result.verdict, result.reasons = "failed", [f"{error}."]
+            result.judgement = Judgement("failed", [f"{error}."])
             write_reports(result, output, [])
             raise
         _tell("report", str(output / REPORT))
         write_reports(result, output, list(params.cells))
-        _tell("verdict", result.headline + "".join(f"\n  {reason}" for reason in result.reasons))
+        _tell("verdict", "\n  ".join([result.judgement.headline, *result.judgement.reasons]))
     return result
 
 
 def _bring_up_to_date(result: Retraining) -> Params:
     """From the commit that triggered to results that are committed and pushed."""
-    result.trigger = git.head()
+    work, commits = result.work, result.commits
+    commits.trigger = git.head()
     remote, storage = git.remote_name(), dvc.has_remote()
     for _ in range(ATTEMPTS):
-        _start(result, remote)
+        _start(result.branch, commits, remote)
         params = load_params()
         if storage:
             _tell("dvc pull", "results from DVC's remote")
             dvc.pull()
         else:
             _tell("dvc pull", "skipped, as DVC has no default remote")
-        result.changes = dvc.out_of_date()
-        _tell("dvc status", f"out of date: {dvc.in_words(result.changes)}")
-        if result.changes:
-            _warm_start(result, params)
-        _repro(result, storage)
+        work.changes = dvc.out_of_date()
+        _tell("dvc status", f"out of date: {dvc.in_words(work.changes)}")
+        if work.changes:
+            work.warm_start = _warm_start(params)
+        _repro(work, storage)
         if storage:
             _tell("dvc push", "results to DVC's remote")
             dvc.push()
         else:
             _tell("dvc push", "skipped, as DVC has no default remote")
         _tell("git commit", f"results to {result.branch}")
-        if not git.commit_results(_message(result)):
+        if not git.commit_results(_message(str(commits.trigger), work)):
             _tell("git commit", "nothing new")
-        result.after = git.head()
+        commits.after = git.head()
         if remote is None:
             _tell("git push", "skipped, as git has no remote")
             return params
         _tell("git push", f"{result.branch} to {remote}")
         if git.push(remote, result.branch):
-            result.pushed = True
+            commits.pushed = True
             return params
         _tell("git push", "another retraining was faster; once more, from what it left")
     raise InputError(f"others pushed to {result.branch} {ATTEMPTS} times meanwhile; retrain again")
 
 
-def _start(result: Retraining, remote: str | None) -> None:
+def _start(branch: str, commits: Commits, remote: str | None) -> None:
     """Go to the branch, where it has the commit that triggered."""
     if remote:
-        _tell("git fetch", f"{result.branch} from {remote}")
-        git.fetch(remote, result.branch)
+        _tell("git fetch", f"{branch} from {remote}")
+        git.fetch(remote, branch)
     else:
         _tell("git fetch", "skipped, as git has no remote")
-    trigger = str(result.trigger)
-    start = git.merge(remote, result.branch, trigger)
-    result.before = result.before or start.before
+    trigger = str(commits.trigger)
+    start = git.merge(remote, branch, trigger)
+    commits.before = commits.before or start.before
     merged = f", merged with {', '.join(map(git.short, start.merged))}" if start.merged else ""
-    _tell("git merge", f"{result.branch} at {git.short(start.before or trigger)}{merged}; this checkout goes there")
-    git.check_out(result.branch, start.commit)
+    _tell("git merge", f"{branch} at {git.short(start.before or trigger)}{merged}; this checkout goes there")
+    git.check_out(branch, start.commit)
 
 
-def _warm_start(result: Retraining, params: Params) -> None:
-    """Say what trainings begin with; only where something is out of date, as a new champion alone is no reason."""
-    digests = {}
+def _warm_start(params: Params) -> str | None:
+    """Write down what training runs begin with, where something is out of date: a new champion alone is not a reason.
+
+    Returns:
+        It in words; None where nobody asks for a warm start.
+    """
+    told, digests = None, {}
     if params.retrain.warm_start and not _has_mlflow():
-        result.warm_start = f"from random weights, as {_why_no_mlflow()}"
+        told = f"from random weights, as {_why_no_mlflow()}"
     elif params.retrain.warm_start:
         try:
             with open_store() as store:
                 version, digests = champion_files(store, params)
-            result.warm_start = f"from the weights of champion v{version}, where the shapes agree"
+            told = f"from the weights of champion v{version}, where the shapes agree"
         except InputError as error:
-            result.warm_start = f"from random weights: {error}"
-    if result.warm_start:
-        _tell("warm start", result.warm_start)
-    begin_with(digests)
+            told = f"from random weights: {error}"
+    if told:
+        _tell("warm start", told)
+    write_digests(digests)
+    return told
 
 
-def _repro(result: Retraining, storage: bool) -> None:
-    if not result.changes:
+def _repro(work: Work, storage: bool) -> None:
+    if not work.changes:
         _tell("dvc repro", "skipped, as nothing is out of date")
         return
     _tell("dvc repro", "run what is out of date")
     done = dvc.repro(storage, {} if _has_mlflow() else {"RNNLM_TRACKING": "off"})
     # An attempt before this one has its part in it.
-    result.ran, result.restored = (*result.ran, *done.ran), (*result.restored, *done.restored)
+    work.ran, work.restored = (*work.ran, *done.ran), (*work.restored, *done.restored)
     _tell("dvc repro", f"{len(done.ran)} stages ran, {len(done.restored)} came from the cache")
 
 
-def _judge(result: Retraining, params: Params) -> None:
+def _judge(work: Work, params: Params) -> Judgement:
     """From results to a verdict, carried out."""
     found = gate.candidate(params)
-    result.cell, result.metrics = found.cell, {"challenger": found.metrics}
+    figures = {"challenger": found.metrics}
     if not _has_mlflow():
         _tell("mlflow", f"skipped, as {_why_no_mlflow()}")
-        _judge_alone(result, found, params)
-        return
+        return _judge_alone(work, found, params)
     _tell("mlflow", "runs, versions and the challenger")
     with open_store() as store:
         for line in sync(store):
             _tell("mlflow", line)
-        result.champion_before = result.champion_after = store.aliases().get(CHAMPION)
+        champion = store.aliases().get(CHAMPION)
         settled = gate.judged_before(store, found, params)
         if settled:
             _tell("gate", "nothing to judge")
-            result.verdict, result.reasons = "unchanged", [settled]
-            return
+            return Judgement("unchanged", [settled], champion, champion, cell=found.cell, metrics=figures)
         _tell("gate", "challenger against champion, and the limits of params.yaml")
         verdict = gate.judge(store, found, gate.scoring_speed(Path("data/models") / found.cell), params)
-        result.challenger, result.gates = verdict.challenger, verdict.gates
-        result.test = verdict.test and verdict.test.as_json()
-        result.metrics["champion"] = gate.champion_figures(store, verdict.champion)
+        figures["champion"] = gate.champion_figures(store, verdict.champion)
         _tell_gates(verdict.gates)
         _tell("promote", f"v{verdict.challenger}: {verdict.outcome}")
         gate.settle(store, verdict, params)
-        result.verdict, result.reasons = verdict.outcome, _reasons(verdict.gates)
-        result.champion_after = store.aliases().get(CHAMPION)
+        return Judgement(
+            verdict.outcome,
+            _reasons(verdict.gates),
+            champion,
+            store.aliases().get(CHAMPION),
+            verdict.challenger,
+            found.cell,
+            figures,
+            verdict.test and verdict.test.as_json(),
+            verdict.gates,
+        )
 
 
-def _judge_alone(result: Retraining, found: gate.Candidate, params: Params) -> None:
+def _judge_alone(work: Work, found: gate.Candidate, params: Params) -> Judgement:
     """Without MLflow there is no champion: only the limits can be held."""
-    if not result.ran and not result.restored:
-        result.verdict, result.reasons = "unchanged", ["Nothing was out of date."]
-        return
+    figures = {"challenger": found.metrics}
+    if not work.ran and not work.restored:
+        return Judgement("unchanged", ["Nothing was out of date."], cell=found.cell, metrics=figures)
     _tell("gate", "the limits of params.yaml")
-    result.gates = gate.limits(found.metrics, gate.scoring_speed(Path("data/models") / found.cell), params.retrain)
-    _tell_gates(result.gates)
-    result.verdict = "trained" if all(item.passed for item in result.gates) else "kept"
-    result.reasons = _reasons(result.gates)
+    gates = gate.limits(found.metrics, gate.scoring_speed(Path("data/models") / found.cell), params.retrain)
+    _tell_gates(gates)
+    verdict = "trained" if all(item.passed for item in gates) else "kept"
+    return Judgement(verdict, _reasons(gates), cell=found.cell, metrics=figures, gates=gates)
 
 
 def _tell_gates(gates: Sequence[Gate]) -> None:
@@ -186,11 +197,9 @@ def _reasons(gates: Sequence[Gate]) -> list[str]:
     return [item.reason for item in [item for item in gates if not item.passed] or gates]
 
 
-def _message(result: Retraining) -> str:
-    what = f"out of date: {dvc.in_words(result.changes)}" if result.changes else "nothing was out of date"
-    return (
-        f"Retrain at {git.short(str(result.trigger))}\n\n{what}\nstages that ran: {', '.join(result.ran) or 'none'}\n"
-    )
+def _message(trigger: str, work: Work) -> str:
+    what = f"out of date: {dvc.in_words(work.changes)}" if work.changes else "nothing was out of date"
+    return f"Retrain at {git.short(trigger)}\n\n{what}\nstages that ran: {', '.join(work.ran) or 'none'}\n"
 
 
 def _has_mlflow() -> bool:
@@ -223,20 +232,9 @@ def _alone() -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the step in hand, and what it has started, in one line."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        raise StoppedError(f"stopped by {name}; the next retraining continues from here", number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _stop(number: int) -> None:
+    """End the step in hand, and what it has started, in one line."""
+    raise StoppedError(f"stopped by {signal.Signals(number).name}; the next retraining continues from here", number)
 
 
 def _tell(step: str, text: str) -> None:

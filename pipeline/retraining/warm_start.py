@@ -1,6 +1,5 @@
-"""What the next training begins with: the champion's weights, or random ones."""
+"""The champion as the model that the next training run can begin with."""
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -9,11 +8,8 @@ from pipeline.params import Params
 from pipeline.provenance.dvc import restore
 from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import write_text
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import CHAMPION, Store
-
-FILE = Path("warm_start.json")  # read by the stage `warm_start`
 
 
 def champion_files(store: Store, params: Params) -> tuple[str, dict[str, str]]:
@@ -46,10 +42,3 @@ def champion_files(store: Store, params: Params) -> tuple[str, dict[str, str]]:
         for name, digest in found.items():
             restore(f"{name} of champion v{version}", digest, Path(folder) / name)
     return version, found
-
-
-def begin_with(digests: dict[str, str]) -> None:
-    """Have trainings begin with these files of a model; with random weights, if there are none."""
-    text = json.dumps(digests, indent=1, sort_keys=True) + "\n"
-    if not FILE.exists() or FILE.read_text(encoding="utf-8") != text:
-        write_text(FILE, text)

@@ -15,6 +15,8 @@ from pipeline.params import at, flat, read_params
 from pipeline.provenance import git
 from pipeline.provenance.dvc import StageRecord, digest_if_there, dvc_digest, repro_afresh, restore
 from pipeline.provenance.environment import machine_params
+from pipeline.provenance.warm_start_file import FOLDER as WARM_START
+from pipeline.provenance.warm_start_file import write_digests
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.record import PATCH, Provenance, masked, read_artifact, read_provenance
 from pipeline.tracking.store import Store
@@ -124,8 +126,8 @@ def _complete_provenance(store: Store, run: "Run", start: Start) -> Provenance:
 
 def _began_with_a_model(train: StageRecord) -> bool:
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "warm_start.json").write_text("{}\n", encoding="utf-8")  # all that is there otherwise
-        return train.deps.get("data/warm_start") not in (None, dvc_digest(Path(folder)))
+        write_digests({}, Path(folder))  # all that is there otherwise
+        return train.deps.get(WARM_START.as_posix()) not in (None, dvc_digest(Path(folder)))
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psutil
@@ -58,20 +57,26 @@ class Stop:
 def heeded_signals() -> Iterator[Stop]:
     """Only note SIGTERM and Ctrl-C until the block ends; a second one ends the process as usual."""
     stop = Stop()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def heed(number: int) -> None:
+        stop.signal = number
+        restore()
+
+    with handled_signals(heed) as restore:
+        yield stop
+
+
+@contextmanager
+def handled_signals(handle: Callable[[int], None]) -> Iterator[Callable[[], None]]:
+    """Give SIGTERM and Ctrl-C to `handle` until the block ends, or until what it yields is called."""
+    before = {number: signal.signal(number, lambda number, _: handle(number)) for number in SIGNALS}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def heed(number: int, _: FrameType | None) -> None:
-        stop.signal = number
-        restore()
-
-    for number in SIGNALS:
-        signal.signal(number, heed)
     try:
-        yield stop
+        yield restore
     finally:
         restore()
 

@@ -15,7 +15,7 @@ from pipeline.params import load_params
 from pipeline.provenance import dvc
 from pipeline.retraining import outcome as report
 from pipeline.retraining import retrain
-from pipeline.retraining.outcome import Retraining, write_reports
+from pipeline.retraining.outcome import Commits, Judgement, Retraining, Work, write_reports
 from pipeline.review import gates as gate
 from pipeline.review.promotion import Gate, Verdict
 from pipeline.runtime.errors import InputError
@@ -58,7 +58,7 @@ def test_without_mlflow_only_the_limits_are_held_and_results_are_pushed(
     ready: Repository, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     result = retrain.retrain("retrained", tmp_path / "out")
-    assert (result.verdict, result.pushed) == ("trained", True)
+    assert (result.judgement.verdict, result.commits.pushed) == ("trained", True)
     assert ready.git("show", "origin/retrained:dvc.lock") == "size: 1"
     assert "mlflow: skipped, as RNNLM_TRACKING is off" in capsys.readouterr().out
     assert read(tmp_path / "out")["ran"] == ["train@lstm"]
@@ -70,7 +70,7 @@ def test_on_a_ci_machine_a_database_that_vanishes_is_no_mlflow(
     monkeypatch.setenv("RNNLM_TRACKING", "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # as of a secret that nobody has set
     monkeypatch.setenv("CI", "true")
-    assert retrain.retrain("retrained", tmp_path).verdict == "trained"
+    assert retrain.retrain("retrained", tmp_path).judgement.verdict == "trained"
     assert "MLFLOW_TRACKING_URI names no server" in capsys.readouterr().out
 
 
@@ -79,8 +79,8 @@ def test_a_model_beyond_a_limit_is_kept_back(
 ) -> None:
     monkeypatch.setattr(gate, "scoring_speed", lambda _: 3.0)
     result = retrain.retrain("retrained", tmp_path)
-    assert result.verdict == "kept"
-    assert result.reasons == ["It scores 3 tokens a second; at least 1,000 is needed."]
+    assert result.judgement.verdict == "kept"
+    assert result.judgement.reasons == ["It scores 3 tokens a second; at least 1,000 is needed."]
 
 
 def test_who_is_second_starts_once_more_from_what_the_first_left(
@@ -102,10 +102,10 @@ def test_who_is_second_starts_once_more_from_what_the_first_left(
     runs_stage(monkeypatch, work)
     result = retrain.retrain("retrained", tmp_path / "out")
     assert len(attempts) == 2
-    assert result.ran == ("train@lstm", "train@lstm")
+    assert result.work.ran == ("train@lstm", "train@lstm")
     theirs = ready.git("rev-parse", "retrained", folder=other)
     assert ready.git("merge-base", "--is-ancestor", theirs, "origin/retrained") == ""
-    assert result.after == ready.git("rev-parse", "origin/retrained")
+    assert result.commits.after == ready.git("rev-parse", "origin/retrained")
 
 
 def test_a_failure_is_one_line_and_stands_in_the_reports(
@@ -127,7 +127,7 @@ def test_without_any_remote_each_step_is_skipped_with_a_line(
     ready: Repository, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     ready.git("remote", "remove", "origin")
-    assert not retrain.retrain("retrained", tmp_path).pushed
+    assert not retrain.retrain("retrained", tmp_path).commits.pushed
     told = capsys.readouterr().out
     for step in ("git fetch", "git push", "dvc pull", "dvc push", "mlflow"):
         assert f"\n{step}: skipped, as " in told
@@ -144,7 +144,7 @@ def with_champion(ready: Repository, monkeypatch: pytest.MonkeyPatch) -> Reposit
     """MLflow has a champion; what becomes of the challenger is not looked at."""
     monkeypatch.setattr(retrain, "open_store", nullcontext)
     monkeypatch.setattr(retrain, "champion_files", lambda *_: ("3", FILES))
-    monkeypatch.setattr(retrain, "_judge", lambda *_: None)
+    monkeypatch.setattr(retrain, "_judge", lambda *_: Judgement("unchanged"))
     monkeypatch.setenv("RNNLM_TRACKING", "")
     return ready
 
@@ -157,14 +157,14 @@ def test_trainings_begin_with_the_champions_weights_where_that_is_asked_for(
     runs_stage(monkeypatch, lambda: seen.append(json.loads(Path("warm_start.json").read_text())))
     result = retrain.retrain("retrained", tmp_path / "out")
     assert seen == [FILES]
-    assert result.warm_start == "from the weights of champion v3, where the shapes agree"
-    assert result.warm_start in (tmp_path / "out/report.md").read_text()
+    assert result.work.warm_start == "from the weights of champion v3, where the shapes agree"
+    assert result.work.warm_start in (tmp_path / "out/report.md").read_text()
     assert json.loads(with_champion.git("show", "origin/retrained:warm_start.json")) == FILES
 
     # A champion since then is no reason to train, ...
     monkeypatch.setattr(retrain, "champion_files", lambda *_: ("4", {}))
     monkeypatch.setattr(dvc, "out_of_date", dict)
-    assert retrain.retrain("retrained", tmp_path / "out").warm_start is None
+    assert retrain.retrain("retrained", tmp_path / "out").work.warm_start is None
     assert json.loads(Path("warm_start.json").read_text()) == FILES
 
     # ... and who no longer asks for it trains from random weights.
@@ -185,11 +185,11 @@ def test_without_a_champion_trainings_begin_with_random_weights_and_it_is_said_w
         raise InputError("there is no champion yet")
 
     monkeypatch.setattr(retrain, "champion_files", none)
-    assert retrain.retrain("retrained", tmp_path).warm_start == "from random weights: there is no champion yet"
+    assert retrain.retrain("retrained", tmp_path).work.warm_start == "from random weights: there is no champion yet"
     assert Path("warm_start.json").read_text() == "{}\n"
     monkeypatch.setenv("RNNLM_TRACKING", "off")
     monkeypatch.setattr(retrain, "champion_files", lambda *_: pytest.fail("there is no MLflow"))
-    assert retrain.retrain("retrained", tmp_path).warm_start == "from random weights, as RNNLM_TRACKING is off"
+    assert retrain.retrain("retrained", tmp_path).work.warm_start == "from random weights, as RNNLM_TRACKING is off"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_the_exit_status_says_the_verdict_only_where_it_is_asked_to(
     monkeypatch: pytest.MonkeyPatch, verdict: report.Outcome, arguments: list[str], status: int
 ) -> None:
     monkeypatch.chdir(PROJECT)
-    monkeypatch.setattr(retrain, "retrain", lambda branch, output: Retraining(branch, verdict))
+    monkeypatch.setattr(retrain, "retrain", lambda branch, output: Retraining(branch, judgement=Judgement(verdict)))
     assert CliRunner().invoke(app, ["retrain", *arguments]).exit_code == status
 
 
@@ -266,21 +266,19 @@ COMPARED = {
 def judged(verdict: report.Outcome) -> Retraining:
     return Retraining(
         "retrained",
-        verdict,
-        ["Because."],
-        {"data": ["corpus"]},
-        ("train@lstm",),
-        trigger="a" * 40,
-        before="b" * 40,
-        after="c" * 40,
-        pushed=True,
-        champion_before="1",
-        champion_after="2" if verdict == "promoted" else "1",
-        challenger="2",
-        cell="lstm",
-        metrics={"challenger": METRICS | {"accuracy_top1": float("nan")}, "champion": {"perplexity": 15.0}},
-        test=COMPARED,
-        gates=(Gate("better", verdict == "promoted", "It | is."),),
+        Work({"data": ["corpus"]}, ("train@lstm",)),
+        Commits("a" * 40, "b" * 40, "c" * 40, pushed=True),
+        Judgement(
+            verdict,
+            ["Because."],
+            champion_before="1",
+            champion_after="2" if verdict == "promoted" else "1",
+            challenger="2",
+            cell="lstm",
+            metrics={"challenger": METRICS | {"accuracy_top1": float("nan")}, "champion": {"perplexity": 15.0}},
+            test=COMPARED,
+            gates=(Gate("better", verdict == "promoted", "It | is."),),
+        ),
     )
 
 

@@ -53,12 +53,10 @@ def made_again(
 def test_a_run_that_began_with_a_model_is_not_made_from_text_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "FILE", tmp_path / "warm_start.json")
-    monkeypatch.setattr(stage, "FOLDER", tmp_path / "data/warm_start")
-    stage.FILE.write_text("{}")
-    stage.warm_start()  # as it is without a model
     monkeypatch.setattr(reproduce, "read_artifact", lambda *_: None)
     monkeypatch.chdir(tmp_path)
+    Path("warm_start.json").write_text("{}")
+    stage.warm_start()  # as it is without a model
     run = SimpleNamespace(info=SimpleNamespace(run_id="id"), data=SimpleNamespace(tags={"cell": "lstm"}))
 
     def message(digest: str | None) -> str:

@@ -19,6 +19,7 @@ from pipeline.evaluation.report import write_report
 from pipeline.evaluation.results import comparison_table
 from pipeline.model.language_model import LanguageModel, load_model
 from pipeline.params import load_params
+from pipeline.provenance.warm_start_file import read_digests
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import scratch_folder
 from pipeline.runtime.pins import read_constraints
@@ -35,7 +36,6 @@ from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.history import read_history
 from pipeline.training.optimizers import build_optimizer
-from stages.warm_start import read_digests
 from tests.conftest import PROJECT, SOAK
 from tests.system.conftest import CELLS, Clone
 

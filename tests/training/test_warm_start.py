@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.provenance.warm_start_file import read_digests
 from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.warm_start import warm_start
-from stages.warm_start import read_digests
 from tests.conftest import model_params
 
 WORDS = ["the", "cat", "sees", "a", "dog"]
