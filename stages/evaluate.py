@@ -44,7 +44,7 @@ def evaluate() -> None:
         seed=options.seed,
     )
     write_text(folder / "samples.txt", "".join(f"{readable(tokens)}\n" for tokens in samples))
-    log_evaluation(cell, model_folder, folder)
+    log_evaluation(params, cell.name)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ def report() -> None:
     names = list(load_params().cells)
     folder = Path("data/report")
     write_report(Path("data/evaluation"), Path("data/models"), names, folder)
-    log_report(folder, names)
+    log_report(names)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pipeline.runtime.files import write_text
 from pipeline.runtime.stage import heeded_signals, run_stage
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.tracking.runs import training_listener
+from pipeline.tracking.listener import TrainingRun
 from pipeline.training.checkpoint import Checkpoints, fingerprint
 from pipeline.training.history import write_history
 from pipeline.training.trainer import Trainer
@@ -26,7 +26,8 @@ def train() -> None:
     """Write data/models/NAME/: model.safetensors, config.json and history.csv."""
     if len(sys.argv) != 2:
         raise InputError("say which cell of params.yaml to train: python -m stages.train NAME")
-    cell = load_params().cell(sys.argv[1])
+    project = load_params()
+    cell = project.cell(sys.argv[1])
     folder = Path("data/models") / cell.name
     vocabulary = Vocabulary.load(VOCABULARY)
     train_split, valid_split = load_split(ENCODED / "train"), load_split(ENCODED / "valid")
@@ -36,7 +37,7 @@ def train() -> None:
     params = {"model": cell.model.model_dump(), "train": cell.train.model_dump()}
 
     checkpoints = Checkpoints(cell.name, fingerprint([Path(__file__), *code], data, params))
-    listener = training_listener(cell, len(vocabulary), folder, checkpoints.folder / "mlflow_run")
+    listener = TrainingRun(project, cell.name, len(vocabulary), checkpoints.folder / "mlflow_run")
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(cell.train.seed))
     started = warm_start(model, vocabulary)
     if started:

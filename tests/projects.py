@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.evaluation.scores import MEASURES, write_metrics
 from pipeline.model.language_model import LanguageModel, save_model
-from pipeline.params import CellParams, load_params
+from pipeline.params import CellParams, Params, load_params
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.history import EpochRecord, write_history
 from tests.conftest import PROJECT, vocabulary_of
@@ -30,6 +30,10 @@ class Project:
     folder: Path
     cell: CellParams
     vocabulary: Vocabulary
+
+    @property
+    def params(self) -> Params:
+        return load_params()
 
     @property
     def models(self) -> Path:

@@ -1,12 +1,24 @@
-"""What a run says of itself in MLflow: its name, parameters, metrics and the text on its page."""
+"""What MLflow's pages show: a run's name, parameters, metrics and text; the experiment's text; the report."""
 
+import base64
 from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from markdown_it import MarkdownIt
 
 from pipeline.evaluation.scores import MEASURES
 from pipeline.params import CellParams
+from pipeline.text.params import DownloadParams
 from pipeline.training.history import EpochRecord, best_epoch
 
 SAMPLES_SHOWN = 5
+STYLE = """
+body { font: 13px/1.5 system-ui, sans-serif; color: #1c1c1c; background: white; max-width: 62em; margin: 1em auto;
+  padding: 0 1em; }
+table { border-collapse: collapse; margin: 1em 0; }
+th, td { border-bottom: 1px solid #ddd; padding: .3em .6em; text-align: left; vertical-align: top; }
+img { max-width: 100%; }
+"""
 
 
 def run_name(cell: CellParams, epochs: int) -> str:
@@ -27,6 +39,12 @@ def cell_params(cell: CellParams, vocabulary_size: int) -> dict[str, str]:
     }
 
 
+def corpus_name(download: DownloadParams) -> str:
+    """The corpus's name: its source, or the file or folder it comes from."""
+    # A URL's query may hold a token.
+    return download.source if download.source != "files" else PurePosixPath(download.path.partition("?")[0]).name
+
+
 def epoch_metrics(record: EpochRecord) -> dict[str, float]:
     """The points of one epoch; losses are in nats a token (the one of training may be a sampled stand-in)."""
     return {
@@ -44,13 +62,23 @@ def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
     return named | {f"test_interval/{key}": metrics[key] for key in ends}
 
 
-def training_note(cell: CellParams, parameter_count: int, history: Sequence[EpochRecord]) -> str:
-    """Markdown for a run whose model is trained but not evaluated."""
-    best = best_epoch(history)
-    return (
+def training_note(
+    cell: CellParams, parameter_count: int, history: Sequence[EpochRecord], tags: Mapping[str, str]
+) -> str:
+    """Markdown for a run whose model is trained but not evaluated; it has these tags."""
+    best, begun_with = best_epoch(history), tags.get("warm_start")
+    note = (
         f"Validation perplexity **{best.valid_perplexity:.2f}** after epoch {best.epoch} of {len(history)}. "
         f"{cell.model.cell}, {cell.model.hidden_size} units, {parameter_count:,} parameters."
     )
+    if begun_with:
+        note += (
+            f" Training began with the weights of another model, whose run has the tag `model_digest` `{begun_with}`."
+        )
+    if tags.get("git_dirty") == "true":
+        files = tags.get("git_changed_files", "").replace("`", "'")
+        note += f"\n\n**Made with uncommitted changes** (artifact `provenance/changes.patch`): `{files}`.\n"
+    return note
 
 
 def evaluation_note(training: str, metrics: dict[str, float], samples: Sequence[str]) -> str:
@@ -64,25 +92,29 @@ def evaluation_note(training: str, metrics: dict[str, float], samples: Sequence[
     return f"{headline} {training}\n\nIt writes:\n\n{written}\n" if written else f"{headline} {training}\n"
 
 
-def warm_start_note(tags: Mapping[str, str]) -> str:
-    """Markdown on the model that a training began with; nothing where it began with random weights."""
-    begun_with = tags.get("warm_start")
-    return (
-        f" It began with the weights of another model, whose run has the tag `model_digest` `{begun_with}`."
-        if begun_with
-        else ""
-    )
-
-
-def changes_note(tags: Mapping[str, str]) -> str:
-    """Markdown that marks a run whose code is no commit; nothing for any other run."""
-    if tags.get("git_dirty") != "true":
-        return ""
-    files = tags.get("git_changed_files", "").replace("`", "'")
-    return f"\n\n**Made with uncommitted changes** (artifact `provenance/changes.patch`): `{files}`.\n"
-
-
 def experiment_note(report: str, link: str | None) -> str:
     """Markdown for the experiment: the report's first chapter, with a link to all of it below its title."""
     title, _, rest = report.partition("\n\n")
     return f"{title}\n\n[The whole report, with its figures]({link})\n\n{rest}" if link else report
+
+
+def report_page(report: Path) -> str:
+    """HTML of a Markdown file, which needs nothing else: no file beside it, nothing from the web, no script.
+
+    Args:
+        report: the Markdown; its images are PNG files beside it.
+    """
+    # What models wrote stands in it: HTML in the Markdown stays text.
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse(report.read_text(encoding="utf-8"))
+    for image in (child for token in tokens for child in token.children or () if child.type == "image"):
+        image.attrs["src"] = _data_uri(report.parent / str(image.attrs["src"]))
+    body = markdown.renderer.render(tokens, markdown.options, {})
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{report.stem}</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+
+
+def _data_uri(png: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"

@@ -1,226 +1,269 @@
-"""What the stages tell MLflow: one run a training, its evaluation and its report in the same run.
+"""A model's run in MLflow, from its start to its report: made, completed, evaluated, reported.
 
 A run is tied to its model by the SHA-256 of the model's files (tag `model_digest`), so a model that DVC restored finds
-its run again, and no random id stands in any output.
+its run again, and no output contains a random id.
 """
 
+import json
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.evaluation.results import read_metrics
-from pipeline.model.language_model import model_digest
-from pipeline.params import CellParams
+from pipeline.model.language_model import WEIGHTS_FILE, model_digest
+from pipeline.model.output import Precision, uses_bf16
+from pipeline.params import Params
 from pipeline.provenance.dvc import dvc_digest
-from pipeline.runtime.files import write_text
+from pipeline.provenance.environment import machine_params
 from pipeline.runtime.hashes import fingerprint
-from pipeline.tracking.machine_load import MachineLoad
+from pipeline.text.encoded import load_split
+from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.pages import (
+    cell_params,
+    corpus_name,
     epoch_metrics,
     evaluation_metrics,
     evaluation_note,
     experiment_note,
+    report_page,
+    run_name,
+    training_note,
 )
-from pipeline.tracking.record import record_outputs
+from pipeline.tracking.record import code_tags, lock_is_current, record_outputs, record_restored, record_training
 from pipeline.tracking.registry import make_challenger, register
-from pipeline.tracking.report_page import report_page
 from pipeline.tracking.store import NOTE, BestEffort, Store, fitting
-from pipeline.tracking.training_runs import (
-    complete_run,
-    create_run,
-    dataset,
-    resume_run,
-    trained_run,
-    training_text,
-)
-from pipeline.training.history import EpochRecord, best_cell
+from pipeline.training.history import best_cell, best_epoch, read_history
+from pipeline.training.warm_start import first_weights_of
 
-REPORT, REPORT_PAGE = "report", "report.html"  # the folder of a run's artifacts, and the file in it
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Run
+
+ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
+MODELS, EVALUATION, REPORT = Path("data/models"), Path("data/evaluation"), Path("data/report")
+REPORT_PAGE = "report/report.html"  # among a run's artifacts
 
 
-class TrainingRun:
-    """Follows one training and mirrors it as a run in MLflow; a `Listener` of pipeline.training.history.
+def log_evaluation(params: Params, name: str) -> None:
+    """Add what the stage `evaluate` left to the run of its model, which is made, marked `restored`, if there is none.
 
-    A training that was interrupted goes on in its run, whose id waits in a file beside the checkpoints.
-    """
-
-    def __init__(self, cell: CellParams, vocabulary_size: int, folder: Path, run_file: Path) -> None:
-        self._cell, self._vocabulary_size, self._folder = cell, vocabulary_size, folder
-        self._run_file = run_file
-        self._try = BestEffort()
-        self._run_id: str | None = None
-        self._logged: set[int] = set()  # epochs that the run had before it was taken up again
-        self._load: MachineLoad | None = None
-
-    def started(self, parameter_count: int, train_tokens: int, resumed: bool) -> None:
-        """Begin the run or take it up again; `train_tokens` already stands in the dataset's profile."""
-
-        def start(store: Store) -> str:
-            run = self._interrupted_run(store) if resumed else None
-            if run is None:
-                run = create_run(store, self._cell, self._vocabulary_size, parameter_count)
-                write_text(self._run_file, run)
-            else:
-                self._logged = resume_run(store, run)
-            self._load = MachineLoad(store.run(run).info.start_time)
-            return run
-
-        self._run_id = self._try(start)
-
-    def _interrupted_run(self, store: Store) -> str | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return store.run(self._run_file.read_text(encoding="utf-8").strip()).info.run_id
-        except (FileNotFoundError, MlflowException):
-            return None  # tracking was off, or is another server's now
-
-    def epoch_ended(self, record: EpochRecord, seconds: float, tokens_per_second: float) -> None:
-        """Add the epoch's points to the curves; MLflow would keep those of a repeated epoch twice."""
-        if record.epoch in self._logged:
-            return
-        speed = {"speed/epoch_seconds": seconds, "speed/tokens_per_second": tokens_per_second}
-        self._with_run(lambda store, run: store.log_points(run, epoch_metrics(record) | speed, record.epoch))
-        self._log_load()
-
-    def finished(self, seconds: float) -> None:
-        """Log the model that now lies in the folder, and end the run."""
-
-        def finish(store: Store, run: str) -> None:
-            store.log_points(run, {"speed/training_seconds": seconds}, 0)
-            complete_run(store, run, self._cell, self._folder)
-
-        self._log_load(over=True)
-        self._with_run(finish)
-
-    def failed(self, killed: bool) -> None:
-        """End the run as FAILED, or as KILLED where somebody stopped the training."""
-        self._log_load(over=True)
-        status = "KILLED" if killed else "FAILED"
-        self._with_run(lambda store, run: store.client.set_terminated(run, status))
-
-    def _log_load(self, over: bool = False) -> None:
-        """Send what the machine did since the last epoch."""
-        load = self._load
-        if load is not None:
-            if over or self._try.failed:
-                load.stop()
-            self._with_run(lambda store, run: store.log_metrics(run, load.collected()))
-
-    def _with_run(self, action: Callable[[Store, str], None]) -> None:
-        run = self._run_id
-        if run is not None:
-            self._try(lambda store: action(store, run))
-
-
-def training_listener(cell: CellParams, vocabulary_size: int, folder: Path, run_file: Path) -> TrainingRun:
-    """What a training reports to.
+    The model becomes a version of the registered model. If MLflow fails, there is one warning and no error, as in
+    `log_report` and during a training run.
 
     Args:
-        cell: what is trained.
-        vocabulary_size: C.
-        folder: where its model and history will lie when it has finished.
-        run_file: where the run's id waits while the training may be interrupted.
+        params: of the project.
+        name: of the cell.
     """
-    return TrainingRun(cell, vocabulary_size, folder, run_file)
+    BestEffort()(lambda store: add_evaluation(store, params, name))
 
 
-def log_evaluation(cell: CellParams, model_folder: Path, evaluation_folder: Path) -> None:
-    """Add what `evaluate` left to the run of its model, which is made, marked `restored`, where there is none.
-
-    Its model becomes a version of the registered model. Where MLflow fails, there is one warning and no error; so too
-    in `log_report` and in what follows a training.
-
-    Args:
-        cell: whose model it is.
-        model_folder: data/models/NAME.
-        evaluation_folder: data/evaluation/NAME.
-    """
-    BestEffort()(lambda store: add_evaluation(store, cell, model_folder, evaluation_folder))
-
-
-def log_report(report_folder: Path, names: Sequence[str]) -> None:
+def log_report(names: Sequence[str]) -> None:
     """Add the report to the runs of the models it compares, and put its table on the experiment's page.
 
     The best of them on the validation split becomes the challenger.
+    """
+    BestEffort()(lambda store: add_report(store, names))
+
+
+def create_run(
+    store: Store, params: Params, name: str, vocabulary_size: int, parameter_count: int, restored: bool = False
+) -> str:
+    """Begin the run of a training run, with parameters, tags and dataset; returns its id.
 
     Args:
-        report_folder: data/report; the models lie beside it, in data/models/NAME.
-        names: of the models.
+        store: an open store.
+        params: of the project.
+        name: of the cell that is trained.
+        vocabulary_size: C.
+        parameter_count: numbers that training changes.
+        restored: MLflow did not see the training run, so this machine may not be the one that trained.
     """
-    BestEffort()(lambda store: add_report(store, report_folder, names))
+    from mlflow.entities import Param
+
+    cell, corpus = params.cell(name), corpus_name(params.download)
+    # Today's commit explains a model from DVC's cache only if that is the code and data that made it.
+    this_code = not restored or lock_is_current(name)
+    tags = (code_tags() if this_code else {}) | {
+        "mlflow.source.name": f"dvc repro train@{name}",
+        "mlflow.source.type": "LOCAL",
+        "cell": name,
+        "cell_type": cell.model.cell,
+        "corpus": corpus,
+        "training_inputs": _training_inputs(params, name, vocabulary_size),
+    }
+    values = cell_params(cell, vocabulary_size) | {"model.parameters": str(parameter_count), "data.corpus": corpus}
+    begun_with = first_weights_of(cell.model)
+    if begun_with:
+        tags["warm_start"] = begun_with
+    if restored:
+        tags["restored"] = "true"
+    else:
+        values |= machine_params() | {"machine.precision": _precision(cell.train.precision)}
+    run_id = store.client.create_run(
+        store.experiment_id, run_name=run_name(cell, cell.train.epochs), tags=tags
+    ).info.run_id
+    store.client.log_batch(run_id, params=[Param(key, value) for key, value in values.items()])
+    store.client.log_inputs(run_id, [_dataset(corpus, "train", "training")])
+    if restored:
+        record_restored(store, run_id, name, this_code)
+    else:
+        record_training(store, run_id, name)
+    return run_id
 
 
-def add_evaluation(store: Store, cell: CellParams, model_folder: Path, evaluation_folder: Path) -> bool:
-    """As `log_evaluation`, but raises what MLflow raises; says whether anything was missing."""
+def epochs_of(store: Store, run_id: str) -> set[int]:
+    """The epochs whose points a run has."""
+    return {point.step for point in store.client.get_metric_history(run_id, "valid/perplexity")}
+
+
+def complete_run(store: Store, run_id: str, params: Params, name: str) -> None:
+    """Bring a run up to what data/models/NAME holds: missing epochs, model, note, digest; and end it.
+
+    Args:
+        store: an open store.
+        run_id: a run of `create_run`; nothing that it already has is logged twice.
+        params: of the project.
+        name: of the cell that was trained.
+    """
+    cell, folder = params.cell(name), MODELS / name
+    history, logged = read_history(folder / "history.csv"), epochs_of(store, run_id)
+    best = best_epoch(history)
+    for record in history:
+        if record.epoch not in logged:
+            store.log_points(run_id, epoch_metrics(record), record.epoch)
+    # MLflow draws a single value, at step 0, as a bar.
+    store.log_points(run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
+    store.client.update_run(run_id, name=run_name(cell, len(history)))
+    store.note(run_id, training_note(cell, _parameter_count(folder), history, store.run(run_id).data.tags))
+    record_outputs(store, run_id, "train", name)
+    log_model(store, run_id, name, folder, VOCABULARY, params.tokenize.lowercase, best.epoch)
+    # Last, so that a run that has a digest is whole.
+    store.tag(run_id, model_digest=model_digest(folder))
+
+
+def trained_run(store: Store, params: Params, name: str) -> "Run":
+    """The run of the model in data/models/NAME; if there is none, an interrupted one is completed, or one is made."""
+    folder = MODELS / name
+    run = store.find_run(model_digest(folder))
+    if run is None:
+        size = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocabulary_size"])
+        inputs = _training_inputs(params, name, size)
+        begun = store.newest_run(f"tags.training_inputs = '{inputs}' and attributes.status != 'FINISHED'")
+        run_id = (
+            begun.info.run_id
+            if begun
+            else create_run(store, params, name, size, _parameter_count(folder), restored=True)
+        )
+        complete_run(store, run_id, params, name)
+        run = store.run(run_id)
+    return run
+
+
+def add_evaluation(store: Store, params: Params, name: str) -> bool:
+    """As `log_evaluation`, but raises what MLflow raises; returns whether anything was missing."""
     from mlflow.entities import Metric
 
-    run = trained_run(store, cell, model_folder)
-    files = sorted(path for path in evaluation_folder.iterdir() if path.is_file())
-    digest = _digest(files)
-    run_id = run.info.run_id
+    run, cell, folder = trained_run(store, params, name), params.cell(name), EVALUATION / name
+    run_id, digest = run.info.run_id, _digest(folder)
     if run.data.tags.get("evaluation_digest") == digest:
         return register(store, run_id)
-    measured = read_metrics(evaluation_folder / "metrics.json")
-    test = dataset("test", "evaluation")
+    measured = read_metrics(folder / "metrics.json")
+    test = _dataset(corpus_name(params.download), "test", "evaluation")
     store.client.log_inputs(run_id, [test])
+    models = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
+    about = {
+        "model_id": models[-1] if models else None,
+        "dataset_name": test.dataset.name,
+        "dataset_digest": test.dataset.digest,
+        "run_id": run_id,
+    }
     now = int(time.time() * 1000)
-    models = run.outputs.model_outputs if run.outputs else []
-    points = [
-        Metric(
-            key,
-            value,
-            now,
-            0,
-            model_id=models[-1].model_id if models else None,
-            dataset_name=test.dataset.name,
-            dataset_digest=test.dataset.digest,
-            run_id=run_id,
-        )
-        for key, value in evaluation_metrics(measured).items()
-        # MLflow appends: an evaluation that ran again would draw every point twice.
-        if run.data.metrics.get(key) != value
-    ]
-    store.client.log_batch(run_id, metrics=points)
-    for path in files:
-        store.client.log_artifact(run_id, str(path), "evaluation")
-    record_outputs(store, run_id, "evaluate", cell.name)
-    samples = (evaluation_folder / "samples.txt").read_text(encoding="utf-8").splitlines()
-    note = evaluation_note(training_text(cell, model_folder, run.data.tags), measured, samples)
+    # MLflow appends: an evaluation that ran again would draw every point twice.
+    points = {key: value for key, value in evaluation_metrics(measured).items() if run.data.metrics.get(key) != value}
+    store.log_metrics(run_id, [Metric(key, value, now, 0, **about) for key, value in points.items()])
+    store.client.log_artifacts(run_id, str(folder), "evaluation")
+    record_outputs(store, run_id, "evaluate", name)
+    history = read_history(MODELS / name / "history.csv")
+    training = training_note(cell, _parameter_count(MODELS / name), history, run.data.tags)
+    note = evaluation_note(training, measured, (folder / "samples.txt").read_text(encoding="utf-8").splitlines())
     store.note(run_id, note)
     for model in models:
-        about = {NOTE: fitting(note), "cell": cell.name, "cell_type": cell.model.cell}
-        store.client.set_logged_model_tags(model.model_id, about)
+        tags = {NOTE: fitting(note), "cell": name, "cell_type": cell.model.cell}
+        store.client.set_logged_model_tags(model, tags)
     store.tag(run_id, evaluation_digest=digest)
     register(store, run_id)
     return True
 
 
-def add_report(store: Store, report_folder: Path, names: Sequence[str]) -> bool:
-    """As `log_report`, but raises what MLflow raises; says whether anything was missing."""
-    files = sorted(path for path in report_folder.iterdir() if path.is_file())
-    digest = _digest(files)
-    models = report_folder.parent / "models"
-    changed = False
+def add_report(store: Store, names: Sequence[str]) -> bool:
+    """As `log_report`, but raises what MLflow raises; returns whether anything was missing."""
+    digest, changed = _digest(REPORT), False
     for name in names:
-        run = store.find_run(model_digest(models / name))
+        run = store.find_run(model_digest(MODELS / name))
         if run is None or run.data.tags.get("report_digest") == digest:
             continue
         changed = True
-        for path in files:
-            store.client.log_artifact(run.info.run_id, str(path), REPORT)
-        store.client.log_text(run.info.run_id, report_page(report_folder / "report.md"), f"{REPORT}/{REPORT_PAGE}")
+        store.client.log_artifacts(run.info.run_id, str(REPORT), "report")
+        store.client.log_text(run.info.run_id, report_page(REPORT / "report.md"), REPORT_PAGE)
         store.tag(run.info.run_id, report_digest=digest)
-    best = model_digest(models / best_cell(models, names))
+    best = model_digest(MODELS / best_cell(MODELS, names))
     if changed:
         # The report up to its first chapter: what was measured, the table, the verdicts.
-        table = (report_folder / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
+        table = (REPORT / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
         run = store.find_run(best)
-        link = run and f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/{REPORT}/{REPORT_PAGE}"
+        link = run and f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/{REPORT_PAGE}"
         store.client.set_experiment_tag(store.experiment_id, NOTE, fitting(experiment_note(table, link)))
     make_challenger(store, best)
     return changed
 
 
-def _digest(files: Iterable[Path]) -> str:
-    return fingerprint({path.name: dvc_digest(path) for path in files})
+def _dataset(corpus: str, split: str, context: str) -> "DatasetInput":
+    """A split of the encoded corpus as MLflow's dataset; its digest is the one that DVC has in dvc.lock."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    folder = ENCODED / split
+    encoded = load_split(folder)
+    return DatasetInput(
+        Dataset(
+            name=f"{corpus}, {split}",
+            digest=dvc_digest(folder),
+            source_type="local",
+            source=json.dumps({"uri": folder.as_posix()}),
+            profile=json.dumps({"sentences": len(encoded), "tokens": encoded.tokens}),
+        ),
+        [InputTag("mlflow.data.context", context)],
+    )
+
+
+def _parameter_count(folder: Path) -> int:
+    """Numbers that training changed in a saved model, read from the head of its file."""
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS_FILE, framework="numpy") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
+def _precision(asked: Precision) -> str:
+    """What `auto` came to on this machine."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bf16" if uses_bf16(asked, device) else "fp32"
+
+
+def _training_inputs(params: Params, name: str, vocabulary_size: int) -> str:
+    """What decides the result of a training run, as one short hash: an interrupted run is found by it."""
+    begun_with = first_weights_of(params.cell(name).model)
+    return fingerprint(
+        {
+            "params": cell_params(params.cell(name), vocabulary_size),
+            **{split: dvc_digest(ENCODED / split) for split in ("train", "valid")},
+            **({"warm_start": begun_with} if begun_with else {}),
+        }
+    )
+
+
+def _digest(folder: Path) -> str:
+    """A short hash of the files in a folder."""
+    return fingerprint({path.name: dvc_digest(path) for path in sorted(folder.iterdir()) if path.is_file()})

@@ -5,9 +5,8 @@ from pathlib import Path
 from pipeline.model.language_model import model_digest
 from pipeline.params import load_params, read_params
 from pipeline.provenance.dvc import read_lock
-from pipeline.tracking.runs import add_evaluation, add_report
+from pipeline.tracking.runs import add_evaluation, add_report, trained_run
 from pipeline.tracking.store import Store
-from pipeline.tracking.training_runs import trained_run
 
 DATA = Path("data")
 
@@ -22,23 +21,21 @@ def sync(store: Store) -> list[str]:
         InputError: params.yaml or dvc.lock cannot be read.
         Exception: whatever MLflow, its database or its server raises.
     """
-    cells = load_params().cells
-    locked, params = read_lock(), read_params()
+    params, written, locked = load_params(), read_params(), read_lock()
 
     def stands(stage: str) -> bool:
-        return stage in locked and locked[stage].stands(params)
+        return stage in locked and locked[stage].stands(written)
 
     lines = []
-    for name, cell in cells.items():
-        models, evaluation = DATA / "models" / name, DATA / "evaluation" / name
+    for name in params.cells:
         if not (stands("tokenize") and stands(f"train@{name}")):
             lines.append(f"{name}: no model of these parameters; run `dvc repro` first")
             continue
-        known = store.find_run(model_digest(models)) is not None
-        run = trained_run(store, cell, models)
-        evaluated = stands(f"evaluate@{name}") and add_evaluation(store, cell, models, evaluation)
+        known = store.find_run(model_digest(DATA / "models" / name)) is not None
+        run = trained_run(store, params, name)
+        evaluated = stands(f"evaluate@{name}") and add_evaluation(store, params, name)
         done = "up to date" if known and not evaluated else "evaluation added" if known else "run made"
         lines.append(f"{name}: {done} ({store.run(run.info.run_id).info.run_name})")
     if stands("report"):
-        add_report(store, DATA / "report", list(cells))
+        add_report(store, list(params.cells))
     return lines

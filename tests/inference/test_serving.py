@@ -25,7 +25,7 @@ def model(project: Project) -> tuple[Project, Any, str]:
     """The project, its logged model as MLflow loads it, and the folder that MLflow keeps it in."""
     import mlflow
 
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     store = connect()
     (logged,) = store.client.search_logged_models([store.experiment_id])
     folder = logged.artifact_location.removeprefix("file://")

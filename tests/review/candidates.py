@@ -72,8 +72,8 @@ def candidate(project: Project, power: float = 1.0, words: int | None = None, va
     write_history(project.models / "history.csv", history)
     project.evaluate(perplexity=valid)
     lock(project)
-    runs.log_evaluation(cell, project.models, project.evaluation)
-    runs.log_report(Path("data/report"), ["lstm"])
+    runs.log_evaluation(load_params(), cell.name)
+    runs.log_report(["lstm"])
     return vocabulary
 
 

@@ -19,7 +19,7 @@ from pipeline.review.comparison import compare_models, encoded_test_split, load_
 from pipeline.review.differences import differences
 from pipeline.review.listing import differing, find, list_runs
 from pipeline.runtime.errors import InputError
-from pipeline.tracking import runs
+from pipeline.tracking.listener import TrainingRun
 from pipeline.tracking.record import Provenance
 from pipeline.tracking.store import Store, connect
 from tests.projects import HISTORY, Project
@@ -32,7 +32,7 @@ def rnnlm(*arguments: str) -> Any:
 
 def train(project: Project) -> str:
     """A training that MLflow has seen; returns the run's id."""
-    listener = runs.training_listener(project.cell, len(project.vocabulary), project.models, Path("run"))
+    listener = TrainingRun(project.params, project.cell.name, len(project.vocabulary), Path("run"))
     listener.started(123, 14, resumed=False)
     for record in HISTORY:
         listener.epoch_ended(record, 2.0, 7.0)

@@ -18,6 +18,7 @@ import yaml
 from pipeline.params import load_params
 from pipeline.review.ui import COLUMNS, VIEW_TAG, keep_view, run_list_address
 from pipeline.tracking import runs
+from pipeline.tracking.listener import TrainingRun
 from pipeline.tracking.store import MODEL, connect
 from tests.conftest import PROJECT
 from tests.projects import HISTORY, Project, load_params_file
@@ -42,10 +43,10 @@ def test_the_address_names_a_view_that_lies_in_the_store(project: Project) -> No
 
 
 def test_the_columns_are_what_runs_have(project: Project) -> None:
-    listener = runs.training_listener(project.cell, len(project.vocabulary), project.models, Path("run"))
+    listener = TrainingRun(project.params, project.cell.name, len(project.vocabulary), Path("run"))
     listener.started(123, 14, resumed=False)
     listener.finished(9.0)
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     (run,) = connect().client.search_runs([connect().experiment_id])
     known = {"metrics": run.data.metrics, "params": run.data.params, "tags": run.data.tags | {"git_dirty": ""}}
     for column in COLUMNS:
@@ -61,7 +62,7 @@ def three_cells(project: Project) -> Project:
     Path("params.yaml").write_text(yaml.safe_dump(content))
     for cell in CELLS:
         made = dataclasses.replace(project, cell=load_params().cell(cell))
-        listener = runs.training_listener(made.cell, len(made.vocabulary), made.models, Path("run"))
+        listener = TrainingRun(made.params, made.cell.name, len(made.vocabulary), Path("run"))
         listener.started(123, 14, resumed=False)
         for record in HISTORY:
             listener.epoch_ended(record, 2.0, 7.0)
@@ -69,8 +70,8 @@ def three_cells(project: Project) -> Project:
         listener.finished(9.0)
         made.evaluation.mkdir(parents=True, exist_ok=True)
         made.evaluate()
-        runs.log_evaluation(made.cell, made.models, made.evaluation)
-    runs.log_report(Path("data/report"), CELLS)
+        runs.log_evaluation(made.params, made.cell.name)
+    runs.log_report(CELLS)
     return project
 
 

@@ -60,7 +60,7 @@ def test_a_run_names_what_its_stages_read_and_wrote(project: Project, commit: st
     assert ended.stages["train"].outs[WEIGHTS] == dvc_digest(Path(WEIGHTS))
     assert ended.stages["train"].deps == begun.stages["train"].deps
 
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     _, evaluated = provenance_of(store)
     assert evaluated.stages["train"] == ended.stages["train"]
     assert evaluated.stages["evaluate"].deps[WEIGHTS] == dvc_digest(Path(WEIGHTS))
@@ -98,7 +98,7 @@ def test_stages_before_the_training_are_those_that_made_its_data(project: Projec
 def test_a_restored_model_is_explained_by_dvc_lock(project: Project, commit: str) -> None:
     record = stage_record("train@lstm")
     lock(train=record)
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     run_id, found = provenance_of(connect())
     assert found.stages["train"] == record
     assert found.commit == commit
@@ -108,7 +108,7 @@ def test_a_restored_model_is_explained_by_dvc_lock(project: Project, commit: str
 def test_no_commit_is_claimed_for_a_model_of_other_code(project: Project, commit: str) -> None:
     record = stage_record("train@lstm")
     lock(train=dataclasses.replace(record, deps=record.deps | {"stages/train.py": "0" * 32}))
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     run_id, found = provenance_of(connect())
     assert found.commit is None
     assert "mlflow.source.git.commit" not in connect().client.get_run(run_id).data.tags
@@ -148,7 +148,7 @@ def test_changed_code_is_marked_on_the_page_of_the_run(project: Project, commit:
     assert marked.startswith(clean)
     assert "uncommitted changes" in marked
     assert "new.py" in marked
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     assert "uncommitted changes" in store.client.get_run(run_id).data.tags["mlflow.note.content"]
 
 

@@ -23,7 +23,7 @@ from tests.review.candidates import candidate, write_corpus
 
 
 def log(project: Project) -> None:
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
 
 
 def page(store: Store, version: str) -> str:
@@ -132,7 +132,7 @@ def test_the_challenger_is_the_best_on_the_validation_split_of_the_cells_of_toda
         (other / file.name).write_bytes(file.read_bytes())
     candidate(project, power=0.2, valid=7.0)
     assert store.aliases() == {"challenger": "3"}
-    runs.log_report(Path("data/report"), ["lstm", "other"])
+    runs.log_report(["lstm", "other"])
     assert store.aliases() == {"challenger": "2"}
 
 

@@ -22,7 +22,7 @@ def home(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.move(project.folder, folder)
     project.folder.mkdir()
     go_to(folder)
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     store = connect()
     (logged,) = store.client.search_logged_models([store.experiment_id])
     store.client.set_registered_model_alias("rnnlm", "champion", "1")
@@ -93,7 +93,7 @@ def test_until_then_one_line_names_the_command_and_nothing_is_written(
         assert isinstance(refused, InputError)
         assert f"looks for them in {home}/mlruns; run `rnnlm relocate`" in str(refused)
     # A stage goes on.
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: ")
     assert "run `rnnlm relocate`" in line
@@ -106,7 +106,7 @@ def test_new_runs_go_where_the_store_is_now(home: Path, project: Project) -> Non
     shutil.move(home, project.folder / "moved")
     relocate(project.folder / "moved")
     project.train(seed=2)
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     found = connect().runs()
     assert len(found) == 2
     for run in found:
@@ -130,7 +130,7 @@ def test_a_store_elsewhere_keeps_its_artifacts_beside_it(
     store_folder = tmp_path_factory.mktemp("store")
     shutil.copy(project.folder / "mlflow.db", store_folder / "runs.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store_folder}/runs.db")
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     store = connect()
     (run,) = store.runs()
     assert (run.info.artifact_uri or "").startswith((store_folder / "mlruns").as_uri())

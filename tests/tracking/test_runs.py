@@ -15,6 +15,7 @@ import pytest
 from pipeline.model.language_model import model_digest
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.tracking import runs
+from pipeline.tracking.listener import TrainingRun
 from pipeline.tracking.store import Store, connect
 from pipeline.training.warm_start import FOLDER, first_weights_of
 from tests.projects import HISTORY, Project
@@ -22,9 +23,9 @@ from tests.projects import HISTORY, Project
 RUN_FILE = Path("run")
 
 
-def train(project: Project, until: int = 2, resumed: bool = False) -> runs.TrainingRun:
+def train(project: Project, until: int = 2, resumed: bool = False) -> TrainingRun:
     """A training that the listener follows up to epoch `until`, not finished."""
-    listener = runs.training_listener(project.cell, len(project.vocabulary), project.models, RUN_FILE)
+    listener = TrainingRun(project.params, project.cell.name, len(project.vocabulary), RUN_FILE)
     listener.started(123, 14, resumed)
     for record in HISTORY[:until]:
         listener.epoch_ended(record, 2.0, 7.0)
@@ -84,7 +85,7 @@ def test_the_load_of_the_machine_is_on_the_run_with_the_time_it_was_measured(
     store = connect()
     epochs = itertools.count(2)
 
-    def loads_beyond(count: int, listener: runs.TrainingRun) -> list[tuple[int, float]]:
+    def loads_beyond(count: int, listener: TrainingRun) -> list[tuple[int, float]]:
         (run,) = all_runs(store)
         while len(loads := points(store, run, "system/system_memory_usage_percentage")) <= count:
             # they come with an epoch's points
@@ -146,8 +147,8 @@ def test_evaluation_and_report_go_into_the_run_of_their_model(
     project.train(seed=2)  # a newer model, trained with other bytes
     train(project).finished(9.0)
     project.train(seed=1)  # `dvc checkout` of the older one
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
-    runs.log_report(Path("data/report"), ["lstm"])
+    runs.log_evaluation(project.params, project.cell.name)
+    runs.log_report(["lstm"])
     store = connect()
     newer, run = all_runs(store)
     assert not any(key.startswith("test/") for key in newer.data.metrics)
@@ -181,9 +182,9 @@ def test_evaluation_and_report_go_into_the_run_of_their_model(
 def test_an_evaluation_that_runs_again_draws_no_point_twice(project: Project) -> None:
     train(project).finished(9.0)
     for _ in range(2):
-        runs.log_evaluation(project.cell, project.models, project.evaluation)
+        runs.log_evaluation(project.params, project.cell.name)
     project.evaluate(perplexity=5.5)
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     store = connect()
     (run,) = all_runs(store)
     assert [value for _, value in points(store, run, "test/perplexity")] == [6.0, 5.5]
@@ -208,13 +209,13 @@ def test_what_broke_off_from_other_weights_is_another_training(project: Project)
     shutil.copytree(project.models, FOLDER)
     project.vocabulary.save(FOLDER / "vocabulary.tsv")
     project.train(seed=2)
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     assert [run.info.status for run in all_runs(connect())] == ["FINISHED", "KILLED"]
 
 
 def test_a_model_that_nobody_saw_train_gets_a_run_marked_restored(project: Project) -> None:
     for _ in range(2):
-        runs.log_evaluation(project.cell, project.models, project.evaluation)
+        runs.log_evaluation(project.params, project.cell.name)
     store = connect()
     (run,) = all_runs(store)
     assert run.info.status == "FINISHED"
@@ -229,7 +230,7 @@ def test_a_model_that_nobody_saw_train_gets_a_run_marked_restored(project: Proje
 
 def test_a_run_that_broke_off_is_completed_not_doubled(project: Project) -> None:
     train(project, until=1)  # and MLflow's server dies
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     store = connect()
     (run,) = all_runs(store)
     assert run.info.status == "FINISHED"
@@ -259,6 +260,6 @@ def test_tracking_can_be_switched_off(
 ) -> None:
     monkeypatch.setenv("RNNLM_TRACKING", "off")
     train(project).finished(9.0)
-    runs.log_evaluation(project.cell, project.models, project.evaluation)
+    runs.log_evaluation(project.params, project.cell.name)
     assert capsys.readouterr().err == ""
     assert all_runs(connect()) == []

@@ -237,7 +237,7 @@ def test_a_diverged_training_leaves_no_model(monkeypatch: pytest.MonkeyPatch, tm
         np.save(folder / "offsets.npy", TRAIN.offsets)
     Path("data/warm_start").mkdir()
     listener = Remembers()
-    monkeypatch.setattr(stage, "training_listener", lambda *_: listener)
+    monkeypatch.setattr(stage, "TrainingRun", lambda *_: listener)
     monkeypatch.setattr(sys, "argv", ["train", "wild"])
     with pytest.raises(InputError, match="training diverged"):
         stage.train()

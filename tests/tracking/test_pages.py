@@ -3,7 +3,7 @@
 import base64
 from pathlib import Path
 
-from pipeline.tracking.report_page import report_page
+from pipeline.tracking.pages import report_page
 
 MARKDOWN = """# Models compared
 
