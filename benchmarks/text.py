@@ -32,8 +32,8 @@ from pipeline.text.documents import Document, read_documents
 from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
 from pipeline.text.sources.corpus import documents
 from pipeline.text.sources.fetch import Fetcher, mirror_folder
-from pipeline.text.tokenization import write_tokens
 from pipeline.text.tokenizer import Tokenizer
+from pipeline.text.tokens import write_tokens
 
 DEFAULT_CORPUS = Path("data/raw/documents.parquet")
 CHARACTERS = 1_500_000  # of each corpus, for the rows against NLTK
@@ -109,7 +109,8 @@ def processes(folder: Path) -> Result:
     splitter, params = SentenceSplitter("english"), load_params().tokenize
 
     def work(workers: int) -> Callable[[], object]:
-        return lambda: write_tokens(fetched, splitter, params, folder / "tokens.parquet", workers, Bar())
+        tokenizer = Tokenizer(params.lowercase)
+        return lambda: write_tokens(fetched, splitter, tokenizer, params, folder / "tokens.parquet", workers, Bar())
 
     return compare("tokenize_2_processes", "1 process", work(2), work(1), MEDIUM / 1e6, "MB/s")
 

@@ -9,7 +9,8 @@ from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
 from pipeline.text.documents import read_documents
 from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
-from pipeline.text.tokenization import write_tokens
+from pipeline.text.tokenizer import Tokenizer
+from pipeline.text.tokens import write_tokens
 
 DOCUMENTS = Path("data/raw/documents.parquet")
 TOKENS = Path("data/tokens/sentences.parquet")
@@ -22,7 +23,8 @@ def tokenize() -> None:
     sample = training_sample(read_documents(DOCUMENTS)) if params.language == TRAIN else ()
     splitter = SentenceSplitter(params.language, sample)
     with progress_bar("tokenize", None, "documents") as bar:
-        write_tokens(read_documents(DOCUMENTS), splitter, params, TOKENS, available_workers(), bar)
+        tokenizer = Tokenizer(params.lowercase)
+        write_tokens(read_documents(DOCUMENTS), splitter, tokenizer, params, TOKENS, available_workers(), bar)
 
 
 if __name__ == "__main__":

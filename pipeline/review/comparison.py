@@ -22,10 +22,10 @@ from pipeline.provenance.dvc import read_lock
 from pipeline.review.listing import SHORT_ID
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress_bar
+from pipeline.text.counting import unknown_types
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.params import SplitShares
 from pipeline.text.tokens import read_tokens
-from pipeline.text.types import unknown_types
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import Store

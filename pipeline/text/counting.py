@@ -6,9 +6,10 @@ and nothing is ever pruned.
 """
 
 import heapq
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, repeat
 from operator import itemgetter
 from pathlib import Path
 
@@ -17,9 +18,9 @@ import pyarrow as pa
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.parallel import ordered_map
 from pipeline.runtime.progress import Bar
-from pipeline.text.splits import Split
+from pipeline.text.splits import SPLITS, Split
 from pipeline.text.tokens import read_tokens
-from pipeline.text.vocabulary import SENTENCE_END, SENTENCE_START, SPECIALS, UNKNOWN_TOKEN, Vocabulary
+from pipeline.text.vocabulary import END_ID, SENTENCE_END, SENTENCE_START, SPECIALS, UNKNOWN_TOKEN, Vocabulary
 
 WORDS_IN_MEMORY = 2_000_000
 RUN_BATCH = 1 << 12  # words of each run that are in memory while runs are merged
@@ -137,6 +138,41 @@ def build_vocabulary(counts: WordCounts, size: int | None) -> Vocabulary:
         [SENTENCE_START, SENTENCE_END, *(word for word, _ in kept), UNKNOWN_TOKEN],
         [0, counts.sentences, *(count for _, count in kept), outside],
     )
+
+
+def unknown_types(tokens: Path, vocabularies: Sequence[Vocabulary], bar: Bar) -> list[int]:
+    """How many word types each vocabulary does not know, of a set that is common to all.
+
+    The set holds the types of the corpus, all splits, and the words of all vocabularies. A word of which the corpus
+    itself says that it is unknown is one type more, which no vocabulary knows.
+
+    Args:
+        tokens: what the stage `tokenize` wrote.
+        vocabularies: of the models to compare.
+        bar: advanced by the number of sentences.
+
+    Raises:
+        InputError: the tokens cannot be read.
+    """
+    words = [set(vocabulary.tokens[END_ID + 1 : vocabulary.unknown_id]) for vocabulary in vocabularies]
+    unnamed = False
+    # As for the vocabulary: a corpus may have more types than memory holds.
+    with tempfile.TemporaryDirectory() as folder:
+        types = WordCounts(Path(folder))
+        for known in words:
+            types.add(known, repeat(1, len(known)))
+        for split in SPLITS:
+            for rows in read_tokens(tokens, split):
+                found = rows.flatten().unique()
+                unnamed = unnamed or found.null_count > 0
+                found = found.drop_null().to_pylist()
+                types.add(found, repeat(1, len(found)))
+                bar.advance(len(rows))
+        unknown = [int(unnamed)] * len(words)
+        for word, _ in types.by_word():
+            for number, known in enumerate(words):
+                unknown[number] += word not in known
+    return unknown
 
 
 def _make() -> Callable[[pa.ListArray], tuple[int, int, pa.Array, pa.Array]]:

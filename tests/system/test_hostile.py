@@ -31,7 +31,8 @@ from pipeline.text.encoding import encode_tokens
 from pipeline.text.params import SplitShares, TokenizeParams
 from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.splits import SPLITS
-from pipeline.text.tokenization import write_tokens
+from pipeline.text.tokenizer import Tokenizer
+from pipeline.text.tokens import write_tokens
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.history import read_history
@@ -184,7 +185,8 @@ def test_any_text_goes_through_the_text_stages_unchanged(
     params = TokenizeParams(language="english", lowercase=False, deduplicate=False, splits=shares)
     write_documents(documents, folder / "documents.parquet")
     assert list(read_documents(folder / "documents.parquet")) == documents
-    write_tokens(read_documents(folder / "documents.parquet"), SPLITTER, params, folder / "tokens.parquet", 1, Bar())
+    documents, tokenizer = read_documents(folder / "documents.parquet"), Tokenizer(params.lowercase)
+    write_tokens(documents, SPLITTER, tokenizer, params, folder / "tokens.parquet", 1, Bar())
     with scratch_folder(folder / "vocabulary") as scratch:
         vocabulary = build_vocabulary(count_words(folder / "tokens.parquet", "train", scratch, 1, Bar()), None)
     vocabulary.save(folder / "vocabulary.tsv")

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar
 from pipeline.text import tokens
-from pipeline.text.counting import WordCounts, build_vocabulary, count_words
+from pipeline.text.counting import WordCounts, build_vocabulary, count_words, unknown_types
+from tests.conftest import vocabulary_of
 
 WORD = st.text("abcé\U0001f600", min_size=1, max_size=3)
 
@@ -50,3 +52,35 @@ def test_words_of_one_split(workers: int, tmp_path: Path, monkeypatch: pytest.Mo
     assert dict(counts.by_word()) == {"the": 150} | {str(n): 150 // 7 + (n < 150 % 7) for n in range(7)}
     vocabulary = build_vocabulary(counts, 5)
     assert vocabulary.counts == (0, 150, 150, 22, 128 + 150)
+
+
+def write(path: Path, **splits: list[list[str | None]]) -> None:
+    rows = [(split, words) for split, sentences in splits.items() for words in sentences]
+    columns = {"document": ["d"] * len(rows), "split": [row[0] for row in rows], "tokens": [row[1] for row in rows]}
+    pq.write_table(pa.table(columns, schema=tokens.SCHEMA), path)
+
+
+def test_types_of_all_splits_and_of_the_other_vocabulary_count_once(tmp_path: Path) -> None:
+    path = tmp_path / "sentences.parquet"
+    write(path, train=[["a", "b", "a"], ["c"]], valid=[["d", "a"]], test=[["e", "d"]])
+    small = vocabulary_of({"a": 2}, None, 1)
+    large = vocabulary_of({"a": 2, "b": 1, "c": 1, "elsewhere": 1}, None, 1)
+    # a b c d e elsewhere
+    assert unknown_types(path, [small, large], Bar()) == [5, 2]
+
+
+def test_a_word_that_the_corpus_calls_unknown_is_one_type_more(tmp_path: Path) -> None:
+    path = tmp_path / "sentences.parquet"
+    write(path, train=[["a", None]], valid=[["a"]], test=[[None, "a", None]])
+    assert unknown_types(path, [vocabulary_of({"a": 2}, None, 1)], Bar()) == [1]
+
+
+def test_a_word_spelled_like_a_special_token_is_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "sentences.parquet"
+    write(path, train=[["UNKNOWN_TOKEN", "SENTENCE_END"]], valid=[["a"]], test=[["a"]])
+    assert unknown_types(path, [vocabulary_of({"a": 1}, None, 1)], Bar()) == [2]
+
+
+def test_missing_tokens_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="dvc repro tokenize"):
+        unknown_types(tmp_path / "sentences.parquet", [], Bar())

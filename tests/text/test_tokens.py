@@ -11,16 +11,16 @@ from distributed import Client, LocalCluster
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar
-from pipeline.text import tokenization
+from pipeline.text import tokens
 from pipeline.text.counting import count_words
 from pipeline.text.documents import Document
 from pipeline.text.params import SplitShares, TokenizeParams
 from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.splits import SPLITS, split_of
-from pipeline.text.tokenization import write_tokens
-from pipeline.text.tokens import SCHEMA
+from pipeline.text.tokenizer import Tokenizer
+from pipeline.text.tokens import SCHEMA, write_tokens
 
-SPLITTER = SentenceSplitter("english")
+SPLITTER, TOKENIZER = SentenceSplitter("english"), Tokenizer(lowercase=True)
 SHARES = SplitShares(train=50.0, valid=25.0, test=25.0)
 TOKENIZE = TokenizeParams(language="english", lowercase=True, deduplicate=True, splits=SHARES)
 # The id decides the split; these are some that go where the tests want them.
@@ -48,7 +48,8 @@ def write(
 ) -> list[tuple[str, str]]:
     """The rows of the file, as document and tokens."""
     params = TokenizeParams(language="english", lowercase=lowercase, deduplicate=deduplicate, splits=SHARES)
-    write_tokens((Document(*document) for document in documents), SPLITTER, params, path, workers, bar or Bar())
+    found = (Document(*document) for document in documents)
+    write_tokens(found, SPLITTER, Tokenizer(lowercase), params, path, workers, bar or Bar())
     rows = pq.read_table(path).to_pylist()
     assert all(row["split"] == split_of(row["document"], SHARES) for row in rows)
     return [(row["document"], " ".join(row["tokens"])) for row in rows]
@@ -83,7 +84,7 @@ SHARED = [(TRAIN, "Of train. All."), (VALID, "all. Of valid. Later"), (TEST, "La
 def test_a_sentence_is_kept_in_train_before_valid_before_test(
     documents: list[tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenization, "BLOCK_CHARACTERS", 1)
+    monkeypatch.setattr(tokens, "BLOCK_CHARACTERS", 1)
     assert write(documents, tmp_path / "tokens.parquet") == [
         (TRAIN, "of train ."),
         (TRAIN, "all ."),
@@ -98,7 +99,7 @@ def test_a_sentence_is_kept_in_train_before_valid_before_test(
 def test_a_sentence_of_one_split_is_kept_where_it_comes_first(
     block_characters: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenization, "BLOCK_CHARACTERS", block_characters)
+    monkeypatch.setattr(tokens, "BLOCK_CHARACTERS", block_characters)
     documents = [
         (TRAIN_TOO, "Twice. Twice. Once."),
         (TRAIN, "twice. Own. On ce."),
@@ -136,11 +137,11 @@ def test_every_sentence_is_kept_on_request(tmp_path: Path) -> None:
 def test_neither_workers_nor_blocks_change_a_byte(
     deduplicate: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenization, "ROW_GROUP_SENTENCES", 16)
+    monkeypatch.setattr(tokens, "ROW_GROUP_SENTENCES", 16)
     documents = [(f"d{n}", f"Number {n % 70}. Also {n % 30}, it's\n\nHalf of {n}") for n in range(200)]
     files = []
     for block_characters, workers in [(1 << 20, 1), (1, 1), (1000, 1), (700, 2)]:
-        monkeypatch.setattr(tokenization, "BLOCK_CHARACTERS", block_characters)
+        monkeypatch.setattr(tokens, "BLOCK_CHARACTERS", block_characters)
         path = tmp_path / f"{block_characters} {workers}"
         write(documents, path, deduplicate=deduplicate, workers=workers)
         files.append(path.read_bytes())
@@ -155,7 +156,7 @@ def test_blocks_do_not_show_where_parquet_ends_its_pages(tmp_path: Path, monkeyp
     # Too many long words for one page and for Parquet's dictionary.
     documents = [(f"d{n}", " ".join(f"{50 * n + place:0300d}" for place in range(50))) for n in range(300)]
     for name, block_characters in [("a", 1 << 20), ("b", 100_000)]:
-        monkeypatch.setattr(tokenization, "BLOCK_CHARACTERS", block_characters)
+        monkeypatch.setattr(tokens, "BLOCK_CHARACTERS", block_characters)
         write(documents, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
@@ -180,7 +181,7 @@ def test_an_empty_split_is_refused(documents: list[tuple], message: str, tmp_pat
 
 
 def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenization, "BLOCK_CHARACTERS", 1)
+    monkeypatch.setattr(tokens, "BLOCK_CHARACTERS", 1)
 
     def failing() -> Iterator[tuple]:
         yield from SHARED
@@ -199,7 +200,7 @@ def test_a_corpus_that_comes_split_and_tokenized_is_taken_word_for_word(tmp_path
         Document("x", same, "valid", tokenized=True),
         Document("x", "Another one", "test", tokenized=True),
     ]
-    write_tokens(documents, SPLITTER, TOKENIZE, tmp_path / "tokens.parquet", 1, Bar())
+    write_tokens(documents, SPLITTER, TOKENIZER, TOKENIZE, tmp_path / "tokens.parquet", 1, Bar())
     rows = pq.read_table(tmp_path / "tokens.parquet").to_pylist()
     assert [row["split"] for row in rows] == ["train", "train", "valid", "test"]
     assert all(row["tokens"] == ["Same", "words", ",", "the.se", None, "N"] for row in rows[:3])
@@ -212,7 +213,7 @@ def test_a_corpus_that_comes_tokenized_only_is_split_lower_cased_and_deduplicate
         Document(VALID, "a B.C\nvalid", tokenized=True),
         Document(TEST, "unknown <UNK>\nUNKNOWN <unk>\nunknown", tokenized=True),
     ]
-    write_tokens(documents, SPLITTER, TOKENIZE, tmp_path / "tokens.parquet", 1, Bar())
+    write_tokens(documents, SPLITTER, TOKENIZER, TOKENIZE, tmp_path / "tokens.parquet", 1, Bar())
     rows = pq.read_table(tmp_path / "tokens.parquet").to_pylist()
     assert [(row["document"], row["tokens"]) for row in rows] == [
         (TRAIN, ["a", "b.c"]),
@@ -228,7 +229,7 @@ def test_a_corpus_with_splits_of_its_own_keeps_them(tmp_path: Path) -> None:
         Document(TRAIN, "Both. To validate.", "valid"),
         Document(TRAIN, "To test.", "test"),
     ]
-    write_tokens(documents, SPLITTER, TOKENIZE, tmp_path / "tokens.parquet", 1, Bar())
+    write_tokens(documents, SPLITTER, TOKENIZER, TOKENIZE, tmp_path / "tokens.parquet", 1, Bar())
     rows = pq.read_table(tmp_path / "tokens.parquet").to_pylist()
     assert [(row["split"], " ".join(row["tokens"])) for row in rows] == [
         ("train", "for training ."),
@@ -239,9 +240,9 @@ def test_a_corpus_with_splits_of_its_own_keeps_them(tmp_path: Path) -> None:
 
 
 def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenization, "BLOCK_CHARACTERS", 4000)
+    monkeypatch.setattr(tokens, "BLOCK_CHARACTERS", 4000)
     documents = [Document(f"d{n}", f"Number {n % 700} of Dr. {n % 30}. It's\n\nHalf of {n}") for n in range(5000)]
-    write_tokens(documents, SPLITTER, TOKENIZE, tmp_path / "alone", 1, Bar())
+    write_tokens(documents, SPLITTER, TOKENIZER, TOKENIZE, tmp_path / "alone", 1, Bar())
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
@@ -256,7 +257,7 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(tmp_path: Path, mon
                 super().advance(amount, note)
 
         bar = KillingBar()
-        write_tokens(documents, SPLITTER, TOKENIZE, tmp_path / "cluster", 1, bar)
+        write_tokens(documents, SPLITTER, TOKENIZER, TOKENIZE, tmp_path / "cluster", 1, bar)
         assert bar.done == 5000
         client.wait_for_workers(2, timeout=60)
         assert min(processes.values()) not in cast("dict[str, int]", client.run(os.getpid)).values()
