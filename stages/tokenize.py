@@ -18,7 +18,7 @@ TOKENS = Path("data/tokens/sentences.parquet")
 
 def tokenize() -> None:
     """Split the documents into sentences and these into tokens, every sentence in one split only."""
-    check_installed(Path("data/pins/nltk.txt"))
+    check_installed(Path("data/pins/tokenize.txt"))
     params = load_params().tokenize
     sample = training_sample(read_documents(DOCUMENTS)) if params.language == TRAIN else ()
     splitter = SentenceSplitter(params.language, sample)

@@ -8,6 +8,7 @@ import torch
 
 from pipeline.model.language_model import LanguageModel, save_model
 from pipeline.params import load_params
+from pipeline.provenance.code import code_lines
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.stage import heeded_signals, run_stage
@@ -31,12 +32,13 @@ def train() -> None:
     folder = Path("data/models") / cell.name
     vocabulary = Vocabulary.load(VOCABULARY)
     train_split, valid_split = load_split(ENCODED / "train"), load_split(ENCODED / "valid")
-    code = sorted(Path(__file__).parents[1].glob("pipeline/**/*.py"))
     data = [VOCABULARY, *sorted(ENCODED.glob("train/*")), *sorted(ENCODED.glob("valid/*"))]
     data += model_files()
     params = {"model": cell.model.model_dump(), "train": cell.train.model_dump()}
 
-    checkpoints = Checkpoints(cell.name, fingerprint([Path(__file__), *code], data, params))
+    # Not data/pins/train.txt, which may be older than the code that runs here.
+    code = code_lines("train", Path(__file__).parents[1])
+    checkpoints = Checkpoints(cell.name, fingerprint(code, data, params))
     listener = TrainingRun(project, cell.name, len(vocabulary), checkpoints.folder / "mlflow_run")
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(cell.train.seed))
     started = warm_start(model, vocabulary)

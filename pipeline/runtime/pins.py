@@ -30,8 +30,8 @@ def read_constraints(path: Path) -> dict[str, str]:
     return {canonical(match[1]): match[2] for match in found if match}
 
 
-def write_pins(constraints: dict[str, str], packages: Iterable[str], path: Path) -> None:
-    """Write the lines `name==version` of `packages` to `path`, in the order given.
+def write_pins(constraints: dict[str, str], packages: Iterable[str], path: Path, code: Iterable[str] = ()) -> None:
+    """Write the lines `name==version` of `packages` to `path`, then those of `code`, in the order given.
 
     Raises:
         InputError: a package has no pin.
@@ -40,7 +40,8 @@ def write_pins(constraints: dict[str, str], packages: Iterable[str], path: Path)
     for package in packages:
         if canonical(package) not in constraints:
             raise InputError(f"{package} has no pinned version in constraints.txt; add a line {package}==VERSION")
-    write_text(path, "".join(f"{package}=={constraints[canonical(package)]}\n" for package in packages))
+    lines = [*(f"{package}=={constraints[canonical(package)]}" for package in packages), *code]
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def check_installed(path: Path) -> None:

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -37,16 +37,16 @@ KEPT = 2  # checkpoints of one training
 TRAININGS = 3  # unfinished ones of one cell that are kept, the newest
 
 
-def fingerprint(code: Iterable[Path], data: Iterable[Path], params: Mapping[str, object]) -> str:
-    """What decides a training's result, as one short hash.
+def fingerprint(code: Sequence[str], data: Iterable[Path], params: Mapping[str, object]) -> str:
+    """What decides the result of a training run, as one short hash.
 
     Args:
-        code: source files.
+        code: lines that change where the code does something else, as `pipeline.provenance.code` makes them.
         data: files that are trained on.
         params: as JSON can hold them.
     """
-    found = hashlib.sha256(json.dumps([params, version("torch"), version("numpy")], sort_keys=True).encode())
-    for path in (*code, *data):
+    found = hashlib.sha256(json.dumps([code, params, version("torch"), version("numpy")], sort_keys=True).encode())
+    for path in data:
         with path.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()[:32]

