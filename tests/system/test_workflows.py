@@ -132,7 +132,7 @@ def test_its_own_commits_trigger_nothing() -> None:
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].values()
     deps = {dep for stage in stages for dep in stage.get("do", stage)["deps"] if not dep.startswith(("data/", "$"))}
     for dep in [*deps - {"warm_start.json"}, "dvc.yaml", "params.yaml"]:
-        assert any(dep == path or dep.startswith(path.removesuffix("**")) for path in filters["paths"]), dep
+        assert any(dep == path or f"{dep}/".startswith(path.removesuffix("**")) for path in filters["paths"]), dep
 
 
 class Runner:
