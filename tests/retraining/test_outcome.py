@@ -1,0 +1,75 @@
+"""What a retraining leaves for people and programs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.retraining.outcome import Commits, Judgement, Outcome, Retraining, Work, write_reports
+from pipeline.review.promotion import Gate
+
+METRICS = {"perplexity": 12.0, "perplexity_low": 11.0, "perplexity_high": 13.0, "unknown_share": 0.05}
+COMPARED = {
+    "sentences": 120,
+    "tokens": 1100,
+    "perplexity_a": 15.0,
+    "perplexity_b": 12.0,
+    "ratio": 0.8,
+    "ratio_low": 0.75,
+    "ratio_high": 0.85,
+    "confidence": 0.999,
+    "remarks": ["A remark."],
+}
+
+
+def judged(verdict: Outcome) -> Retraining:
+    return Retraining(
+        "retrained",
+        Work({"data": ["corpus"]}, ("train@lstm",)),
+        Commits("a" * 40, "b" * 40, "c" * 40, pushed=True),
+        Judgement(
+            verdict,
+            ["Because."],
+            champion_before="1",
+            champion_after="2" if verdict == "promoted" else "1",
+            challenger="2",
+            cell="lstm",
+            metrics={"challenger": METRICS | {"accuracy_top1": float("nan")}, "champion": {"perplexity": 15.0}},
+            test=COMPARED,
+            gates=(Gate("better", verdict == "promoted", "It | is."),),
+        ),
+    )
+
+
+def test_the_report_has_the_verdict_why_what_changed_and_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
+        (tmp_path / name).write_text("earlier=1\n")
+        monkeypatch.setenv(name, str(tmp_path / name))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "gradient_flow.png").write_text("of an earlier one")
+    write_reports(judged("promoted"), tmp_path / "out", [])
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert text.startswith("# Retraining: v2 promoted in place of v1\n\nBecause.\n")
+    assert "| that of the challenger, divided | 1 | 0.800 (0.750 to 0.850) |" in text
+    assert "| 15.00 | 12.00 (11.00 to 13.00) |" in text
+    assert "| better | yes | It \\| is. |" in text
+    assert "A remark." in text
+    assert "Out of date: `data: corpus`" in text
+    assert "triggered by `aaaaaaaa`; before it, `retrained` was at `bbbbbbbb`; now at `cccccccc`, pushed" in text
+    assert not (tmp_path / "out" / "gradient_flow.png").exists()
+    content = json.loads((tmp_path / "out" / "retrain.json").read_text())
+    assert (content["verdict"], content["champion_before"], content["champion_after"]) == ("promoted", "1", "2")
+    assert content["metrics"]["challenger"]["accuracy_top1"] is None
+    outputs = (tmp_path / "GITHUB_OUTPUT").read_text().splitlines()
+    assert outputs[:4] == ["earlier=1", "verdict=promoted", "headline=v2 promoted in place of v1", "champion=2"]
+    assert (tmp_path / "GITHUB_STEP_SUMMARY").read_text() == "earlier=1\n" + text
+
+
+def test_a_champion_that_stays_is_named(tmp_path: Path) -> None:
+    write_reports(judged("kept"), tmp_path, [])
+    assert (
+        (tmp_path / "report.md").read_text().startswith("# Retraining: not promoted, v1 stays champion\n\nBecause.\n")
+    )
+    assert "| better | **no** |" in (tmp_path / "report.md").read_text()
