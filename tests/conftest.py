@@ -26,7 +26,16 @@ SOAK = os.environ.get("RNNLM_SOAK") == "1"
 PROJECT = Path(__file__).resolve().parents[1]
 # The groups of tests that take longest, which begin first, so that no process of pytest waits long for the other.
 LONGEST = ["test_retraining", "test_versions", "built", "test_interruptions", "readme", "test_workflows", "test_limits"]
-LONGEST += ["test_hostile", "test_pipeline", "test_serving", "test_registry", "test_sources", "test_ui", "test_cli"]
+LONGEST += [
+    "test_hostile",
+    "test_pipeline",
+    "test_serving",
+    "test_registry",
+    "test_promotion",
+    "test_sources",
+    "test_ui",
+    "test_cli",
+]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks

@@ -1,39 +1,40 @@
-"""How busy the machine is while a model trains: sampled beside the training, sent with the points of its epochs.
+"""How busy the machine is while a model trains: sampled beside training, sent with the points of its epochs.
 
-MLflow's own monitor sends each sample from its thread, and waits for it at the end: a hanging server would hold up
-training. So its gauges are read here, and what they say goes the way of all other metrics, `BestEffort`.
+MLflow's own monitor sends each sample from its thread and waits for it at the end: a server that hangs would hold up
+training. So samples are taken here, and go the way of all other metrics, `BestEffort`.
 """
 
+import importlib
+import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
-    from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
 
 PREFIX = "system/"  # what MLflow shows under "System metrics"
-SECONDS = 5.0  # between two samples, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise
+INTERVAL = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"  # MLflow's own setting
+SECONDS = "5"  # between two samples, unless the setting says otherwise
 
 
 class MachineLoad:
-    """Processor, memory and, where MLflow can read it, GPU of the machine; one sample every few seconds.
+    """Processor, memory and, where NVIDIA's library `pynvml` is installed, GPUs; one sample every few seconds.
 
-    A point's step is the time since `began` in milliseconds: a training run that resumes after an interruption adds to
-    its curves, and no step is the number of an epoch, whose points MLflow copies onto the model.
+    A point's step is the time since `began` in milliseconds: a training run that is resumed continues its curves, and
+    no step is the number of an epoch, whose points MLflow copies onto the model.
     """
 
     def __init__(self, began: int) -> None:
-        """Start sampling; needs mlflow to be set up.
+        """Start sampling.
 
         Args:
             began: when the run began, in milliseconds since 1970.
         """
-        from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL
-
         self._began = began
-        self._interval = MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or SECONDS
-        self._gauges = _gauges()
+        self._interval = float(os.environ.get(INTERVAL) or SECONDS)
         self._points: list[Metric] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -52,29 +53,61 @@ class MachineLoad:
     def _sample(self) -> None:
         from mlflow.entities import Metric
 
-        # A thread's first look at the processor has nothing to compare with and reads 0%.
-        self._gauges[0].collect_metrics()
-        self._gauges[0].clear_metrics()
+        gpus = Gpus()
+        psutil.cpu_percent()  # the first look has nothing to compare with and reads 0%
         while not self._over.wait(self._interval):
             now = int(time.time() * 1000)
-            for gauge in self._gauges:
+            values = processor_and_memory() | gpus.read()
+            with self._lock:
+                self._points += [
+                    Metric(PREFIX + key, round(value, 1), now, now - self._began) for key, value in values.items()
+                ]
+
+
+def processor_and_memory() -> dict[str, float]:
+    """In percent and in megabytes; of the processor since the last call."""
+    memory = psutil.virtual_memory()
+    return {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "system_memory_usage_megabytes": memory.used / 1e6,
+        "system_memory_usage_percentage": memory.used / memory.total * 100,
+    }
+
+
+class Gpus:
+    """The GPUs that `pynvml` finds; none where it is not installed or finds no driver."""
+
+    def __init__(self) -> None:
+        self._handles: list[Any] = []
+        try:
+            self._nvml: Any = importlib.import_module("pynvml")
+            self._nvml.nvmlInit()
+            count = self._nvml.nvmlDeviceGetCount()
+            self._handles = [self._nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+        except Exception:  # no library, no driver, no GPU: nothing to measure
+            pass
+
+    def read(self) -> dict[str, float]:
+        """Load, memory and power of each GPU, in percent, megabytes and watts; without those that cannot be read."""
+        values: dict[str, float] = {}
+        for index, handle in enumerate(self._handles):
+            for gauge in (self._memory, self._load, self._power):
                 try:
-                    gauge.collect_metrics()
-                    values = gauge.aggregate_metrics() or {}
-                    gauge.clear_metrics()
-                except Exception:  # a gauge that cannot be read is no reason to stop training
+                    values |= {f"gpu_{index}_{key}": value for key, value in gauge(handle).items()}
+                except Exception:  # no reason to end a training run
                     continue
-                with self._lock:
-                    self._points += [
-                        Metric(PREFIX + key, value, now, now - self._began) for key, value in values.items()
-                    ]
+        return values
 
+    def _memory(self, handle: Any) -> dict[str, float]:
+        memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+        return {
+            "memory_usage_percentage": memory.used / memory.total * 100,
+            "memory_usage_megabytes": memory.used / 1e6,
+        }
 
-def _gauges() -> "list[BaseMetricsMonitor]":
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    def _load(self, handle: Any) -> dict[str, float]:
+        return {"utilization_percentage": self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu}
 
-    try:
-        return [CPUMonitor(), GPUMonitor()]
-    except Exception:  # there is no GPU, or no library to ask it
-        return [CPUMonitor()]
+    def _power(self, handle: Any) -> dict[str, float]:
+        used, limit = self._nvml.nvmlDeviceGetPowerUsage(handle), self._nvml.nvmlDeviceGetEnforcedPowerLimit(handle)
+        return {"power_usage_watts": used / 1000, "power_usage_percentage": used / limit * 100}

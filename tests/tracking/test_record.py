@@ -14,7 +14,7 @@ from pipeline.tracking import runs
 from pipeline.tracking.record import PACKAGES, PATCH, Provenance, code_tags, read_artifact, read_provenance
 from pipeline.tracking.store import Store, connect
 from tests.projects import Project
-from tests.tracking.test_runs import train
+from tests.tracking.test_listener import train
 
 WEIGHTS = "data/models/lstm/model.safetensors"
 

@@ -1,0 +1,164 @@
+"""The champion: promoted, kept, rolled back."""
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.review import promotion
+from pipeline.review.listing import find
+from pipeline.review.promotion import carry_out, decide, rollback
+from pipeline.runtime.errors import InputError
+from pipeline.tracking import runs
+from pipeline.tracking.store import MODEL, Store, connect
+from tests.projects import Project
+from tests.review.candidates import candidate, write_corpus
+
+
+def log(project: Project) -> None:
+    runs.log_evaluation(project.params, project.cell.name)
+
+
+def page(store: Store, version: str) -> str:
+    return store.version(version).description or ""
+
+
+def promote(store: Store, confidence: float = 0.95) -> promotion.Verdict:
+    verdict = decide(store, confidence)
+    carry_out(store, verdict)
+    return verdict
+
+
+def rnnlm(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def test_only_a_challenger_that_is_surely_better_becomes_champion(project: Project) -> None:
+    write_corpus()
+    store = connect()
+    candidate(project, power=0.5)
+    first = promote(store)
+    assert (first.outcome, first.champion, first.test) == ("promoted", None, None)
+    assert store.aliases()["champion"] == "1"
+    assert "promoted to champion. There was no champion yet." in page(store, "1")
+
+    before = page(store, "1")
+    assert promote(store).outcome == "unchanged"
+    assert page(store, "1") == before
+
+    candidate(project, power=0.0, valid=3.0)  # worse on the test split, whatever validation says
+    kept = promote(store)
+    assert kept.outcome == "kept"
+    assert kept.test is not None
+    assert kept.test.result.confidence < 0.05
+    assert kept.test.result.sentences == 200
+    assert store.aliases() == {"champion": "1", "challenger": "2"}
+    assert "not promoted" in page(store, "2")
+    assert "200 test sentences" in page(store, "2")
+    assert "95.0% is needed" in page(store, "2")
+
+    candidate(project, power=1.0)
+    better = promote(store)
+    assert better.outcome == "promoted"
+    assert store.aliases()["champion"] == "3"
+    assert "promoted to champion" in page(store, "3")
+    assert "Confidence that it is better: 100.0%" in page(store, "3")
+    assert "v3 took its place" in page(store, "1")
+    assert find(store, "champion").info.run_id == store.versions()[2].run_id
+
+
+def test_a_slight_gain_is_enough_for_a_low_confidence_only(project: Project) -> None:
+    write_corpus(sentences=50)
+    store = connect()
+    candidate(project, power=0.8)
+    promote(store)
+    candidate(project, power=0.9)
+    verdict = decide(store, 0.5)
+    assert verdict.test is not None
+    sure = verdict.test.result.confidence
+    assert 0.5 < sure < 1
+    assert decide(store, min(sure + 0.001, 1)).outcome == "kept"
+    assert store.aliases()["champion"] == "1"  # deciding changes nothing
+    assert promote(store, sure).outcome == "promoted"
+
+
+def test_further_gates_can_keep_a_challenger_out(project: Project) -> None:
+    import dataclasses
+
+    write_corpus()
+    store = connect()
+    candidate(project)
+    verdict = decide(store, 0.95)
+    gate = promotion.Gate("latency", False, "It is too slow.")
+    held = dataclasses.replace(verdict, gates=(*verdict.gates, gate))
+    carry_out(store, held)
+    assert held.outcome == "kept"
+    assert held.reason == "It is too slow."
+    assert "champion" not in store.aliases()
+
+
+def test_who_decides_about_a_champion_that_is_none_any_more_changes_nothing(project: Project) -> None:
+    write_corpus()
+    store = connect()
+    candidate(project, power=0.0)
+    promote(store)
+    candidate(project, power=0.5)
+    late = decide(store, 0.95)
+    assert late.outcome == "promoted"
+    candidate(project, power=1.0)
+    promote(store)
+    before = [page(store, version) for version in ("1", "2", "3")]
+    with pytest.raises(InputError, match="the champion is v3 meanwhile"):
+        carry_out(store, late)
+    assert store.aliases()["champion"] == "3"
+    assert [page(store, version) for version in ("1", "2", "3")] == before
+    assert rollback(store) == ("3", "1")
+
+
+def test_rollback_goes_back_through_all_champions(project: Project) -> None:
+    write_corpus()
+    store = connect()
+    with pytest.raises(InputError, match="no champion"):
+        rollback(store)
+    for power in (0.0, 0.5, 1.0):
+        candidate(project, power)
+        assert promote(store).outcome == "promoted"
+    assert rollback(store, "It curses.") == ("3", "2")
+    assert store.aliases()["champion"] == "2"
+    assert "rolled back, v2 is champion again. It curses." in page(store, "3")
+    assert "champion again, in place of v3. It curses." in page(store, "2")
+    assert promote(store).outcome == "promoted"  # the challenger is as good as it was
+    assert rollback(store) == ("3", "2")
+    assert rollback(store) == ("2", "1")
+    with pytest.raises(InputError, match="nothing to go back to: no champion came before v1"):
+        rollback(store)
+    assert store.aliases()["champion"] == "1"
+    assert promote(store).outcome == "promoted"
+    store.client.delete_model_version(MODEL, "1")
+    with pytest.raises(InputError, match="nothing to go back to"):
+        rollback(store)
+
+
+def test_the_commands_print_the_verdict_and_promote_syncs_first(project: Project) -> None:
+    write_corpus()
+    candidate(project, power=0.2)
+    first = rnnlm("promote")
+    assert first.exit_code == 0, first.output
+    assert first.stdout == "v1: promoted. There was no champion yet.\n"
+    assert rnnlm("promote").stdout == "v1: unchanged. It is the champion already.\n"
+    store = connect()
+    candidate(project, power=1.0)
+    store.client.delete_model_version(MODEL, "2")  # as if MLflow had missed it
+    done = rnnlm("promote", "--json")
+    assert done.exit_code == 0, done.output
+    verdict = json.loads(done.stdout)
+    assert verdict["outcome"] == "promoted"
+    assert (verdict["challenger"], verdict["champion"]) == ("3", "1")
+    assert verdict["test"]["confidence"] == 1.0
+    assert verdict["test"]["sentences"] == 200
+    assert verdict["gates"][0]["passed"] is True
+    assert rnnlm("rollback", "--reason", "Too slow.").stdout == "v1 is champion again, in place of v3\n"
+    refused = rnnlm("rollback")
+    assert isinstance(refused.exception, InputError)
