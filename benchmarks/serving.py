@@ -23,7 +23,8 @@ import requests
 import torch
 
 from benchmarks.harness import REPEATS, Result, from_pairs, run, seconds
-from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.model.folder import SavedModel, TextRules, save_model
+from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.params import load_params
 from pipeline.text.vocabulary import Vocabulary
@@ -104,11 +105,11 @@ def log_champion(folder: Path, shape: ModelParams, vocabulary: Vocabulary) -> Pa
 
     shutil.copy("constraints.txt", folder)
     with chdir(folder):
-        save_model(LanguageModel(shape, len(vocabulary), torch.Generator().manual_seed(1)), Path("model"))
-        vocabulary.save(Path("vocabulary.tsv"))
+        model = LanguageModel(shape, len(vocabulary), torch.Generator().manual_seed(1))
+        save_model(SavedModel(model, vocabulary, TextRules(lowercase=True), {}), Path("model"))
         store = connect()
         run_id = store.client.create_run(store.experiment_id).info.run_id
-        log_model(store, run_id, "lstm", Path("model"), Path("vocabulary.tsv"), lowercase=True, step=0)
+        log_model(store, run_id, "lstm", Path("model"), step=0)
         (logged,) = store.client.search_logged_models([store.experiment_id])
         version = mlflow.register_model(logged.model_uri, MODEL)
         store.set_alias(CHAMPION, str(version.version))

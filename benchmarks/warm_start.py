@@ -23,7 +23,8 @@ import torch
 
 from benchmarks.harness import Result, run
 from benchmarks.quality import train_silently
-from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.model.folder import SavedModel, TextRules, save_model
+from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams, load_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress_bar
@@ -108,7 +109,7 @@ def trained(
         seed: of the first weights and of the order of the sentences.
         epochs: None: as many as the cell has.
         start: changes the first weights.
-        save_to: a folder for the model and its vocabulary.
+        save_to: a folder for the model.
     """
     params = cell.train.model_copy(update={"seed": seed, "epochs": epochs or cell.train.epochs})
     splits = {split: load_split(day.folder / split) for split in ("train", "valid", "test")}
@@ -116,8 +117,7 @@ def trained(
     start(model, day.vocabulary)
     train_silently(model, splits, day.vocabulary, params)
     if save_to:
-        save_model(model, save_to)
-        day.vocabulary.save(save_to / "vocabulary.tsv")
+        save_model(SavedModel(model, day.vocabulary, TextRules(lowercase=True), params.model_dump()), save_to)
     return math.exp(validation_nats(model, splits["test"], params.batch_tokens))
 
 

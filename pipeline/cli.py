@@ -13,16 +13,15 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.stage import run
 
 if TYPE_CHECKING:
-    from pipeline.model.language_model import LanguageModel
+    from pipeline.inference.predictor import Predictor
     from pipeline.params import Params
-    from pipeline.text.tokenizer import Tokenizer
-    from pipeline.text.vocabulary import Vocabulary
 
-MODELS, EVALUATION, VOCABULARY = Path("data/models"), Path("data/evaluation"), Path("data/vocabulary.tsv")
+MODELS, EVALUATION = Path("data/models"), Path("data/evaluation")
 TIMINGS = Path(".rnnlm/timings")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Use and inspect the trained language models.")
-ModelOption = Annotated[str | None, typer.Option("--model", help="a name in `cells`; the best on validation if absent")]
+MODEL_HELP = "a name in data/models, a folder, or models:/... as MLflow calls it; the best on validation if absent"
+ModelOption = Annotated[str | None, typer.Option("--model", help=MODEL_HELP)]
 RunArgument = Annotated[
     str, typer.Argument(help="an id or its first characters, a name, champion, challenger, or a version such as v3")
 ]
@@ -43,24 +42,17 @@ def generate(
     seed: Annotated[int, typer.Option(min=0)] = 1,
     temperature: Annotated[float, typer.Option(min=1e-6, help="below 1: likelier words")] = 1.0,
     top_k: Annotated[int | None, typer.Option(min=1, help="draw from the k likeliest words only")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="words; evaluate.max_length if absent")] = None,
     prompt: Annotated[str, typer.Option(help="what every sentence begins with")] = "",
 ) -> None:
     """Write sentences, one a line."""
-    from pipeline.inference import generation
+    from pipeline.inference.generation import Decoding, readable
 
-    params, language_model, vocabulary, tokenizer = _load(model)
-    sentences = generation.generate(
-        language_model,
-        vocabulary,
-        count,
-        temperature=temperature,
-        top_k=top_k,
-        max_length=params.evaluate.max_length,
-        seed=seed,
-        prompt=tokenizer.tokenize(prompt),
-    )
+    predictor = _predictor(model)
+    decoding = Decoding(temperature, top_k, max_length or _project().evaluate.max_length, seed)
+    (sentences,) = predictor.generate(predictor.tokens([prompt]), count, decoding)
     for tokens in sentences:
-        print(generation.readable(tokens))
+        print(readable(tokens))
 
 
 @app.command()
@@ -69,19 +61,9 @@ def score(
     model: ModelOption = None,
 ) -> None:
     """Score sentences: for each line its natural-log probability, a tab, and its number of tokens, the end included."""
-    import numpy as np
-
-    from pipeline.inference.scoring import score_split
-    from pipeline.text.encoded import EncodedSplit
-
     lines = _lines(file)
-    _, language_model, vocabulary, tokenizer = _load(model)
-    sentences = [vocabulary.sentence_ids(tokenizer.tokenize(line)) for line in lines]
-    if not sentences:
-        return
-    offsets = np.cumsum([0, *map(len, sentences)])
-    split = EncodedSplit(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in sentences]), offsets)
-    scores = score_split(language_model, split, "score").sentences
+    predictor = _predictor(model)
+    scores = predictor.score(predictor.encode(predictor.tokens(lines)), "score").sentences
     for nats, tokens in zip(scores.nats, scores.tokens, strict=True):
         print(f"{-nats:.6f}\t{tokens}")
 
@@ -93,10 +75,9 @@ def suggest(
     count: Annotated[int, typer.Option(min=1, help="words")] = 5,
 ) -> None:
     """Suggest the next word: a word, a tab, its probability; the likeliest first."""
-    from pipeline.inference import generation
-
-    _, language_model, vocabulary, tokenizer = _load(model)
-    for word, probability in generation.suggest(language_model, vocabulary, tokenizer.tokenize(text), count):
+    predictor = _predictor(model)
+    (words,) = predictor.suggest(predictor.tokens([text]), count)
+    for word, probability in words:
         print(f"{word}\t{probability:.4f}")
 
 
@@ -139,13 +120,13 @@ def compare(a: RunArgument, b: RunArgument, as_json: JsonOption = False) -> None
     from pipeline.review.tables import show_comparison, show_differences
     from pipeline.tracking.store import open_store
 
-    _project()
+    params = _project()
     with open_store() as store:
         first, second = find(store, a), find(store, b)
         a_listed, b_listed = listed_run(store, first), listed_run(store, second)
         found, compared, refusal = differences(store, first, second), None, None
         try:
-            compared = compare_models(store, first, second)
+            compared = compare_models(store, first, second, params)
         except InputError as error:
             refusal = error  # what differs can be said all the same
     if as_json:
@@ -170,10 +151,10 @@ def promote(
     from pipeline.tracking.store import open_store
     from pipeline.tracking.sync import sync as bring_up_to_date
 
-    _project()
+    params = _project()
     with open_store() as store:
         bring_up_to_date(store)
-        verdict = decide(store, confidence)
+        verdict = decide(store, confidence, params)
         carry_out(store, verdict)
     if as_json:
         _print_json(verdict.as_json())
@@ -291,22 +272,26 @@ def _project() -> "Params":
     raise InputError(f"no dvc.yaml and params.yaml in {here} or above it; run the command inside the project")
 
 
-def _load(name: str | None) -> "tuple[Params, LanguageModel, Vocabulary, Tokenizer]":
-    """A trained model with what its text went through."""
-    from pipeline.model.language_model import load_model
-    from pipeline.text.tokenizer import Tokenizer
-    from pipeline.text.vocabulary import Vocabulary
+def _predictor(model: str | None) -> "Predictor":
+    """The model that `--model` names; a folder needs no project around it."""
+    from pipeline.inference.predictor import Predictor
+
+    if model is not None and model.startswith("models:"):
+        from pipeline.tracking.logged_model import read_model
+        from pipeline.tracking.store import open_store
+
+        _project()
+        with open_store() as store:
+            return Predictor(read_model(store, model, model))
+    if model is not None and Path(model).parts != (model,):
+        return Predictor.load(Path(model))
     from pipeline.training.history import best_cell
 
-    params = _project()
-    name = best_cell(MODELS, list(params.cells)) if name is None else params.cell(name).name
-    model, vocabulary = load_model(MODELS / name), Vocabulary.load(VOCABULARY)
-    if model.vocabulary_size != len(vocabulary):
-        raise InputError(
-            f"{MODELS / name} knows {model.vocabulary_size} words, "
-            f"{VOCABULARY} holds {len(vocabulary)}; run `dvc repro`"
-        )
-    return params, model, vocabulary, Tokenizer(params.tokenize.lowercase)
+    cells = list(_project().cells)
+    name = model or best_cell(MODELS, cells)
+    if name not in cells and not (MODELS / name).is_dir():
+        raise InputError(f"no model named {name!r} in {MODELS}; name one such as {cells[0]}, or a folder, with a slash")
+    return Predictor.load(MODELS / name)
 
 
 def _print_json(value: object) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from pipeline.evaluation.gradient_flow import gradient_norms, write_gradient_norms
 from pipeline.evaluation.scores import summarise, write_bands, write_metrics, write_sentences
-from pipeline.inference.generation import generate, readable
-from pipeline.inference.scoring import score_split
-from pipeline.model.language_model import load_model
+from pipeline.inference.generation import Decoding, readable
+from pipeline.inference.predictor import Predictor
 from pipeline.params import load_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
@@ -15,6 +14,8 @@ from pipeline.runtime.stage import run_stage
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import log_evaluation
+
+VOCABULARY = Path("data/vocabulary.tsv")
 
 
 def evaluate() -> None:
@@ -24,25 +25,19 @@ def evaluate() -> None:
     params = load_params()
     cell, options = params.cell(sys.argv[1]), params.evaluate
     model_folder, folder = Path("data/models") / cell.name, Path("data/evaluation") / cell.name
-    model = load_model(model_folder)
-    vocabulary = Vocabulary.load(Path("data/vocabulary.tsv"))
-    test = load_split(Path("data/encoded/test"), model.vocabulary_size)
+    predictor = Predictor.load(model_folder)
+    if predictor.vocabulary.tokens != Vocabulary.load(VOCABULARY).tokens:
+        raise InputError(f"{model_folder} was trained with another vocabulary than {VOCABULARY}; run `dvc repro`")
+    test = load_split(Path("data/encoded/test"), len(predictor.vocabulary))
 
-    sums = score_split(model, test, f"evaluate {cell.name}")
+    sums = predictor.score(test, f"evaluate {cell.name}")
     metrics = summarise(sums.sentences, options.bootstrap_samples, options.seed)
-    write_metrics(folder / "metrics.json", metrics | {"parameters": model.parameter_count()})
+    write_metrics(folder / "metrics.json", metrics | {"parameters": predictor.model.parameter_count()})
     write_bands(folder / "bands.csv", sums.bands(cell.name))
     write_sentences(folder / "sentences.parquet", sums.sentences)
-    write_gradient_norms(folder / "gradient_flow.csv", gradient_norms(model, test))
-    samples = generate(
-        model,
-        vocabulary,
-        options.generated_sentences,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        max_length=options.max_length,
-        seed=options.seed,
-    )
+    write_gradient_norms(folder / "gradient_flow.csv", gradient_norms(predictor.model, test))
+    decoding = Decoding(options.temperature, options.top_k, options.max_length, options.seed)
+    (samples,) = predictor.generate([[]], options.generated_sentences, decoding)
     write_text(folder / "samples.txt", "".join(f"{readable(tokens)}\n" for tokens in samples))
     log_evaluation(params, cell.name)
 

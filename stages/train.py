@@ -1,4 +1,4 @@
-"""train NAME: the encoded train and valid splits -> one trained model and the history of its training."""
+"""train NAME: the encoded train and valid splits -> one trained model, whole, and the history of its training."""
 
 import json
 import sys
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.model.folder import SavedModel, TextRules, save_model
+from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
 from pipeline.provenance.code import code_lines
 from pipeline.runtime.errors import InputError, StoppedError
@@ -24,7 +25,7 @@ ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
 
 
 def train() -> None:
-    """Write data/models/NAME/: model.safetensors, config.json and history.csv."""
+    """Write data/models/NAME/: model.safetensors, config.json, vocabulary.tsv and history.csv."""
     if len(sys.argv) != 2:
         raise InputError("say which cell of params.yaml to train: python -m stages.train NAME")
     project = load_params()
@@ -34,11 +35,11 @@ def train() -> None:
     train_split, valid_split = load_split(ENCODED / "train"), load_split(ENCODED / "valid")
     data = [VOCABULARY, *sorted(ENCODED.glob("train/*")), *sorted(ENCODED.glob("valid/*"))]
     data += model_files()
-    params = {"model": cell.model.model_dump(), "train": cell.train.model_dump()}
+    sections = {"model": cell.model.model_dump(), "train": cell.train.model_dump()}
 
     # Not data/pins/train.txt, which may be older than the code that runs here.
     code = code_lines("train", Path(__file__).parents[1])
-    checkpoints = Checkpoints(cell.name, fingerprint(code, data, params))
+    checkpoints = Checkpoints(cell.name, fingerprint(code, data, sections))
     listener = TrainingRun(project, cell.name, len(vocabulary), checkpoints.folder / "mlflow_run")
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(cell.train.seed))
     started = warm_start(model, vocabulary)
@@ -48,7 +49,8 @@ def train() -> None:
         with heeded_signals() as stop:
             trainer = Trainer(model, train_split, valid_split, vocabulary.counts, cell.train, checkpoints, stop)
             history = trainer.fit(listener)
-        save_model(model, folder)
+        text = TextRules(lowercase=project.tokenize.lowercase)
+        save_model(SavedModel(model, vocabulary, text, cell.train.model_dump()), folder)
         write_history(folder / "history.csv", history)
     except BaseException as error:
         listener.failed(killed=isinstance(error, StoppedError) or not isinstance(error, Exception))

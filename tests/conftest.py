@@ -11,6 +11,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pytest
 from hypothesis import settings
 
+from pipeline.model.folder import SavedModel, TextRules
+from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.text.counting import WordCounts, build_vocabulary
 from pipeline.text.vocabulary import Vocabulary
@@ -66,6 +68,13 @@ def vocabulary_of(counts: Mapping[str, int], size: int | None, sentences: int) -
     words.add(counts.keys(), counts.values())
     words.sentences = sentences
     return build_vocabulary(words, size)
+
+
+def saved_model(model: LanguageModel, vocabulary: Vocabulary | None = None, lowercase: bool = True) -> SavedModel:
+    """A model with what its folder holds besides; without a vocabulary its words are w2, w3 and so on."""
+    tokens = ["SENTENCE_START", "SENTENCE_END", *(f"w{id_}" for id_ in range(2, model.vocabulary_size - 1))]
+    vocabulary = vocabulary or Vocabulary([*tokens, "UNKNOWN_TOKEN"], [0] + [1] * (model.vocabulary_size - 1))
+    return SavedModel(model, vocabulary, TextRules(lowercase=lowercase), {"seed": 1})
 
 
 def model_params(**changes) -> ModelParams:

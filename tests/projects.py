@@ -12,11 +12,12 @@ import torch
 import yaml
 
 from pipeline.evaluation.scores import MEASURES, write_metrics
-from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.model.folder import FILES, save_model
+from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams, Params, load_params
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.history import EpochRecord, write_history
-from tests.conftest import PROJECT, vocabulary_of
+from tests.conftest import PROJECT, saved_model, vocabulary_of
 
 WORDS = {"the": 9, "cat": 5, "dog": 4, "sees": 3, ".": 6}
 SENTENCES = [["the", "cat", "sees", "the", "dog", "."], ["the", "dog", "."], ["a", "cat"]]
@@ -46,7 +47,7 @@ class Project:
     def train(self, seed: int = 1) -> LanguageModel:
         """What the stage `train` leaves; another seed gives other bytes."""
         model = LanguageModel(self.cell.model, len(self.vocabulary), torch.Generator().manual_seed(seed)).eval()
-        save_model(model, self.models)
+        save_model(saved_model(model, self.vocabulary, load_params().tokenize.lowercase), self.models)
         write_history(self.models / "history.csv", HISTORY)
         return model
 
@@ -117,7 +118,7 @@ def lock_everything() -> None:
         "tokenize": (["tokenize"], []),
         "train@lstm": (
             ["model", "train", "cells.lstm"],
-            [f"data/models/lstm/{name}" for name in ("model.safetensors", "config.json", "history.csv")],
+            [f"data/models/lstm/{name}" for name in (*FILES, "history.csv")],
         ),
         "evaluate@lstm": (
             ["evaluate"],

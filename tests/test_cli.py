@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.model.folder import save_model
+from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
 from pipeline.params import load_params
 from pipeline.text.vocabulary import Vocabulary
-from tests.conftest import PROJECT, vocabulary_of
+from tests.conftest import PROJECT, saved_model, vocabulary_of
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary.save(folder / "data" / "vocabulary.tsv")
     for number, (name, cell) in enumerate(load_params(PROJECT / "params.yaml").cells.items()):
         model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(number))
-        save_model(model, folder / "data" / "models" / name)
+        save_model(saved_model(model, vocabulary), folder / "data" / "models" / name)
         history = "epoch,steps,learning_rate,train_nats,valid_nats,valid_perplexity\n"
         history += f"1,10,0.1,2.0,{math.log(9 - number)},{9 - number}\n"
         (folder / "data" / "models" / name / "history.csv").write_text(history)
@@ -56,12 +57,12 @@ def test_score_gives_log_probability_and_tokens_of_each_line_in_order(project: P
     # Tokens and the end: 7 + 1; the empty sentence's end alone; `don't. the cat`, whose period is not at the end of the
     # line, so NLTK leaves it on its word: a line is never split into sentences.
     assert [int(tokens) for _, tokens in rows] == [8, 1, 4, 2]
-    from pipeline.model.language_model import load_model
+    from pipeline.model.folder import load_model
 
     vocabulary = Vocabulary.load(project / "data" / "vocabulary.tsv")
     ids = vocabulary.sentence_ids(["the", "cat", "sat", "on", "a", "mat", "."])
     batch = pack(np.array(ids), np.array([0, len(ids)]), [0])
-    expected = -float(load_model(project / "data" / "models" / "lstm").score(batch).nats_N.double().sum())
+    expected = -float(load_model(project / "data" / "models" / "lstm").model.score(batch).nats_N.double().sum())
     assert float(rows[0][0]) == pytest.approx(expected, abs=1e-4)
 
 
@@ -90,7 +91,7 @@ def test_generation_is_seeded_and_continues_the_prompt(project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("suggest", "a", "--model", "../rnn"), "no cell named '../rnn'"),
+        (("suggest", "a", "--model", "../rnn"), "../rnn/config.json is missing"),
         (("score", "nothing.txt"), "nothing.txt is no file"),
         (("table",), "metrics.json"),
         (("runs",), "RNNLM_TRACKING=off"),

@@ -1,6 +1,7 @@
 """What a model writes: whole sentences, and the next word of one that somebody began."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,34 +14,26 @@ from pipeline.model.packed import pack
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
 
-def generate(
-    model: LanguageModel,
-    vocabulary: Vocabulary,
-    count: int,
-    *,
-    temperature: float,
-    top_k: int | None,
-    max_length: int,
-    seed: int,
-    prompt: Sequence[str] = (),
-) -> list[list[str]]:
-    """Draw sentences that begin with one prompt; arguments as for `generate_each`, which see."""
-    return generate_each(
-        model, vocabulary, [prompt], count, temperature=temperature, top_k=top_k, max_length=max_length, seed=seed
-    )[0]
+@dataclass(frozen=True)
+class Decoding:
+    """How sentences are drawn.
+
+    Attributes:
+        temperature: divides the logits; below 1 likelier words, duller sentences.
+        top_k: draw from the k likeliest words only; None draws from all.
+        max_length: words drawn before a sentence is cut.
+        seed: of each prompt; equal seeds give equal sentences on one kind of machine.
+    """
+
+    temperature: float
+    top_k: int | None
+    max_length: int
+    seed: int
 
 
 @torch.no_grad()
-def generate_each(
-    model: LanguageModel,
-    vocabulary: Vocabulary,
-    prompts: Sequence[Sequence[str]],
-    count: int,
-    *,
-    temperature: float,
-    top_k: int | None,
-    max_length: int,
-    seed: int,
+def generate(
+    model: LanguageModel, vocabulary: Vocabulary, prompts: Sequence[Sequence[str]], count: int, decoding: Decoding
 ) -> list[list[list[str]]]:
     """Draw sentences word by word from the model's distribution; UNKNOWN_TOKEN and SENTENCE_START are never drawn.
 
@@ -52,29 +45,26 @@ def generate_each(
         vocabulary: the one it was trained with.
         prompts: tokens that sentences begin with; the model reads words it does not know as UNKNOWN_TOKEN.
         count: sentences of each prompt.
-        temperature: divides the logits; below 1 likelier words, duller sentences.
-        top_k: draw from the k likeliest words only; None draws from all.
-        max_length: words drawn before a sentence is cut.
-        seed: of each prompt; equal seeds give equal sentences on one kind of machine.
+        decoding: how they are drawn.
 
     Returns:
         For each prompt `count` lists of tokens, the prompt first. None is empty: a sentence cannot end before its
         first word.
     """
     sentences = [[list(prompt) for _ in range(count)] for prompt in prompts]
-    generators = [torch.Generator().manual_seed(seed) for _ in prompts]
+    generators = [torch.Generator().manual_seed(decoding.seed) for _ in prompts]
     unfinished = [set(range(count)) for _ in prompts]
     running = [index for index, rows in enumerate(unfinished) if rows]
     if not running:
         return sentences
     logits_BC, state = _read(model, vocabulary, prompts, count)
-    for step in range(max_length):
+    for step in range(decoding.max_length):
         logits_BC[:, [START_ID, vocabulary.unknown_id]] = -torch.inf
         drawn = []
         for index, rows_BC in zip(running, logits_BC.split(count), strict=True):
             if step == 0 and not prompts[index]:
                 rows_BC[:, END_ID] = -torch.inf
-            drawn.append(_draw(rows_BC, temperature, top_k, generators[index]))
+            drawn.append(_draw(rows_BC, decoding, generators[index]))
             for row, word in enumerate(drawn[-1].tolist()):
                 if row in unfinished[index] and word == END_ID:
                     unfinished[index].remove(row)
@@ -94,19 +84,15 @@ def generate_each(
     return sentences
 
 
-def suggest(model: LanguageModel, vocabulary: Vocabulary, prefix: Sequence[str], count: int) -> list[tuple[str, float]]:
-    """The `count` likeliest words after `prefix`, likeliest first, with their probabilities under the whole model.
-
-    Only words are suggested: no special token is, though their share of the probability is not handed out to others.
-    """
-    return suggest_each(model, vocabulary, [prefix], count)[0]
-
-
 @torch.no_grad()
-def suggest_each(
+def suggest(
     model: LanguageModel, vocabulary: Vocabulary, prefixes: Sequence[Sequence[str]], count: int
 ) -> list[list[tuple[str, float]]]:
-    """As `suggest` after each of several prefixes, which go through the model together."""
+    """The `count` likeliest words after each prefix, likeliest first, with their probabilities under the whole model.
+
+    Only words are suggested: no special token is, though their share of the probability is not handed out to others.
+    All prefixes go through the model together.
+    """
     logits_BC, _ = _read(model, vocabulary, prefixes, 1)
     probability_BC = logits_BC.double().softmax(1).cpu()
     probability_BC[:, [START_ID, END_ID, vocabulary.unknown_id]] = -1
@@ -151,11 +137,11 @@ def _each(state: Sequence[State], change: Callable[[Tensor], Tensor]) -> list[St
     return [(change(layer[0]), change(layer[1])) if isinstance(layer, tuple) else change(layer) for layer in state]
 
 
-def _draw(logits_BC: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:
+def _draw(logits_BC: Tensor, decoding: Decoding, generator: torch.Generator) -> Tensor:
     """One word id a row `(B,)`, in proportion to exp(logits / temperature) among the `top_k` largest."""
     # On the CPU and in float64: the same draws whatever the device, and no overflow at small temperatures.
     logits_BC = logits_BC.double().cpu()
     allowed = int((logits_BC[0] > -torch.inf).sum())
-    logits_BC, ids_BC = logits_BC.topk(min(top_k or allowed, allowed))
-    weights_BC = ((logits_BC - logits_BC[:, :1]) / temperature).softmax(1)
+    logits_BC, ids_BC = logits_BC.topk(min(decoding.top_k or allowed, allowed))
+    weights_BC = ((logits_BC - logits_BC[:, :1]) / decoding.temperature).softmax(1)
     return ids_BC.gather(1, torch.multinomial(weights_BC, 1, generator=generator))[:, 0]

@@ -138,6 +138,12 @@ def score(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor) -> Scores
     return Scores(nats_N, rank_N)
 
 
+def nats(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor) -> Tensor:
+    """Each row's loss in nats, as `score`, without the ranks, which take a third of the time; float32 (N,)."""
+    blocks = _blocks_of_logits(h_NH, V_CH, c_C)
+    return torch.cat([functional.cross_entropy(logits_RC, y_N[rows], reduction="none") for rows, logits_RC in blocks])
+
+
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
     """Whether products are made in bf16: asked for, or `auto` and the processor or GPU multiplies it in hardware."""
     if precision != "auto":

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from pipeline.model.language_model import CONFIG_FILE, WEIGHTS_FILE
+from pipeline.model.folder import CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from pipeline.params import Params
 from pipeline.provenance.dvc import restore
 from pipeline.review.listing import find
@@ -30,10 +30,12 @@ def champion_files(store: Store, params: Params) -> tuple[str, dict[str, str]]:
     if stages["tokenize"].params["tokenize"]["splits"] != params.tokenize.model_dump()["splits"]:
         raise InputError(f"tokenize.splits was different for champion v{version}: it may have learned test sentences")
     folder = f"data/models/{run.data.tags['cell']}"
+    outs = stages["train"].outs
     digests = {
-        CONFIG_FILE: stages["train"].outs.get(f"{folder}/{CONFIG_FILE}"),
-        WEIGHTS_FILE: stages["train"].outs.get(f"{folder}/{WEIGHTS_FILE}"),
-        "vocabulary.tsv": stages["train"].deps.get("data/vocabulary.tsv"),
+        CONFIG_FILE: outs.get(f"{folder}/{CONFIG_FILE}"),
+        WEIGHTS_FILE: outs.get(f"{folder}/{WEIGHTS_FILE}"),
+        # Champions of commit 726b98c have no copy of their vocabulary.
+        VOCABULARY_FILE: outs.get(f"{folder}/{VOCABULARY_FILE}") or stages["train"].deps.get("data/vocabulary.tsv"),
     }
     found = {name: digest for name, digest in digests.items() if digest}
     if found != digests:

@@ -6,18 +6,15 @@ its own vocabulary; what it does not know it pays for as evaluation/paired.py sa
 
 import dataclasses
 import json
-import tempfile
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_bootstrap
-from pipeline.inference.scoring import score_split
-from pipeline.model.language_model import LanguageModel, load_model, model_digest
-from pipeline.params import load_params, read_params
+from pipeline.inference.predictor import Predictor
+from pipeline.params import Params, read_params
 from pipeline.provenance.dvc import read_lock
 from pipeline.review.listing import SHORT_ID
 from pipeline.runtime.errors import InputError
@@ -26,7 +23,7 @@ from pipeline.text.counting import unknown_types
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.params import SplitShares
 from pipeline.text.tokens import read_tokens
-from pipeline.text.vocabulary import Vocabulary
+from pipeline.tracking.logged_model import read_model
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import Store
 
@@ -63,118 +60,92 @@ class ModelComparison:
         }
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model with what its text goes through; `text` is how raw text becomes tokens."""
-
-    model: LanguageModel
-    vocabulary: Vocabulary
-    text: dict[str, Any]
-
-
-def compare_models(store: Store, a: "Run", b: "Run", tokens: Path = TOKENS) -> ModelComparison:
+def compare_models(store: Store, a: "Run", b: "Run", params: Params, old_tokens: Path | None = None) -> ModelComparison:
     """Is the model of run `b` better than that of run `a`?
 
     Args:
         store: an open store.
         a: a run with a model.
         b: another.
-        tokens: whose test split they are compared on; today's, if it is not said.
+        params: today's.
+        old_tokens: the tokens of an earlier run, whose test split they are compared on; None: today's.
 
     Raises:
         InputError: a run has no model, the two read other tokens, or there are no test sentences of today's parameters.
     """
     first, second = load_logged_model(store, a), load_logged_model(store, b)
-    _check_text(first, second)
+    _check_text(first, second, params)
     tokenized = read_lock().get("tokenize")
-    if tokens == TOKENS and not (tokenized and tokenized.stands(read_params())):
+    if old_tokens is None and not (tokenized and tokenized.stands(read_params())):
         raise InputError(f"{TOKENS} is not what params.yaml and dvc.lock describe; run `dvc repro tokenize` first")
+    tokens = old_tokens or TOKENS
     with progress_bar("word types", None, "sentences") as bar:
         unknown_a, unknown_b = unknown_types(tokens, [first.vocabulary, second.vocabulary], bar)
     nats_a, counts = _score(first, tokens, unknown_a, f"score {_name(a)}")
     nats_b, _ = _score(second, tokens, unknown_b, f"score {_name(b)}")
-    options = load_params().evaluate
+    options = params.evaluate
     result = paired_bootstrap(nats_a, nats_b, counts, options.bootstrap_samples, options.seed)
-    return ModelComparison(result, unknown_a, unknown_b, tuple(filter(None, (_leak(store, a), _leak(store, b)))))
+    shares = params.tokenize.splits
+    remarks = (_leak(store, a, shares), _leak(store, b, shares))
+    return ModelComparison(result, unknown_a, unknown_b, tuple(filter(None, remarks)))
 
 
-def load_logged_model(store: Store, run: "Run") -> LoadedModel:
+def load_logged_model(store: Store, run: "Run") -> Predictor:
     """The model that a run has logged.
 
     Raises:
         InputError: it has none, or its files are gone or others than those that were trained.
     """
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-    from mlflow.models import Model
-
     models = run.outputs.model_outputs if run.outputs else []
-    digest = run.data.tags.get("model_digest")
-    if not models or digest is None:
+    if not models or "model_digest" not in run.data.tags:
         raise InputError(f"run {_name(run)} has no model: its training did not finish; name another run")
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            root = Path(download_artifacts(artifact_uri=f"models:/{models[-1].model_id}", dst_path=folder))
-            kept = Model.load(root).flavors["python_function"]["artifacts"]
-            model, vocabulary, text = (root / kept[name]["path"] for name in ("model", "vocabulary", "text"))
-            intact = model_digest(model) == digest
-        except (MlflowException, OSError, KeyError, InputError):
-            raise InputError(
-                f"run {_name(run)}: MLflow no longer has the files of its model; "
-                "put them back, or bring the model back (`dvc checkout`) and run `rnnlm sync`"
-            ) from None
-        if not intact:
-            raise InputError(f"run {_name(run)}: MLflow's files of its model are not those that were trained")
-        return LoadedModel(load_model(model), Vocabulary.load(vocabulary), json.loads(text.read_text(encoding="utf-8")))
+    return Predictor(read_model(store, f"models:/{models[-1].model_id}", f"run {_name(run)}"))
 
 
-def encoded_test_split(vocabulary: Vocabulary, tokens: Path = TOKENS) -> EncodedSplit:
-    """The test sentences of data/tokens, or of another such file, as a vocabulary knows them.
+def encoded_test_split(predictor: Predictor, tokens: Path = TOKENS) -> EncodedSplit:
+    """The test sentences of data/tokens, or of another such file, as a model knows them.
 
     Raises:
         InputError: the tokens cannot be read, or hold no test sentence.
     """
-    blocks, lengths = [], [0]
-    for rows in read_tokens(tokens, "test"):
-        # A token that is null, one of which the corpus says that it is unknown, is in no vocabulary either.
-        sentences = [vocabulary.sentence_ids(words) for words in rows.to_pylist()]
-        blocks.append(np.fromiter(chain.from_iterable(sentences), np.int32))
-        lengths += map(len, sentences)
-    if len(lengths) == 1:
+    # A token that is null, one of which the corpus says that it is unknown, is in no vocabulary either.
+    split = predictor.encode(words for rows in read_tokens(tokens, "test") for words in rows.to_pylist())
+    if not len(split):
         raise InputError(f"{tokens} holds no test sentence; raise tokenize.splits.test and run `dvc repro`")
-    return EncodedSplit(np.concatenate(blocks), np.cumsum(lengths, dtype=np.int64))
+    return split
 
 
-def _score(loaded: LoadedModel, tokens: Path, unknown: int, task: str) -> tuple[np.ndarray, np.ndarray]:
+def _score(predictor: Predictor, tokens: Path, unknown: int, task: str) -> tuple[np.ndarray, np.ndarray]:
     """Nats over the common word types, and tokens, of each test sentence."""
-    scores = score_split(loaded.model, encoded_test_split(loaded.vocabulary, tokens), task).sentences
+    scores = predictor.score(encoded_test_split(predictor, tokens), task).sentences
     return nats_over_types(scores.nats, scores.unknown, unknown), scores.tokens
 
 
-def _check_text(first: LoadedModel, second: LoadedModel) -> None:
-    for name in first.text.keys() | second.text.keys():
-        values = [loaded.text.get(name) for loaded in (first, second)]
-        if values[0] != values[1]:
+def _check_text(first: Predictor, second: Predictor, params: Params) -> None:
+    rules, others = first.text.model_dump(), second.text.model_dump()
+    for name in rules:
+        if rules[name] != others[name]:
             raise InputError(
                 f"these models cannot be compared, as they do not read the same tokens: tokenize.{name} is "
-                f"{_yaml(values[0])} for the first, {_yaml(values[1])} for the second; compare models that agree in it"
+                f"{_yaml(rules[name])} for the first, {_yaml(others[name])} for the second; compare models that agree "
+                "in it"
             )
-    lowercase = load_params().tokenize.lowercase
-    if first.text.get("lowercase") != lowercase:
+    lowercase = params.tokenize.lowercase
+    if first.text.lowercase != lowercase:
         raise InputError(
-            f"the models were trained with tokenize.lowercase {_yaml(first.text.get('lowercase'))}, params.yaml says "
+            f"the models were trained with tokenize.lowercase {_yaml(first.text.lowercase)}, params.yaml says "
             f"{_yaml(lowercase)}, so its test sentences are not theirs; set it as it was and run `dvc repro tokenize`"
         )
 
 
-def _leak(store: Store, run: "Run") -> str | None:
+def _leak(store: Store, run: "Run", today: SplitShares) -> str | None:
     """A remark where a run divided documents otherwise than today, so that it may have learned what it is tested on."""
     provenance = read_provenance(store, run.info.run_id)
     record = provenance.stages.get("tokenize") if provenance else None
     then = record.params.get("tokenize", {}).get("splits") if record else None
     if not isinstance(then, dict):
         return None
-    shares, today = SplitShares.model_validate(then), load_params().tokenize.splits
+    shares = SplitShares.model_validate(then)
     if _parts(shares) == _parts(today):
         return None
     return (

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.evaluation.results import read_metrics
-from pipeline.inference.scoring import score_split
-from pipeline.model.language_model import load_model, model_digest
+from pipeline.inference.predictor import Predictor
+from pipeline.model.folder import model_digest
 from pipeline.params import Params, RetrainParams
 from pipeline.provenance.dvc import dvc_digest, restore
 from pipeline.review.comparison import TOKENS, compare_models
@@ -78,14 +78,14 @@ def limits(metrics: Mapping[str, Any], tokens_per_second: float, params: Retrain
 
 def scoring_speed(model_folder: Path) -> float:
     """Test tokens that a model scores in a second, on this machine: the best of a few runs, lest others disturb."""
-    model = load_model(model_folder)
-    test = load_split(Path("data/encoded/test"), model.vocabulary_size)
+    predictor = Predictor.load(model_folder)
+    test = load_split(Path("data/encoded/test"), len(predictor.vocabulary))
     sentences = min(len(test), TIMED_SENTENCES)
     part = EncodedSplit(test.ids[: test.offsets[sentences]], test.offsets[: sentences + 1])
     best = 0.0
     for _ in range(TIMED_REPEATS):
         start = time.perf_counter()
-        score_split(model, part, "speed of scoring")
+        predictor.score(part, "speed of scoring")
         best = max(best, part.tokens / (time.perf_counter() - start))
     return best
 
@@ -118,12 +118,12 @@ def judge(store: Store, found: Candidate, tokens_per_second: float, params: Para
     limited = limits(found.metrics, tokens_per_second, params.retrain)
     named = store.aliases()
     try:
-        verdict = decide(store, params.retrain.confidence)
+        verdict = decide(store, params.retrain.confidence, params)
     except InputError as error:
         told = f"It cannot be compared with the champion: {error}."
         verdict = Verdict(named[CHALLENGER], named.get(CHAMPION), (Gate("better", False, told),), None)
     if verdict.test is not None and params.retrain.old_sentences:
-        limited = (*_old_sentences(store, verdict, params.retrain.confidence), *limited)
+        limited = (*_old_sentences(store, verdict, params), *limited)
     version = store.version(verdict.challenger)
     if version.tags.get(ROLLED_BACK):
         told = "It was champion before and was rolled back; `rnnlm promote` takes it up again."
@@ -131,7 +131,7 @@ def judge(store: Store, found: Candidate, tokens_per_second: float, params: Para
     return dataclasses.replace(verdict, gates=(*verdict.gates, *limited))
 
 
-def _old_sentences(store: Store, verdict: Verdict, confidence: float) -> tuple[Gate, ...]:
+def _old_sentences(store: Store, verdict: Verdict, params: Params) -> tuple[Gate, ...]:
     """Whether the challenger still does what made the champion one; nothing where the test sentences are the same.
 
     Today's test sentences come from today's text. Where that is bad, whoever has learned it wins on it.
@@ -150,7 +150,8 @@ def _old_sentences(store: Store, verdict: Verdict, confidence: float) -> tuple[G
             restore("the champion's test sentences", digest, path)
         except InputError as error:
             return (Gate("old sentences", True, f"On those that the champion was tested on it could not be: {error}."),)
-        result = compare_models(store, champion, challenger, path).result
+        result = compare_models(store, champion, challenger, params, path).result
+    confidence = params.retrain.confidence
     return (
         Gate(
             "old sentences",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pipeline.params import Params
 from pipeline.review.comparison import ModelComparison, compare_models
 from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
@@ -69,12 +70,13 @@ class Verdict:
         }
 
 
-def decide(store: Store, confidence: float) -> Verdict:
+def decide(store: Store, confidence: float, params: Params) -> Verdict:
     """Hold the challenger against the champion, on the test sentences of today; nothing is changed.
 
     Args:
         store: an open store.
         confidence: that the challenger is better, which is needed for a promotion, from 0 to 1.
+        params: today's.
 
     Raises:
         InputError: there is no challenger, or the two cannot be compared.
@@ -87,7 +89,7 @@ def decide(store: Store, confidence: float) -> Verdict:
         return Verdict(challenger, None, (Gate("better", True, "There was no champion yet."),), None)
     if champion == challenger:
         return Verdict(challenger, champion, (Gate("better", False, "It is the champion already."),), None)
-    test = compare_models(store, find(store, f"v{champion}"), find(store, f"v{challenger}"))
+    test = compare_models(store, find(store, f"v{champion}"), find(store, f"v{challenger}"), params)
     return Verdict(challenger, champion, (_better(test, champion, confidence),), test)
 
 

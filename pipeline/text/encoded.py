@@ -5,10 +5,10 @@ while the vocabulary has at most 65,536 tokens, else int32. `offsets.npy` (int64
 sentences: sentence i is `s = ids[offsets[i]:offsets[i + 1]]`, its input x `s[:-1]`, and y, what is predicted, `s[1:]`.
 """
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +33,13 @@ class EncodedSplit:
     offsets: np.ndarray
 
     @classmethod
-    def of(cls, sentences: Sequence[Sequence[int]]) -> "EncodedSplit":
+    def of(cls, sentences: Iterable[Sequence[int]]) -> "EncodedSplit":
         """A split in memory, of sentences that begin with START_ID and end with END_ID."""
-        offsets = np.cumsum([0, *map(len, sentences)], dtype=np.int64)
-        return cls(np.fromiter(chain.from_iterable(sentences), np.int32, offsets[-1]), offsets)
+        ids, offsets = array("i"), array("q", [0])
+        for sentence in sentences:
+            ids.extend(sentence)
+            offsets.append(len(ids))
+        return cls(np.array(ids, np.int32), np.array(offsets, np.int64))
 
     def __len__(self) -> int:
         """Number of sentences."""

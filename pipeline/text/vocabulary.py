@@ -65,8 +65,12 @@ class Vocabulary:
         write_text(path, HEADER + "\n" + "".join(rows))
 
     @classmethod
-    def load(cls, path: Path) -> "Vocabulary":
+    def load(cls, path: Path, advice: str = "run `dvc repro vocabulary`") -> "Vocabulary":
         """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            advice: what a person can do where it is missing or damaged.
 
         Raises:
             InputError: the file is missing, or is no vocabulary: names the first line that does not fit.
@@ -74,38 +78,35 @@ class Vocabulary:
         try:
             text = path.read_bytes().decode("utf-8")
         except FileNotFoundError:
-            raise InputError(f"{path} is missing; run `dvc repro vocabulary`") from None
+            raise InputError(f"{path} is missing; {advice}") from None
         except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not UTF-8 (byte {error.start}); {ADVICE}") from None
+            raise InputError(f"{path} is not UTF-8 (byte {error.start}); {advice}") from None
         header, *lines = text.split("\n")
         if header != HEADER:
-            raise InputError(f"{path}, line 1: expected the header {HEADER!r}, got {header[:80]!r}; {ADVICE}")
+            raise InputError(f"{path}, line 1: expected the header {HEADER!r}, got {header[:80]!r}; {advice}")
         if not lines or lines.pop() != "":
-            raise InputError(f"{path}: the last line is cut off; {ADVICE}")
-        return _parse(lines, path)
+            raise InputError(f"{path}: the last line is cut off; {advice}")
+        return _parse(lines, path, advice)
 
 
-ADVICE = "delete it and run `dvc repro vocabulary`"
-
-
-def _parse(lines: list[str], path: Path) -> Vocabulary:
+def _parse(lines: list[str], path: Path, advice: str) -> Vocabulary:
     tokens: list[str] = []
     counts: list[int] = []
     for number, line in enumerate(lines):
         fields = line.split("\t")
         where = f"{path}, line {number + 2}"
         if len(fields) != 3 or not fields[1] or fields[0] != str(number):
-            raise InputError(f"{where}: expected `{number} TOKEN COUNT`, tab separated, got {line[:80]!r}; {ADVICE}")
+            raise InputError(f"{where}: expected `{number} TOKEN COUNT`, tab separated, got {line[:80]!r}; {advice}")
         if not (fields[2].isascii() and fields[2].isdigit()):
-            raise InputError(f"{where}: the count must be a whole number, got {fields[2][:80]!r}; {ADVICE}")
+            raise InputError(f"{where}: the count must be a whole number, got {fields[2][:80]!r}; {advice}")
         tokens.append(fields[1])
         counts.append(int(fields[2]))
     if tokens[:2] != [SENTENCE_START, SENTENCE_END] or len(tokens) < SPECIALS or tokens[-1] != UNKNOWN_TOKEN:
         raise InputError(
-            f"{path}: must begin with {SENTENCE_START} and {SENTENCE_END} and end with {UNKNOWN_TOKEN}; {ADVICE}"
+            f"{path}: must begin with {SENTENCE_START} and {SENTENCE_END} and end with {UNKNOWN_TOKEN}; {advice}"
         )
     first: dict[str, int] = {}
     for id_, token in enumerate(tokens[2:-1], start=2):
         if first.setdefault(token, id_) != id_:
-            raise InputError(f"{path}: {token!r} is there twice, with ids {first[token]} and {id_}; {ADVICE}")
+            raise InputError(f"{path}: {token!r} is there twice, with ids {first[token]} and {id_}; {advice}")
     return Vocabulary(tokens, counts)

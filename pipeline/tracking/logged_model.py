@@ -1,12 +1,21 @@
-"""A trained model as an MLflow model: code, weights, vocabulary and requirements, and no pickle."""
+"""A trained model as an MLflow model: its folder, the code that serves it and its requirements, and no pickle."""
 
-import json
+import shutil
 import tempfile
 from pathlib import Path
 
 import pipeline
 from pipeline.inference.request import Options
-from pipeline.runtime.files import write_text
+from pipeline.model.folder import (
+    VOCABULARY_FILE,
+    SavedModel,
+    TextRules,
+    load_model,
+    model_digest,
+    read_config,
+    write_config,
+)
+from pipeline.runtime.errors import InputError
 from pipeline.runtime.pins import canonical, read_constraints
 from pipeline.tracking.store import Store
 
@@ -16,38 +25,73 @@ REQUIREMENTS = ("mlflow", "nltk", "numpy", "pandas", "pydantic", "regex", "safet
 EXAMPLE = (["What aren't you understanding about this?!"], Options().model_dump())
 
 
-def log_model(
-    connection: Store, run_id: str, name: str, model_folder: Path, vocabulary: Path, lowercase: bool, step: int
-) -> None:
+def log_model(store: Store, run_id: str, name: str, folder: Path, step: int) -> None:
     """Log a model into a run, which ends FINISHED.
 
     Args:
-        connection: an open store.
+        store: an open store.
         run_id: the run that trained it.
         name: what MLflow's list of models calls it.
-        model_folder: what `save_model` wrote.
-        vocabulary: the vocabulary it was trained with, data/vocabulary.tsv.
-        lowercase: whether its tokens are lower-cased.
+        folder: what `save_model` wrote.
         step: the epoch whose weights were kept; MLflow copies the run's metrics of that step onto the model.
+
+    Raises:
+        InputError: a file of the model is missing or damaged.
     """
     import mlflow
 
+    load_model(folder)  # half a model would be noticed by whoever is served
     pins = read_constraints(Path("constraints.txt"))
+    code = Path(pipeline.__file__).parent
+    mlflow.set_experiment(experiment_id=store.experiment_id)
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(code / "inference" / "serving.py"),
+            artifacts={"model": str(folder.resolve())},
+            input_example=EXAMPLE,
+            pip_requirements=[f"{package}=={pins[canonical(package)]}" for package in REQUIREMENTS],
+            code_paths=[str(code)],
+            step=step,
+        )
+
+
+def read_model(store: Store, uri: str, called: str) -> SavedModel:
+    """A model that was logged.
+
+    Args:
+        store: an open store.
+        uri: as MLflow has it: `models:/rnnlm@champion`, `models:/rnnlm/3`, `models:/m-...`.
+        called: what errors call it.
+
+    Raises:
+        InputError: MLflow does not have it, or its files are not those that were trained.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "text.json"
-        write_text(text, json.dumps({"lowercase": lowercase}) + "\n")
-        mlflow.set_experiment(experiment_id=connection.experiment_id)
-        with mlflow.start_run(run_id=run_id, log_system_metrics=False):
-            mlflow.pyfunc.log_model(
-                name=name,
-                python_model=str(Path(pipeline.__file__).parent / "inference" / "serving.py"),
-                artifacts={
-                    "model": str(model_folder.resolve()),
-                    "vocabulary": str(vocabulary.resolve()),
-                    "text": str(text),
-                },
-                input_example=EXAMPLE,
-                pip_requirements=[f"{package}=={pins[canonical(package)]}" for package in REQUIREMENTS],
-                code_paths=[str(Path(pipeline.__file__).parent)],
-                step=step,
-            )
+        try:
+            root = Path(download_artifacts(artifact_uri=uri, dst_path=folder))
+            logged = Model.load(root)
+            files = {name: root / kept["path"] for name, kept in logged.flavors["python_function"]["artifacts"].items()}
+            digest = store.run(logged.run_id or "").data.tags["model_digest"]
+            intact = model_digest(files["model"]) == digest
+            if intact and "vocabulary" in files:
+                _complete(**files)
+        except (MlflowException, OSError, KeyError, ValueError, InputError):
+            raise InputError(
+                f"{called}: MLflow does not have the files of this model; "
+                "put them back, or bring the model back (`dvc checkout`) and run `rnnlm sync`"
+            ) from None
+        if not intact:
+            raise InputError(f"{called}: MLflow's files of its model are not those that were trained")
+        return load_model(files["model"])
+
+
+def _complete(model: Path, vocabulary: Path, text: Path) -> None:
+    """Make a whole folder of `model`, as commit 726b98c logged it: beside its vocabulary and its text rules."""
+    shutil.copyfile(vocabulary, model / VOCABULARY_FILE)
+    rules = TextRules.model_validate_json(text.read_text(encoding="utf-8"))
+    write_config(read_config(model).model_copy(update={"text": rules, "train": {}}), model)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.evaluation.results import read_metrics
-from pipeline.model.language_model import WEIGHTS_FILE, model_digest
+from pipeline.model.folder import WEIGHTS_FILE, model_digest, read_config
 from pipeline.model.output import Precision, uses_bf16
 from pipeline.params import Params
 from pipeline.provenance.dvc import dvc_digest
@@ -40,7 +40,7 @@ from pipeline.training.warm_start import first_weights_of
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
-ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
+ENCODED = Path("data/encoded")
 MODELS, EVALUATION, REPORT = Path("data/models"), Path("data/evaluation"), Path("data/report")
 REPORT_PAGE = "report/report.html"  # among a run's artifacts
 
@@ -137,7 +137,7 @@ def complete_run(store: Store, run_id: str, params: Params, name: str) -> None:
     store.client.update_run(run_id, name=run_name(cell, len(history)))
     store.note(run_id, training_note(cell, _parameter_count(folder), history, store.run(run_id).data.tags))
     record_outputs(store, run_id, "train", name)
-    log_model(store, run_id, name, folder, VOCABULARY, params.tokenize.lowercase, best.epoch)
+    log_model(store, run_id, name, folder, best.epoch)
     # Last, so that a run that has a digest is whole.
     store.tag(run_id, model_digest=model_digest(folder))
 
@@ -147,7 +147,7 @@ def trained_run(store: Store, params: Params, name: str) -> "Run":
     folder = MODELS / name
     run = store.find_run(model_digest(folder))
     if run is None:
-        size = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocabulary_size"])
+        size = read_config(folder).vocabulary_size
         inputs = _training_inputs(params, name, size)
         begun = store.newest_run(f"tags.training_inputs = '{inputs}' and attributes.status != 'FINISHED'")
         run_id = (

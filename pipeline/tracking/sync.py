@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.model.language_model import model_digest
+from pipeline.model.folder import model_digest
 from pipeline.params import load_params, read_params
 from pipeline.provenance.dvc import read_lock
 from pipeline.tracking.runs import add_evaluation, add_report, trained_run

@@ -1,21 +1,22 @@
-"""A training that begins with the weights of an earlier model, word by word, where the two have the same shape."""
+"""A training run that begins with the weights of an earlier model, word by word, where the two have the same shape."""
 
 from pathlib import Path
 
 import torch
 
-from pipeline.model.language_model import LanguageModel, load_model, model_digest
+from pipeline.model.folder import model_digest, read_config, read_vocabulary, read_weights
+from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
-FOLDER = Path("data/warm_start")  # a model and its vocabulary.tsv, if trainings do not begin with random weights
+FOLDER = Path("data/warm_start")  # a model folder, or none of its files where the first weights are random
 NAMES = "warm_start.json"  # what the stage `warm_start` was asked for
 WITHOUT_SHAPE = {"dropout", "lookup_init"}
 
 
 def model_files(folder: Path = FOLDER) -> list[Path]:
-    """The model that trainings begin with, and its vocabulary; no file where the first weights are random.
+    """The files of the model that training runs begin with; none where the first weights are random.
 
     Raises:
         InputError: there is no such folder.
@@ -26,12 +27,12 @@ def model_files(folder: Path = FOLDER) -> list[Path]:
 
 
 def first_weights_of(params: ModelParams, folder: Path = FOLDER) -> str | None:
-    """The `model_digest` of the model that trainings of this shape begin with; None: with random weights.
+    """The `model_digest` of the model that training runs of this shape begin with; None: with random weights.
 
     Raises:
-        InputError: a file in the folder is missing or damaged.
+        InputError: a file in the folder is missing, or config.json is damaged.
     """
-    if not folder.is_dir() or not model_files(folder) or _differences(load_model(folder).params, params):
+    if not folder.is_dir() or not model_files(folder) or _differences(read_config(folder).model, params):
         return None
     return model_digest(folder)
 
@@ -53,15 +54,14 @@ def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = FOLD
     """
     if not model_files(folder):
         return None
-    before, words = load_model(folder), Vocabulary.load(folder / "vocabulary.tsv")
-    if before.vocabulary_size != len(words):
-        raise InputError(f"{folder}: the model has {before.vocabulary_size} words, vocabulary.tsv {len(words)}")
-    other = _differences(before.params, model.params)
+    config = read_config(folder)
+    other = _differences(config.model, model.params)
     if other:
         return f"starts from random weights, as the model in {folder} has {', '.join(other)}"
-    ids = _ids_there(vocabulary, words)
+    # Not `load_model`: a champion of commit 726b98c has all that this needs, and so gives the weights it gave then.
+    ids = _ids_there(vocabulary, read_vocabulary(folder, config))
     known = ids >= 0
-    earlier = before.state_dict()
+    earlier = read_weights(folder, config).state_dict()
     for name, weight in model.state_dict().items():  # these share the memory of the model's own
         if _has_a_row_a_word(name, model):
             weight[known] = earlier[name][ids[known]].to(weight)

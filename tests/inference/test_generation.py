@@ -1,13 +1,20 @@
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.inference.generation import generate, generate_each, readable, suggest, suggest_each
+from pipeline.inference.generation import Decoding, generate, readable, suggest
 from pipeline.text.vocabulary import END_ID, START_ID
 
 OPTIONS = {"temperature": 1.0, "top_k": None, "max_length": 20, "seed": 1}
+
+
+def write(model, vocabulary, count: int, prompt: Sequence[str] = (), **options) -> list[list[str]]:
+    """What a model writes after one prompt, by `OPTIONS` but for `options`."""
+    (sentences,) = generate(model, vocabulary, [prompt], count, Decoding(**{**OPTIONS, **options}))
+    return sentences
 
 
 def favour(model, ids: list[int], by: float = 50.0):
@@ -18,32 +25,32 @@ def favour(model, ids: list[int], by: float = 50.0):
 
 def test_unknown_and_start_are_never_drawn_however_probable(make_model, vocabulary) -> None:
     model = favour(make_model(), [START_ID, vocabulary.unknown_id])
-    sentences = generate(model, vocabulary, 50, **OPTIONS)
+    sentences = write(model, vocabulary, 50)
     assert len(sentences) == 50
     assert {token for sentence in sentences for token in sentence} <= set(vocabulary.tokens[2:-1])
 
 
 def test_no_sentence_is_empty_even_where_the_end_is_likeliest(make_model, vocabulary) -> None:
-    sentences = generate(favour(make_model(), [END_ID]), vocabulary, 30, **OPTIONS)
+    sentences = write(favour(make_model(), [END_ID]), vocabulary, 30)
     assert [len(sentence) for sentence in sentences] == [1] * 30
 
 
 def test_sentences_are_cut_at_max_length(make_model, vocabulary) -> None:
-    sentences = generate(favour(make_model(), [END_ID], -1000), vocabulary, 3, **{**OPTIONS, "max_length": 7})
+    sentences = write(favour(make_model(), [END_ID], -1000), vocabulary, 3, max_length=7)
     assert [len(sentence) for sentence in sentences] == [7] * 3
 
 
 def test_equal_seeds_write_equal_sentences_and_others_write_others(make_model, vocabulary) -> None:
-    first = generate(make_model(), vocabulary, 10, **OPTIONS)
-    assert first == generate(make_model(), vocabulary, 10, **OPTIONS)
-    assert first != generate(make_model(), vocabulary, 10, **{**OPTIONS, "seed": 2})
+    first = write(make_model(), vocabulary, 10)
+    assert first == write(make_model(), vocabulary, 10)
+    assert first != write(make_model(), vocabulary, 10, seed=2)
 
 
 @pytest.mark.parametrize("options", [{"top_k": 1}, {"temperature": 1e-300}])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_one_choice_or_no_temperature_takes_the_likeliest_word_each_time(cell, options, make_model, vocabulary) -> None:
     model = make_model(cell)
-    written = generate(model, vocabulary, 2, **{**OPTIONS, **options})
+    written = write(model, vocabulary, 2, **options)
     expected, word, state = [], START_ID, None
     while len(expected) < OPTIONS["max_length"]:
         logits, state = model.next_logits(torch.tensor([word]), state)
@@ -59,8 +66,8 @@ def test_one_choice_or_no_temperature_takes_the_likeliest_word_each_time(cell, o
 @pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (2.0, None), (1.0, 3)])
 def test_words_are_drawn_in_proportion_to_their_probability(temperature, top_k, make_model, vocabulary) -> None:
     model, draws = make_model(), 20_000
-    options = {**OPTIONS, "temperature": temperature, "top_k": top_k, "max_length": 1}
-    counted = Counter(sentence[0] for sentence in generate(model, vocabulary, draws, **options))
+    options = {"temperature": temperature, "top_k": top_k, "max_length": 1}
+    counted = Counter(sentence[0] for sentence in write(model, vocabulary, draws, **options))
     logits = model.next_logits(torch.tensor([START_ID]))[0][0].double().numpy() / temperature
     weights = np.where(
         np.isin(np.arange(len(vocabulary)), [START_ID, END_ID, vocabulary.unknown_id]), 0, np.exp(logits)
@@ -74,23 +81,20 @@ def test_words_are_drawn_in_proportion_to_their_probability(temperature, top_k, 
 
 def test_a_prompt_is_read_kept_and_may_be_a_whole_sentence(make_model, vocabulary) -> None:
     prompt = ["is", "zyzzyva"]
-    greedy = {**OPTIONS, "top_k": 1}
-    assert generate(make_model(), vocabulary, 1, **greedy, prompt=prompt)[0][:2] == prompt
-    ended = generate(favour(make_model(), [END_ID]), vocabulary, 1, **greedy, prompt=prompt)
+    assert write(make_model(), vocabulary, 1, prompt, top_k=1)[0][:2] == prompt
+    ended = write(favour(make_model(), [END_ID]), vocabulary, 1, prompt, top_k=1)
     assert ended == [prompt]
-    others = [
-        generate(make_model(), vocabulary, 1, **greedy, prompt=[word])[0][1:] for word in ("is", "the", "of", ".")
-    ]
+    others = [write(make_model(), vocabulary, 1, [word], top_k=1)[0][1:] for word in ("is", "the", "of", ".")]
     assert len({tuple(words) for words in others}) > 1
 
 
 def test_no_sentences_are_asked_for(make_model, vocabulary) -> None:
-    assert generate(make_model(), vocabulary, 0, **OPTIONS) == []
+    assert write(make_model(), vocabulary, 0) == []
 
 
 def test_suggestions_are_the_likeliest_words_with_the_models_own_probabilities(make_model, vocabulary) -> None:
     model = favour(make_model(), [START_ID, END_ID, vocabulary.unknown_id], 5.0)
-    suggested = suggest(model, vocabulary, ["this", "is"], 4)
+    (suggested,) = suggest(model, vocabulary, [["this", "is"]], 4)
     logits = state = None
     for word in [START_ID, *vocabulary.encode(["this", "is"])]:
         logits, state = model.next_logits(torch.tensor([word]), state)
@@ -102,7 +106,7 @@ def test_suggestions_are_the_likeliest_words_with_the_models_own_probabilities(m
 
 
 def test_more_suggestions_than_words_are_all_words(make_model, vocabulary) -> None:
-    suggested = suggest(make_model(), vocabulary, [], 1000)
+    (suggested,) = suggest(make_model(), vocabulary, [[]], 1000)
     assert {word for word, _ in suggested} == set(vocabulary.tokens[2:-1])
 
 
@@ -113,10 +117,10 @@ PROMPTS = [["is"], [], ["this", "is", "the", "zyzzyva"], [], ["the", "of"], ["."
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_prompts_that_share_passes_get_what_each_would_get_alone(cell, layers, make_model, vocabulary) -> None:
     model = make_model(cell, layers=layers).double()  # float32 sums depend on the number of rows
-    together = generate_each(model, vocabulary, PROMPTS, 3, **OPTIONS)
-    assert together == [generate(model, vocabulary, 3, **OPTIONS, prompt=prompt) for prompt in PROMPTS]
+    together = generate(model, vocabulary, PROMPTS, 3, Decoding(**OPTIONS))
+    assert together == [write(model, vocabulary, 3, prompt) for prompt in PROMPTS]
     assert together[1] == together[3]  # the same prompt and seed
-    for suggested, prompt in zip(suggest_each(model, vocabulary, PROMPTS, 4), PROMPTS, strict=True):
+    for suggested, prompt in zip(suggest(model, vocabulary, PROMPTS, 4), PROMPTS, strict=True):
         logits = state = None
         for word in [START_ID, *vocabulary.encode(prompt)]:
             logits, state = model.next_logits(torch.tensor([word]), state)

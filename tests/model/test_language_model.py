@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from pipeline.model import initialisation
-from pipeline.model.language_model import LanguageModel, load_model, model_digest, save_model
+from pipeline.model.folder import save_model
+from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
 from pipeline.model.packed import PackedBatch, pack, steps_and_sequences
-from pipeline.runtime.errors import InputError
-from tests.conftest import model_params
+from tests.conftest import model_params, saved_model
 from tests.model import reference
 
 CELL_NAMES = ["rnn", "lstm", "gru"]
@@ -168,11 +168,10 @@ def test_the_same_seed_trains_the_same_bytes(cell, tmp_path: Path):
             masks = torch.Generator().manual_seed(step)
             model.loss(random_batch(8, 9, 30, seed=step), sampler, step, generator=masks).backward()
             optimizer.step()
-        save_model(model, folder)
-        return (folder / "model.safetensors").read_bytes() + (folder / "config.json").read_bytes()
+        save_model(saved_model(model), folder)
+        return (folder / "model.safetensors").read_bytes()
 
     assert train(tmp_path / "one") == train(tmp_path / "two")
-    assert model_digest(tmp_path / "one") == model_digest(tmp_path / "two")
 
 
 def test_dropout_acts_in_training_only_and_keeps_the_mean():
@@ -189,43 +188,6 @@ def test_dropout_acts_in_training_only_and_keeps_the_mean():
     ones = model.train()._dropped(torch.ones(400, 400), torch.Generator().manual_seed(1))
     assert ones.mean().item() == pytest.approx(1.0, abs=0.02)
     assert sorted(ones.unique().tolist()) == [0.0, 2.0]
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_saved_and_loaded_is_the_same_model(shape, tmp_path: Path):
-    model = build(**shape)
-    save_model(model, tmp_path)
-    loaded = load_model(tmp_path)
-    assert not loaded.training
-    assert loaded.params == model.params
-    assert loaded.vocabulary_size == 30
-    batch = random_batch(5, 9, 30)
-    assert torch.equal(loaded.score(batch).nats_N, model.score(batch).nats_N)
-
-
-def test_files_that_are_no_model_are_named_on_one_line(tmp_path: Path):
-    with pytest.raises(InputError, match=r"config\.json is missing"):
-        load_model(tmp_path)
-    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
-        model_digest(tmp_path)
-    save_model(build(), tmp_path)
-    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
-    whole = config.read_text()
-    for broken in ("{", "[]", "{}", whole.replace('"lstm"', '"cell"'), whole.replace("30", '"30"')):
-        config.write_text(broken)
-        with pytest.raises(InputError, match=r"config\.json does not describe a model") as error:
-            load_model(tmp_path)
-        assert "\n" not in str(error.value)
-    config.write_text(whole.replace('"hidden_size": 12', '"hidden_size": 13'))
-    with pytest.raises(InputError, match=r"model\.safetensors holds other weights"):
-        load_model(tmp_path)
-    config.write_text(whole)
-    weights.write_bytes(b"no such thing")
-    with pytest.raises(InputError, match=r"model\.safetensors is not a safetensors file"):
-        load_model(tmp_path)
-    weights.unlink()
-    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
-        load_model(tmp_path)
 
 
 def test_the_tutorials_trained_model_gives_the_tutorials_probabilities(shared_data: Path):

@@ -8,14 +8,15 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
-from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.model.folder import save_model
+from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.text.tokens import SCHEMA
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 from pipeline.tracking import runs
 from pipeline.training.history import EpochRecord, write_history
-from tests.conftest import vocabulary_of
+from tests.conftest import saved_model, vocabulary_of
 from tests.projects import Project, lock_everything
 
 TYPES = 40
@@ -67,7 +68,7 @@ def candidate(project: Project, power: float = 1.0, words: int | None = None, va
     with torch.no_grad():
         assert model.c is not None
         model.c.copy_(power * frequency.log())
-    save_model(model, project.models)
+    save_model(saved_model(model, vocabulary, load_params().tokenize.lowercase), project.models)
     history = [EpochRecord(1, 4, 0.01, 2.5, float(np.log(valid)), valid)]
     write_history(project.models / "history.csv", history)
     project.evaluate(perplexity=valid)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.evaluation.paired import paired_bootstrap
-from pipeline.inference.scoring import score_split
+from pipeline.params import load_params
 from pipeline.provenance.dvc import StageRecord, dvc_digest
 from pipeline.review.comparison import compare_models, encoded_test_split, load_logged_model
 from pipeline.review.differences import differences
@@ -76,9 +76,9 @@ def test_a_quarter_of_the_vocabulary_does_not_win_and_the_models_come_from_mlflo
     raw = []
     for run in (whole, quarter):
         loaded = load_logged_model(store, run)
-        raw.append(score_split(loaded.model, encoded_test_split(loaded.vocabulary), "score").sentences)
+        raw.append(loaded.score(encoded_test_split(loaded), "score").sentences)
     assert paired_bootstrap(raw[0].nats, raw[1].nats, raw[0].tokens, 100, 1).better == "B"
-    compared = compare_models(store, whole, quarter)
+    compared = compare_models(store, whole, quarter, load_params())
     assert compared.result.better == "A"
     assert (compared.unknown_types_a, compared.unknown_types_b) == (0, TYPES - TYPES // 4)
     assert compared.result.sentences == 200
@@ -87,7 +87,7 @@ def test_a_quarter_of_the_vocabulary_does_not_win_and_the_models_come_from_mlflo
         np.exp((raw[1].nats + raw[1].unknown * np.log(30)).sum() / 1800)
     )
     assert compared.remarks == ()
-    assert compare_models(store, whole, whole).result.better is None
+    assert compare_models(store, whole, whole, load_params()).result.better is None
 
 
 def test_compare_says_what_differs_and_which_is_better(pair: tuple[Store, str, str]) -> None:
@@ -141,7 +141,7 @@ def test_other_split_shares_are_remarked(pair: tuple[Store, str, str]) -> None:
     store, whole, quarter = pair
     record(store, whole, tokenize={"splits": {"train": 0.92, "valid": 0.04, "test": 0.04}})  # the same shares
     record(store, quarter, tokenize={"splits": {"train": 80, "valid": 10, "test": 10}})
-    (remark,) = compare_models(store, find(store, whole), find(store, quarter)).remarks
+    (remark,) = compare_models(store, find(store, whole), find(store, quarter), load_params()).remarks
     assert quarter[:8] in remark
     assert "80/10/10" in remark
     assert "may have been trained on some of them" in remark
@@ -160,31 +160,31 @@ def test_models_that_read_other_tokens_are_refused_but_their_differences_are_sho
     assert json.loads(done.stdout)["test"] is None
     # And where the sentences are not theirs.
     with pytest.raises(InputError, match=r"tokenize\.lowercase true, params\.yaml says false"):
-        compare_models(connect(), find(connect(), "v1"), find(connect(), "v1"))
+        compare_models(connect(), find(connect(), "v1"), find(connect(), "v1"), load_params())
 
 
 def test_tokens_that_dvc_does_not_know_are_refused(pair: tuple[Store, str, str], project: Project) -> None:
     store, whole, quarter = pair
     write_corpus(sentences=50)
     with pytest.raises(InputError, match="dvc repro tokenize"):
-        compare_models(store, find(store, whole), find(store, quarter))
+        compare_models(store, find(store, whole), find(store, quarter), load_params())
     lock(project)
-    assert compare_models(store, find(store, whole), find(store, quarter)).result.sentences == 50
+    assert compare_models(store, find(store, whole), find(store, quarter), load_params()).result.sentences == 50
 
 
 def test_a_run_without_its_model_is_refused(pair: tuple[Store, str, str]) -> None:
     store, whole, quarter = pair
     broken_off = store.client.create_run(store.experiment_id).info.run_id
     with pytest.raises(InputError, match="its training did not finish"):
-        compare_models(store, find(store, whole), find(store, broken_off))
+        compare_models(store, find(store, whole), find(store, broken_off), load_params())
     (weights,) = Path("mlruns/models").glob(f"{_model(store, quarter)}/artifacts/artifacts/*/model.safetensors")
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError, match="not those that were trained"):
-        compare_models(store, find(store, whole), find(store, quarter))
+        compare_models(store, find(store, whole), find(store, quarter), load_params())
     weights.unlink()
-    with pytest.raises(InputError, match="no longer has the files"):
-        compare_models(store, find(store, whole), find(store, quarter))
+    with pytest.raises(InputError, match="does not have the files"):
+        compare_models(store, find(store, whole), find(store, quarter), load_params())
 
 
 def _model(store: Store, run: str) -> str:

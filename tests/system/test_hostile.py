@@ -17,7 +17,8 @@ from nltk.tokenize import NLTKWordTokenizer
 
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.results import comparison_table
-from pipeline.model.language_model import LanguageModel, load_model
+from pipeline.model.folder import load_model
+from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
 from pipeline.provenance.warm_start_file import read_digests
 from pipeline.runtime.errors import InputError
@@ -104,6 +105,7 @@ LOADERS: dict[str, Loader] = {
     "data/encoded/train/offsets.npy": lambda path, _: load_split(path.parent, 80),
     "data/models/lstm/model.safetensors": lambda path, _: load_model(path.parent),
     "data/models/lstm/config.json": lambda path, _: load_model(path.parent),
+    "data/models/lstm/vocabulary.tsv": lambda path, _: load_model(path.parent),
     "data/models/lstm/history.csv": lambda path, _: read_history(path),
     "data/evaluation/lstm/metrics.json": lambda path, _: comparison_table(
         path.parents[1], path.parents[2] / "models", CELLS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.model.language_model import model_digest
+from pipeline.model.folder import model_digest
 from pipeline.review.promotion import decide
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import registry, runs
@@ -101,7 +101,7 @@ def test_the_challenger_is_the_best_on_the_validation_split_of_the_cells_of_toda
     write_corpus()
     store = connect()
     with pytest.raises(InputError, match="no challenger"):
-        decide(store, 0.95)
+        decide(store, 0.95, load_params())
     candidate(project, power=0.5, valid=4.0)
     assert store.aliases() == {"challenger": "1"}
     # Worse on validation, but what the pipeline has now.

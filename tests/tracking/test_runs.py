@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.model.language_model import model_digest
+from pipeline.model.folder import model_digest
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.tracking import runs
 from pipeline.tracking.store import connect

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.model.language_model import LanguageModel, save_model
+from pipeline.model.folder import save_model
+from pipeline.model.language_model import LanguageModel
 from pipeline.provenance.warm_start_file import read_digests
 from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.warm_start import warm_start
-from tests.conftest import model_params
+from tests.conftest import model_params, saved_model
 
 WORDS = ["the", "cat", "sees", "a", "dog"]
 SHAPES: list[dict[str, Any]] = [
@@ -37,8 +38,7 @@ def saved(folder: Path, words: Vocabulary, **shape: Any) -> LanguageModel:
     with torch.no_grad():
         for weight in before.parameters():
             weight += torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
-    save_model(before, folder)
-    words.save(folder / "vocabulary.tsv")
+    save_model(saved_model(before, words), folder)
     return before
 
 
@@ -112,7 +112,7 @@ def test_without_a_model_nothing_happens(tmp_path: Path) -> None:
 def test_a_vocabulary_of_another_model_is_refused(tmp_path: Path) -> None:
     saved(tmp_path, vocabulary(WORDS))
     vocabulary(WORDS[:3]).save(tmp_path / "vocabulary.tsv")
-    with pytest.raises(InputError, match=r"the model has 8 words, vocabulary\.tsv 6"):
+    with pytest.raises(InputError, match=r"vocabulary\.tsv holds 6 words, the model has 8"):
         warm_start(model(vocabulary(WORDS), 2), vocabulary(WORDS), tmp_path)
 
 
