@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.model.language_model import model_digest
+from pipeline.model.folder import model_digest
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.tracking.listener import TrainingRun
 from pipeline.tracking.store import Store, connect

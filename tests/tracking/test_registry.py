@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.model.folder import model_digest
+from pipeline.params import load_params
 from pipeline.review.promotion import decide
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import registry, runs
