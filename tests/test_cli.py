@@ -5,16 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.model.folder import save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
 from pipeline.params import load_params
+from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import Vocabulary
 from tests.conftest import PROJECT, saved_model, vocabulary_of
 
@@ -37,17 +42,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rnnlm(folder: Path, *arguments: str, status: int = 0, stdin: bytes = b"") -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments],
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": str(PROJECT), "RNNLM_TRACKING": "off"},
-    )
-    error = done.stderr.decode()
-    assert done.returncode == status, error
-    assert "Traceback" not in error
-    return (done.stdout if status == 0 else done.stderr).decode()
+    """What a command prints, called in this process; of one that fails, the line that it ends with."""
+    with patch.dict(os.environ, {"RNNLM_TRACKING": "off"}), chdir(folder):
+        done = CliRunner().invoke(app, arguments, input=stdin)
+    if status:
+        assert isinstance(done.exception, InputError), done.output
+        return f"error: {done.exception}\n"  # as pipeline.runtime.stage.run prints it
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def test_score_gives_log_probability_and_tokens_of_each_line_in_order(project: Path) -> None:
@@ -112,7 +114,15 @@ def test_text_that_is_not_utf8_is_refused(project: Path) -> None:
 
 
 def test_outside_a_project_it_says_so(tmp_path: Path) -> None:
-    assert "run the command inside the project" in rnnlm(tmp_path, "table", status=1)
+    code = "from pipeline.cli import main; main()"
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "table"], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no dvc.yaml and params.yaml in ")
+    assert done.stderr.endswith("run the command inside the project\n")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_help_imports_nothing_heavy() -> None:
