@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LOCK = Path("dvc.lock")
 FIRST = "everything: nothing has run here before"
+KINDS = {"pipeline": "code", "stages": "code", "constraints.txt": "libraries"}  # of what stages read; else data
 LISTED = 5  # files or parameters of a kind that are named
 
 
@@ -227,8 +228,7 @@ def causes(status: dict[str, Any]) -> dict[str, list[str]]:
                     names = state if isinstance(state, dict) else {f"those of the new stage {stage}": state}
                     found.setdefault("parameters", {}).update(dict.fromkeys(names))
                 elif not path.startswith("data/"):
-                    kind = "code" if path.endswith(".py") else "libraries" if path == "constraints.txt" else "data"
-                    found.setdefault(kind, {})[without_secrets(path)] = None
+                    found.setdefault(KINDS.get(path, "data"), {})[without_secrets(path)] = None
     if status and not found:
         found["results"] = {"missing or not those of dvc.lock": None}
     return {kind: list(names) for kind, names in found.items()}

@@ -162,15 +162,15 @@ def test_causes_are_named_and_not_what_follows_from_them() -> None:
     status = {
         "download": [{"changed deps": {"corpus": "modified", "https://host/a.csv?token=x": "update available"}}],
         "tokenize": [{"changed deps": {"data/raw/documents.parquet": "modified"}}, {"changed outs": {"a": "deleted"}}],
-        "train@lstm": [{"changed deps": {"params.yaml": {"train.epochs": "modified"}, "pipeline/a.py": "modified"}}],
-        "pins": [{"changed deps": {"constraints.txt": "modified"}}, "changed command"],
+        "train@lstm": [{"changed deps": {"params.yaml": {"train.epochs": "modified"}}}],
+        "pins": [{"changed deps": {"constraints.txt": "modified", "pipeline": "modified"}}, "changed command"],
         "new": [{"changed deps": {"params.yaml": "new"}}],
     }
     found = dvc.causes(status)
     assert found == {
         "data": ["corpus", "https://host/a.csv"],
         "parameters": ["train.epochs", "those of the new stage new"],
-        "code": ["pipeline/a.py", "the command of pins"],
+        "code": ["pipeline", "the command of pins"],
         "libraries": ["constraints.txt"],
     }
     assert dvc.in_words(found).startswith("data: corpus, https://host/a.csv; parameters: train.epochs")
