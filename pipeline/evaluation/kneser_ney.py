@@ -43,7 +43,10 @@ class KneserNey:
     def __init__(self, train: EncodedSplit, vocabulary_size: int, order: int) -> None:
         self._size = vocabulary_size
         grams = _collect(train, vocabulary_size, order)
-        counts = [_words_before(lower, higher) for lower, higher in pairwise(grams)]
+        counts = []  # c of the head, (G,) for each order
+        for lower, higher in pairwise(grams):
+            words_before_G = np.bincount(higher.suffix_G, minlength=len(lower.keys_G))
+            counts.append(np.where(lower.starts_G, lower.occurrences, words_before_G))
         counts.append(grams[-1].occurrences)
         self._unigram_C = _unigram(counts[0])
         by_unigram_C = np.argsort(-self._unigram_C, kind="stable")  # stable: ties in the order of ids
@@ -183,12 +186,6 @@ def _collect(train: EncodedSplit, vocabulary_size: int, order: int) -> list[_Gra
         index = np.zeros_like(ids)
         index[at] = gram
     return grams
-
-
-def _words_before(lower: _Grams, higher: _Grams) -> np.ndarray:
-    """The count of each n-gram below the highest order: (G,)."""
-    before_G = np.bincount(higher.suffix_G, minlength=len(lower.keys_G))
-    return np.where(lower.starts_G, lower.occurrences, before_G)
 
 
 def _unigram(counts_C: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """How well a model predicts: sums per sentence and per frequency band, and the figures made from them.
 
 A model, network or n-grams, gives for every target of the test split the nats it spent, -ln P(target | words before),
-and the target's rank, the number of words it held to be more probable. SENTENCE_END is a target, SENTENCE_START is not.
+and the target's rank, the number of words it found more probable. SENTENCE_END is a target, SENTENCE_START is not.
 """
 
 import json
@@ -84,24 +84,21 @@ class ScoreSums:
     def bands(self, model: str) -> list[Band]:
         """The perplexity of `model` by training frequency of the target; a band without a target is left out."""
         return [
-            Band(model, name, int(tokens), _rounded(float(np.exp(nats / tokens))))
+            Band(model, name, int(tokens), round(float(np.exp(nats / tokens)), DECIMALS))
             for name, tokens, nats in zip(self._names, self._band_tokens, self._band_nats, strict=True)
             if tokens
         ]
 
 
 def summarise(scores: SentenceScores, bootstrap_samples: int, seed: int) -> dict[str, float | int]:
-    """The figures of metrics.json, each with the 95% percentile interval of a bootstrap over sentences.
+    """`METRICS`, those that have an interval with the 95% percentile interval of a bootstrap over sentences.
 
-    Perplexities are exp(nats per token).
+    Perplexities are exp(nats per token), `perplexity_known` over the targets that are not UNKNOWN_TOKEN.
 
     Args:
         scores: of one model on one split.
-        bootstrap_samples: resamplings of the sentences.
-        seed: of the resampling; equal seeds draw equal sentences for every model.
-
-    Returns:
-        `METRICS`; `perplexity_known` is over the targets that are not UNKNOWN_TOKEN.
+        bootstrap_samples: how often the sentences are drawn.
+        seed: equal seeds draw equal sentences for every model.
 
     Raises:
         InputError: there is no sentence, or a score is not a finite number.
@@ -120,7 +117,7 @@ def summarise(scores: SentenceScores, bootstrap_samples: int, seed: int) -> dict
     resampled = _measures(resampled_sums(columns_KS, bootstrap_samples, seed))
     values: list[float | int] = []
     for key in MEASURES:
-        values += (_rounded(value) for value in (measured[key][0], *interval(resampled[key])))
+        values += (round(float(value), DECIMALS) for value in (measured[key][0], *interval(resampled[key])))
     return dict(zip(METRICS, [*values, int(scores.tokens.sum()), len(scores)], strict=True))
 
 
@@ -174,7 +171,3 @@ def _bands(vocabulary_size: int) -> tuple[list[str], np.ndarray]:
     band[END_ID] = len(names)
     band[vocabulary_size - 1] = len(names) + 1
     return [*names, SENTENCE_END, UNKNOWN_TOKEN], band
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), DECIMALS)

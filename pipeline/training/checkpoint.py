@@ -1,10 +1,10 @@
-"""Checkpoints: a training between two steps on disk, so that a kill costs a minute at most.
+"""Checkpoints: a training run between two steps on disk, so that a kill costs a minute at most.
 
 They lie outside DVC's outputs, which DVC deletes before it runs a stage, in a folder named by a fingerprint of code,
-data and parameters: those of another training are never found. One is a safetensors file with all tensors and, as JSON
+data and parameters, so those of another run are never found. Each is a safetensors file with all tensors and, as JSON
 in its head, all numbers of a `TrainingState`; random numbers are functions of the seed and the step, so there is no
-random state. Its name ends with the hash of its content: a damaged one is known for what it is, set aside, and the one
-before it used. Two are kept.
+random state. The name ends with the hash of the content: a damaged one is recognised, set aside, and the one before it
+used. Two are kept.
 """
 
 import dataclasses
@@ -30,11 +30,11 @@ from pipeline.runtime.files import atomic_path
 from pipeline.training.history import EpochRecord
 
 CHECKPOINTS = Path(".rnnlm/checkpoints")
-INTERVAL = "RNNLM_CHECKPOINT_SECONDS"  # an environment variable and no parameter, as it changes no result
-SECONDS = 30.0  # between two checkpoints
+INTERVAL = "RNNLM_CHECKPOINT_SECONDS"  # an environment variable, not a parameter, because it changes no result
+SECONDS = 30.0  # between two checkpoints, unless INTERVAL says otherwise
 SHARE = 0.02  # of the time, at most, goes into writing them
-KEPT = 2  # checkpoints of one training
-TRAININGS = 3  # unfinished ones of one cell that are kept, the newest
+KEPT = 2  # checkpoints of one training run
+TRAININGS = 3  # unfinished runs of one cell that are kept, the newest
 
 
 def fingerprint(code: Sequence[str], data: Iterable[Path], params: Mapping[str, object]) -> str:
@@ -79,32 +79,34 @@ class TrainingState:
 
 
 class Checkpoints:
-    """The checkpoints of one training.
+    """The checkpoints of one training run.
 
     Attributes:
-        folder: where they lie; deleted when the training is over.
+        folder: where they lie; deleted when the run is over.
 
     Args:
         name: of the cell.
-        key: its `fingerprint`.
-        folder: holds a folder a cell, which holds one a key.
-        seconds: between two of them; None: what the environment says, or `SECONDS`.
+        key: the run's `fingerprint`.
+        folder: holds a folder per cell, which holds one per key.
 
     Raises:
-        InputError: the environment says something that is no number.
+        InputError: the environment variable `INTERVAL` is not a number.
     """
 
-    def __init__(self, name: str, key: str, folder: Path = CHECKPOINTS, seconds: float | None = None) -> None:
+    def __init__(self, name: str, key: str, folder: Path = CHECKPOINTS) -> None:
         self._cell = folder / name
         self.folder = self._cell / key
-        self._between = _seconds() if seconds is None else seconds
+        try:
+            self._between = float(os.environ.get(INTERVAL, SECONDS))
+        except ValueError:
+            raise InputError(f"{INTERVAL} must be a number of seconds, not {os.environ[INTERVAL]!r}") from None
         self._start = time.monotonic()
         self._due = self._start + self._between
-        self._before = 0.0  # seconds spent by processes that did not end the training
+        self._before = 0.0  # seconds spent by processes that did not finish the run
 
     @property
     def seconds(self) -> float:
-        """Spent on the training so far, by earlier processes too."""
+        """Spent on the run so far, by earlier processes too."""
         return self._before + time.monotonic() - self._start
 
     def save_if_due(self, state: TrainingState) -> None:
@@ -149,7 +151,10 @@ class Checkpoints:
 
     def restore(self, state: TrainingState) -> bool:
         """Put the newest whole checkpoint into a fresh `state`; False, and `state` as it was, where there is none."""
-        self._forget_others()
+        # Other runs of the cell may yet be wanted again: the newest are kept.
+        others = [path for path in self._cell.glob("*") if path != self.folder]
+        for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[TRAININGS - 1 :]:
+            shutil.rmtree(path, ignore_errors=True)
         for path in self._saved():
             try:
                 content = path.read_bytes()
@@ -167,44 +172,29 @@ class Checkpoints:
         return False
 
     def discard(self) -> None:
-        """Delete them all: the training is over, its model saved."""
+        """Delete them all: the run is over, its model saved."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _saved(self) -> list[Path]:
         """All checkpoints, the newest first."""
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
 
-    def _forget_others(self) -> None:
-        """Of other trainings of the cell, which may yet be wanted again, keep the newest."""
-        others = [path for path in self._cell.glob("*") if path != self.folder]
-        for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[TRAININGS - 1 :]:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _seconds() -> float:
-    try:
-        return float(os.environ.get(INTERVAL, SECONDS))
-    except ValueError:
-        raise InputError(f"{INTERVAL} must be a number of seconds, not {os.environ[INTERVAL]!r}") from None
-
 
 def _put(path: Path, state: TrainingState) -> float:
     """Set `state` to what a checkpoint holds; returns the seconds that had been spent."""
     with safetensors.safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
         numbers = json.loads(file.metadata()["state"])
     device = next(state.model.parameters()).device
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {
-            name.removeprefix(prefix): tensor.to(device) for name, tensor in tensors.items() if name.startswith(prefix)
-        }
-
-    state.model.load_state_dict(part("model."))
-    state.best_weights = part("best.")
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor.to(device)
+    state.model.load_state_dict(parts["model"])
+    state.best_weights = parts["best"]
     optimizer = state.optimizer.state_dict()
     optimizer["state"] = {}
-    for name, tensor in part("optimizer.").items():
+    for name, tensor in parts["optimizer"].items():
         index, _, key = name.partition(".")
         optimizer["state"].setdefault(int(index), {})[key] = tensor
     state.optimizer.load_state_dict(optimizer)

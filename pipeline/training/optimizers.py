@@ -38,7 +38,9 @@ def learning_rate(params: TrainParams, step: int, total_steps: int, history: Seq
     """
     if params.optimizer == "adamw":
         return params.learning_rate * warmup_and_decay(step, total_steps, params.warmup)
-    return params.learning_rate * 0.5 ** loss_rises(history)
+    # The WildML tutorial halves its rate each time the training loss rises from one epoch to the next.
+    rises = sum(after.train_nats > before.train_nats for before, after in itertools.pairwise(history))
+    return params.learning_rate * 0.5**rises
 
 
 def warmup_and_decay(step: int, total_steps: int, warmup: float) -> float:
@@ -50,8 +52,3 @@ def warmup_and_decay(step: int, total_steps: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / (math.ceil(rising) + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / (total_steps - rising)))
-
-
-def loss_rises(history: Sequence[EpochRecord]) -> int:
-    """How often the training loss rose from one epoch to the next; each time the tutorial halves its rate."""
-    return sum(after.train_nats > before.train_nats for before, after in itertools.pairwise(history))

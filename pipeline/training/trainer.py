@@ -39,11 +39,7 @@ def validation_nats(
 ) -> float:
     """Mean nats per predicted token of `split`, by the full softmax and without dropout.
 
-    Args:
-        model: what is validated.
-        split: the sentences.
-        batch_tokens: predicted tokens of a batch.
-        between: called after every batch.
+    `between` is called after every batch, which has `batch_tokens` predicted tokens.
     """
     model.eval()
     nats = 0.0
@@ -62,8 +58,8 @@ class Trainer:
         valid_split: what decides which epoch is best, and when to stop.
         vocabulary_counts: training counts by id, `(vocabulary,)`; the sampled softmax draws by them.
         params: section `train`.
-        checkpoints: where an interrupted run resumes from, and is saved now and then; None: nowhere.
-        stop: is looked at after every step; when it asks, a checkpoint is written and the run ends.
+        checkpoints: where the run is saved now and then, and resumes from if it was interrupted; None: nowhere.
+        stop: checked after every step; when it asks, the run writes a checkpoint and ends.
     """
 
     def __init__(
@@ -88,13 +84,13 @@ class Trainer:
         """Train until the epochs are over or validation stops improving; leave the best epoch's weights in the model.
 
         Args:
-            listener: is told of the start and of every epoch; after an interruption, of those that are not over yet.
+            listener: told of the start and of every epoch; after an interruption, of those that were not over.
 
         Returns:
             A record for each epoch.
 
         Raises:
-            InputError: a loss, gradient or weight is no longer finite. The model is not worth saving then.
+            InputError: a loss, gradient or weight is no longer finite; the model is then not worth saving.
             StoppedError: `stop` asked.
         """
         state, params, in_an_epoch = self._state, self._params, self._train_split.tokens
@@ -111,7 +107,10 @@ class Trainer:
                 seconds = time.perf_counter() - start
                 tokens_per_second = (state.tokens - tokens) / seconds
                 record = self._end_epoch()
-                _say(_line(record, params.epochs, tokens_per_second))
+                _say(
+                    f"epoch {record.epoch} of {params.epochs}: training loss {record.train_nats:.3f} nats/token, "
+                    f"validation perplexity {record.valid_perplexity:.2f}, {tokens_per_second:,.0f} tokens/s"
+                )
                 listener.epoch_ended(record, seconds, tokens_per_second)
         state.model.load_state_dict(state.best_weights)
         state.model.cpu()
@@ -137,7 +136,9 @@ class Trainer:
     def _step(self, batch: PackedBatch, rate: float, where: str) -> float:
         """One step of the optimiser at learning rate `rate`; returns the loss before it, mean nats per token."""
         state, params = self._state, self._params
-        masks = torch.Generator(batch.x_N.device).manual_seed(_seed(params.seed, state.step))
+        # torch looks at 32 bits of a generator's seed only, so seed and step are mixed into that many.
+        mixed = int(np.random.SeedSequence([params.seed, state.step]).generate_state(1)[0])
+        masks = torch.Generator(batch.x_N.device).manual_seed(mixed)
         mean_nats = state.model.loss(batch, self._sampler, state.step, params.precision, masks)
         state.optimizer.zero_grad()
         mean_nats.backward()
@@ -177,6 +178,7 @@ class Trainer:
             self._checkpoints.save_if_due(self._state)
 
     def _save(self) -> str:
+        """Save at once; returns what to tell whoever stops the run."""
         if not self._checkpoints:
             return "not saved"
         self._checkpoints.save(self._state)
@@ -196,15 +198,3 @@ def _say(line: str) -> None:
 
 def _batch(model: LanguageModel, split: EncodedSplit, sentences: np.ndarray) -> PackedBatch:
     return pack(split.ids, split.offsets, sentences).to(model.output_weight.device)
-
-
-def _seed(seed: int, step: int) -> int:
-    """A generator's seed for one step; torch looks at 32 bits only, so the two are mixed into that many."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
-
-
-def _line(record: EpochRecord, epochs: int, tokens_per_second: float) -> str:
-    return (
-        f"epoch {record.epoch} of {epochs}: training loss {record.train_nats:.3f} nats/token, "
-        f"validation perplexity {record.valid_perplexity:.2f}, {tokens_per_second:,.0f} tokens/s"
-    )

@@ -1,4 +1,4 @@
-"""A training that is interrupted at any step and goes on ends in the bytes of one that never was."""
+"""A training run interrupted at any step and resumed ends in the bytes of one that never was."""
 
 from collections.abc import Callable
 from itertools import cycle, pairwise
@@ -177,7 +177,7 @@ def test_what_a_checkpoint_costs_decides_when_the_next_is_due(
             now += cost
             written.append(round(now))
 
-    checkpoints = Slow("gru", "key", tmp_path, seconds=30.0)
+    checkpoints = Slow("gru", "key", tmp_path)
     state = saved_state(make_model(), 0)
     for seconds in (0.1, 3.0):
         cost = seconds
