@@ -58,7 +58,7 @@ class _Lag(NamedTuple):
 def _norms(path: Path) -> list[float]:
     norms = [row.gradient_norm for row in read_table(path, _Lag)]
     if norms[0] == 0 or not all(0 <= norm < math.inf for norm in norms):
-        raise damaged(path, "no gradient that could be shown")
+        raise damaged(path, "no gradient that can be shown")
     return norms
 
 
@@ -105,11 +105,6 @@ def _markdown(rows: Sequence[Row], samples: dict[str, list[str]], lags: int) -> 
         "![Norm of the gradient k words back](gradient_flow.png)",
     ]
     if any(samples.values()):
-        parts += ["## Sentences the networks wrote", _samples_table(samples)]
+        lines = [[plain(text) for text in line] for line in zip(*samples.values(), strict=True)]
+        parts += ["## Sentences the networks wrote", markdown_table([list(samples), *lines])]
     return "\n\n".join(parts) + "\n"
-
-
-def _samples_table(samples: dict[str, list[str]]) -> str:
-    """One column per network. Generated text is shown as it is: nothing in it acts as Markdown."""
-    lines = zip(*samples.values(), strict=True)
-    return markdown_table([list(samples), *([plain(text) for text in line] for line in lines)])

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_type_hints
@@ -72,15 +73,16 @@ def table_cells(rows: Sequence[Row], with_times: bool = False) -> list[list[str]
 
 def verdict(row: Row, baselines: Sequence[Row]) -> str:
     """One sentence: which of the counting models the network beats, by their perplexity on the same test tokens."""
-    beaten = [_against(row, other) for other in baselines if row.metrics["perplexity"] < other.metrics["perplexity"]]
-    others = [_against(row, other) for other in baselines if row.metrics["perplexity"] >= other.metrics["perplexity"]]
-    start = f"{row.model} (perplexity {row.metrics['perplexity']:.1f})"
+    perplexity = row.metrics["perplexity"]
+    beaten = [_against(row, other) for other in baselines if perplexity < other.metrics["perplexity"]]
+    others = [_against(row, other) for other in baselines if perplexity >= other.metrics["perplexity"]]
+    said = f"{row.model} (perplexity {perplexity:.1f})"
+    if beaten:
+        said += f" beats {' and '.join(beaten)}"
     if not others:
-        return f"{start} beats {' and '.join(beaten)}."
-    worth = "a network that does not beat counting is not worth training"
-    if not beaten:
-        return f"{start} does not beat {' or '.join(others)}: {worth}."
-    return f"{start} beats {' and '.join(beaten)}, but not {' or '.join(others)}: {worth}."
+        return f"{said}."
+    said += f"{', but not' if beaten else ' does not beat'} {' or '.join(others)}"
+    return f"{said}: a network that does not beat counting is not worth training."
 
 
 def read_metrics(path: Path) -> dict:
@@ -89,10 +91,8 @@ def read_metrics(path: Path) -> dict:
     Raises:
         InputError: the file is missing or is not JSON.
     """
-    try:
-        content = json.loads(read_result(path))
-    except (ValueError, RecursionError):
-        content = None
+    with _named(path, "no metrics"):
+        content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise damaged(path, "no metrics")
     return content
@@ -104,12 +104,8 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
     Raises:
         InputError: the file is missing or is not such a table.
     """
-    try:
+    with _named(path, f"no table of {', '.join(get_type_hints(kind))}"):
         return read_rows(path, kind)
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except ValueError:
-        raise damaged(path, f"no table of {', '.join(get_type_hints(kind))}") from None
 
 
 def read_result(path: Path) -> str:
@@ -118,17 +114,24 @@ def read_result(path: Path) -> str:
     Raises:
         InputError: the file is missing or not UTF-8.
     """
-    try:
+    with _named(path, "no UTF-8"):
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except UnicodeDecodeError:
-        raise damaged(path, "no UTF-8") from None
 
 
 def damaged(path: Path, lack: str) -> InputError:
     """The error that says what a file of an evaluation does not hold, and how to make it again."""
     return InputError(f"{path} holds {lack}; delete it and run `dvc repro {_stage(path)}`")
+
+
+@contextmanager
+def _named(path: Path, lack: str) -> Iterator[None]:
+    """Name the file, and the stage that makes it, where it cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; make it with `dvc repro {_stage(path)}`") from None
+    except (ValueError, RecursionError):
+        raise damaged(path, lack) from None
 
 
 def _columns(row: Row) -> dict[str, str]:
@@ -153,7 +156,7 @@ def _or_dash(value: float | None, form: str, unit: str = "") -> str:
 
 
 def _complete(metrics: object, path: Path) -> dict[str, float]:
-    """`metrics`, once it is sure that each is there and a number."""
+    """`metrics`, checked: each is there and a number."""
     if not isinstance(metrics, dict):
         raise damaged(path, "not the metrics of every model")
     for key in METRICS:
@@ -163,10 +166,6 @@ def _complete(metrics: object, path: Path) -> dict[str, float]:
     if not isinstance(metrics.get("parameters", 0), int):
         raise damaged(path, "no number parameters")
     return metrics
-
-
-def _missing(path: Path) -> InputError:
-    return InputError(f"{path} is missing; make it with `dvc repro {_stage(path)}`")
 
 
 def _stage(path: Path) -> str:
@@ -181,7 +180,7 @@ def _against(row: Row, other: Row) -> str:
 
 
 def _seconds(path: Path) -> float | None:
-    """A training time is a courtesy: without the file, or with a broken one, there is none to show."""
+    """Training times are optional: without the file, or with a broken one, there is none to show."""
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,8 +1,8 @@
 """The output layer in training and scoring: softmax and cross-entropy, full or sampled.
 
 Full: at the default size the output layer is 96% of a model's arithmetic, and all logits at once (rows x vocabulary)
-are its largest tensor by far. Here blocks of rows go through product, softmax and both gradient products while they
-are in the processor's cache; of logits that do not fit there, no more than an eighth ever exists.
+are by far its largest tensor. Here blocks of rows go through product, softmax and both gradient products while they
+are in the processor's cache; of logits that do not fit there, no more than an eighth ever exists at once.
 
 Sampled (training only): the softmax over the distinct targets of the batch and some drawn words, importance sampling
 after Bengio and Senecal 2008 and Jean et al. 2015 (arXiv:1412.2007). A drawn word stands for all those that were
@@ -25,7 +25,6 @@ from torch.nn.functional import embedding
 
 Precision = Literal["fp32", "bf16", "auto"]
 
-IGNORED = -100  # a target that counts for nothing, as in torch.nn.functional.cross_entropy
 BLOCK_BYTES = 4 << 20  # of logits: a block stays in the cache from the product to the gradients
 IMPOSSIBLE = -1e4  # a logit whose exponential is 0
 SHAPES = 64  # sizes of bf16 products are multiples of this
@@ -34,15 +33,10 @@ FEWEST_BLOCKS = 9  # of logits that do not fit: a block, and what little it need
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model says of each row's target.
+    """What the model says of each row's target."""
 
-    Attributes:
-        nats_N: -ln P(target), float32.
-        rank_N: how many words are more probable than the target, int64: 0 where the best guess is right.
-    """
-
-    nats_N: Tensor
-    rank_N: Tensor
+    nats_N: Tensor  # float32: -ln P(target)
+    rank_N: Tensor  # int64: how many words are more probable than the target, 0 where the best guess is right
 
 
 class Sampler:
@@ -89,7 +83,7 @@ def _inclusion_probabilities(weight_C: np.ndarray, words: int) -> np.ndarray:
 
 
 def cross_entropy(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor, precision: Precision = "fp32") -> Tensor:
-    """Mean of -ln softmax(V h + c)[y] over the rows whose target is not IGNORED, in nats; a scalar float32.
+    """Mean of -ln softmax(V h + c)[y] over all rows, in nats; a scalar float32.
 
     The gradients are computed along with the value and handed over by the first `backward`; there is no second.
 
@@ -100,27 +94,19 @@ def cross_entropy(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor, p
         y_N: targets (N,), int64.
         precision: of the products; sums are float32 (float64 for float64 input) in any case.
     """
-    h_NH, y_N = _without_ignored(h_NH, y_N)
     return _CrossEntropy.apply(h_NH, V_CH, c_C, y_N, uses_bf16(precision, h_NH.device))
 
 
 def sampled_cross_entropy(
-    h_NH: Tensor,
-    V_CH: Tensor,
-    c_C: Tensor | None,
-    y_N: Tensor,
-    sampler: Sampler,
-    step: int,
-    precision: Precision = "fp32",
+    h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor, sampler: Sampler, step: int, precision: Precision
 ) -> Tensor:
     """As `cross_entropy`, over the distinct targets and the words that `sampler` draws for `step` instead of all."""
-    h_NH, y_N = _without_ignored(h_NH, y_N)
     targets = torch.unique(y_N)
     words = torch.unique(torch.cat((targets, sampler.draw(step).to(y_N.device))))
     correction = -sampler.log_inclusion_C.to(h_NH)[words]
     correction[torch.searchsorted(words, targets)] = 0.0
     bias = correction if c_C is None else correction + c_C.index_select(0, words)
-    # Filled up with copies of a word that cannot be chosen, so that few sizes are in use (see SHAPES).
+    # Padded with copies of a word that cannot be chosen, so that few sizes are in use (see SHAPES).
     added = _rounded_up(len(words)) - len(words)
     rows = embedding(functional.pad(words, (0, added)), V_CH)
     bias = functional.pad(bias, (0, added), value=IMPOSSIBLE)
@@ -248,10 +234,3 @@ def _rows_of_a_block(N: int, C: int, element_size: int) -> int:
 
 def _rounded_up(size: int) -> int:
     return -(-size // SHAPES) * SHAPES
-
-
-def _without_ignored(h_NH: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
-    kept = (y_N != IGNORED).nonzero().squeeze(1)
-    if len(kept) == len(y_N):
-        return h_NH, y_N
-    return h_NH.index_select(0, kept), y_N[kept]

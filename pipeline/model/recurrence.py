@@ -18,11 +18,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
-from pipeline.model.cells import State
-from pipeline.model.conversion import TORCH_GATES, torch_weights
+from pipeline.model.cells import GATES, State
 from pipeline.model.packed import last_rows, previous_rows
 
 aten = torch.ops.aten
+
+# torch.nn's order. Its GRU is missing: the reset gate acts after the recurrent product there, which no weights undo.
+TORCH_GATES = {"rnn": ("s",), "lstm": ("i", "f", "g", "o")}
 
 
 def run_layer(
@@ -78,6 +80,20 @@ def run_library_layer(
         s_NH, *last = function(x, torch.tensor(batch_sizes), hidden, *rest)
     last_BH = [part_1BH.squeeze(0) for part_1BH in last]
     return s_NH, (last_BH[0], last_BH[1]) if cell == "lstm" else last_BH[0]
+
+
+def torch_weights(cell: str, U: Tensor, W: Tensor, b: Tensor | None) -> list[Tensor]:
+    """U (X, G), W (H, G) and b (G,) as torch.nn takes them: (G, X), (G, H), and twice (G,) where `b` is not None.
+
+    Gradients flow back through it. Two biases are added up there, so the second is zero.
+    """
+
+    def reordered(weight_GX: Tensor) -> Tensor:
+        blocks = dict(zip(GATES[cell], weight_GX.chunk(len(GATES[cell])), strict=True))
+        return torch.cat([blocks[gate] for gate in TORCH_GATES[cell]])
+
+    weights = [reordered(U.t()), reordered(W.t())]
+    return weights if b is None else [*weights, reordered(b), torch.zeros_like(b)]
 
 
 def _has_fast_kernel(cell: str, x: Tensor, batch_sizes: Sequence[int]) -> bool:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, linear
 
 from pipeline.model import output
-from pipeline.model.output import IGNORED, Sampler
+from pipeline.model.output import Sampler
 
 
 def layer(N, H, C, bias=True, dtype=torch.float32, seed=0, scale=1.0):
@@ -34,13 +34,10 @@ def relative_error(ours, exact):
     H=st.integers(1, 6),
     C=st.integers(2, 30),
     bias=st.booleans(),
-    mask=st.lists(st.booleans(), min_size=40, max_size=40),
     seed=st.integers(0, 100),
 )
-def test_full_loss_and_gradients_equal_plain_torch_for_any_mask(N, H, C, bias, mask, seed):
+def test_full_loss_and_gradients_equal_plain_torch(N, H, C, bias, seed):
     h_NH, V_CH, c_C, y_N = layer(N, H, C, bias, torch.float64, seed)
-    y_N[torch.tensor(mask[:N])] = IGNORED
-    y_N[0] = 1  # at least one counts
     ours = with_gradients(output.cross_entropy(h_NH, V_CH, c_C, y_N), h_NH, V_CH, c_C)
     theirs = with_gradients(cross_entropy(linear(h_NH, V_CH, c_C), y_N), h_NH, V_CH, c_C)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
@@ -106,7 +103,7 @@ def zipf_counts(C):
 def test_sampled_with_every_word_included_is_the_full_softmax():
     h_NH, V_CH, c_C, y_N = layer(20, 4, 30, dtype=torch.float64)
     sampler = Sampler(zipf_counts(30), words=30, power=0.5, seed=1)
-    loss = output.sampled_cross_entropy(h_NH, V_CH, c_C, y_N, sampler, step=7)
+    loss = output.sampled_cross_entropy(h_NH, V_CH, c_C, y_N, sampler, step=7, precision="fp32")
     ours = with_gradients(loss, h_NH, V_CH, c_C)
     full = with_gradients(output.cross_entropy(h_NH, V_CH, c_C, y_N), h_NH, V_CH, c_C)
     torch.testing.assert_close(ours, full, rtol=1e-12, atol=1e-13)
@@ -116,7 +113,7 @@ def test_sampled_with_every_word_included_is_the_full_softmax():
 def test_sampled_loss_equals_its_definition(bias):
     h_NH, V_CH, c_C, y_N = layer(6, 3, 50, bias, torch.float64)
     sampler = Sampler(zipf_counts(50), words=10, power=0.5, seed=3)
-    ours = with_gradients(output.sampled_cross_entropy(h_NH, V_CH, c_C, y_N, sampler, step=5), h_NH, V_CH, c_C)
+    ours = with_gradients(output.sampled_cross_entropy(h_NH, V_CH, c_C, y_N, sampler, 5, "fp32"), h_NH, V_CH, c_C)
     targets, drawn = set(y_N.tolist()), set(sampler.draw(5).tolist())
     logits_NC = linear(h_NH, V_CH, c_C)
     for word in range(50):
@@ -139,7 +136,7 @@ def test_expected_sampled_gradient_comes_near_the_full_one_as_more_words_are_dra
         sampler = Sampler(zipf_counts(C), words, power=0.5, seed=1)
         mean = torch.zeros_like(full)
         for step in range(300):
-            loss = output.sampled_cross_entropy(h_NH, V_CH, c_C, y_N, sampler, step)
+            loss = output.sampled_cross_entropy(h_NH, V_CH, c_C, y_N, sampler, step, "fp32")
             mean += torch.cat([g.flatten() for g in with_gradients(loss, V_CH, c_C)[1]]) / 300
         errors.append(float((mean - full).norm() / full.norm()))
     assert errors[0] > errors[1] > errors[2]

@@ -7,7 +7,6 @@ from torch import nn
 
 from pipeline.model import recurrence
 from pipeline.model.cells import CELLS, GATES, State
-from pipeline.model.conversion import from_torch, to_torch
 from pipeline.model.packed import steps_and_sequences
 from tests.model import reference
 
@@ -183,20 +182,20 @@ def packed_by_torch(case, module):
 def test_plain_rnn_and_lstm_are_those_of_torch(cell, kind, bias):
     case = Case(cell, [5, 5, 3, 1], X=4, H=3, bias=bias)
     module = kind(4, 3, bias=bias).double()
-    to_torch(module, case.U, case.W, case.bias)
+    with torch.no_grad():
+        weights = recurrence.torch_weights(cell, case.U, case.W, case.bias)
+        for parameter, weight in zip(module.parameters(), weights, strict=True):
+            parameter.copy_(weight)
     fast, theirs = case.fast(), packed_by_torch(case, module)
     torch.testing.assert_close(fast, theirs, rtol=1e-12, atol=1e-12)
-    ours = torch.autograd.grad(case.loss(fast), case.tensors())
-    parameters = dict(module.named_parameters())
-    dx, *dstates_and_weights = torch.autograd.grad(case.loss(theirs), [case.x, *case.states, *parameters.values()])
-    dstates, dweights = dstates_and_weights[: len(case.states)], dstates_and_weights[len(case.states) :]
-    # A module that holds the gradients as its weights gives them back in our layout.
-    with torch.no_grad():
-        for (name, parameter), gradient in zip(parameters.items(), dweights, strict=True):
-            parameter.copy_(torch.zeros_like(gradient) if name == "bias_hh_l0" else gradient)
-    expected = [dx, *(gradient for gradient in from_torch(module) if gradient is not None), *dstates]
-    for a, e in zip(ours, expected, strict=True):
-        torch.testing.assert_close(a, e, rtol=1e-11, atol=1e-12)
+    dx, dU, dW, *rest = torch.autograd.grad(case.loss(fast), case.tensors())
+    db, *dstates = rest if bias else [None, *rest]
+    ours = [dx, *dstates, *recurrence.torch_weights(cell, dU, dW, db)]
+    if bias:
+        ours[-1] = ours[-2]  # torch adds up two biases, so they have the same gradient
+    theirs = torch.autograd.grad(case.loss(theirs), [case.x, *case.states, *module.parameters()])
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-11, atol=1e-12)
 
 
 def test_the_gru_is_not_that_of_torch():
@@ -212,24 +211,3 @@ def test_the_gru_is_not_that_of_torch():
         case.W[:, 6:].zero_()
         module.get_parameter("weight_hh_l0")[6:].zero_()
     torch.testing.assert_close(case.fast()[0], packed_by_torch(case, module)[0], rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize(("cell", "kind"), [("rnn", nn.RNN), ("lstm", nn.LSTM)])
-def test_conversion_there_and_back_changes_nothing(cell, kind):
-    case = Case(cell, [1], X=4, H=3)
-    module = kind(4, 3, num_layers=2).double()
-    to_torch(module, case.U, case.W, case.bias)
-    U, W, b = from_torch(module)
-    assert b is not None
-    assert torch.equal(U, case.U)
-    assert torch.equal(W, case.W)
-    assert torch.equal(b, case.biases[0])
-
-
-def test_conversion_refuses_what_it_cannot_convert():
-    case = Case("lstm", [1], X=4, H=3)
-    with pytest.raises(ValueError, match="bias"):
-        to_torch(nn.LSTM(4, 3, bias=False).double(), case.U, case.W, case.bias)
-    for module in (nn.LSTM(4, 3, bidirectional=True), nn.LSTM(4, 3, proj_size=2), nn.RNN(4, 3, nonlinearity="relu")):
-        with pytest.raises(ValueError, match="not a plain tanh RNN or LSTM"):
-            from_torch(module)
