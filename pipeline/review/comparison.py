@@ -75,9 +75,10 @@ def compare_models(store: Store, a: "Run", b: "Run", params: Params, old_tokens:
     """
     first, second = load_logged_model(store, a), load_logged_model(store, b)
     _check_text(first, second, params)
-    tokenized = read_lock().get("tokenize")
-    if old_tokens is None and not (tokenized and tokenized.stands(read_params())):
-        raise InputError(f"{TOKENS} is not what params.yaml and dvc.lock describe; run `dvc repro tokenize` first")
+    if old_tokens is None:
+        tokenized = read_lock().get("tokenize")
+        if tokenized is None or not tokenized.stands(read_params()):
+            raise InputError(f"{TOKENS} is not what params.yaml and dvc.lock describe; run `dvc repro tokenize` first")
     tokens = old_tokens or TOKENS
     with progress_bar("word types", None, "sentences") as bar:
         unknown_a, unknown_b = unknown_types(tokens, [first.vocabulary, second.vocabulary], bar)
