@@ -105,9 +105,7 @@ def read_config(folder: Path) -> Config:
     """
     path = folder / CONFIG_FILE
     try:
-        return Config.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; {ADVICE}") from None
+        return Config.model_validate(json.loads(_bytes(path)))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "its content"
@@ -160,8 +158,12 @@ def model_digest(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for name in FILES if read_config(folder).text else (WEIGHTS_FILE, CONFIG_FILE):
-        try:
-            digest.update((folder / name).read_bytes())
-        except FileNotFoundError:
-            raise InputError(f"{folder / name} is missing; {ADVICE}") from None
+        digest.update(_bytes(folder / name))
     return digest.hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; {ADVICE}") from None

@@ -1,13 +1,14 @@
 """The language model: look-up, cell layers, output layer."""
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from pipeline.model import initialisation, output
+from pipeline.model import output
 from pipeline.model.cells import CELLS, GATES, State
 from pipeline.model.output import Precision, Sampler, Scores
 from pipeline.model.packed import PackedBatch
@@ -53,17 +54,28 @@ class LanguageModel(nn.Module):
             self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator) -> None:
-        lookup = initialisation.lookup(
-            self.params.lookup_init, self.params.embedding_dim or self.params.hidden_size, self.vocabulary_size
-        )
+        """Draw all weights but the biases (DESIGN section 2, after the WildML RNN tutorial), evenly within a bound.
+
+        The bound is 1/sqrt(n) for units with n incoming connections. The notes print sqrt(n), the tutorial that they
+        summarise 1/sqrt(n); sqrt(n) would saturate tanh at once. In a look-up table one row is active at a time, so
+        there n is the width of a row, unless `lookup_init` says otherwise: "incoming" is the notes' rule, which counts
+        the whole vocabulary as connected, and a number is the bound itself.
+        """
+
+        def draw(weight: Tensor, bound: float) -> None:
+            nn.init.uniform_(weight, -bound, bound, generator)
+
+        lookup, H = self.params.lookup_init, self.params.hidden_size
+        if not isinstance(lookup, float):
+            lookup = 1 / sqrt(self.vocabulary_size if lookup == "incoming" else self.params.embedding_dim or H)
         if self.E is not None:
-            initialisation.uniform(self.E, lookup, generator)
+            draw(self.E, lookup)
         for index, layer in enumerate(self._layers()):
             one_hot = index == 0 and self.E is None
-            initialisation.uniform(layer.U, lookup if one_hot else initialisation.incoming(len(layer.U)), generator)
-            initialisation.uniform(layer.W, initialisation.incoming(len(layer.W)), generator)
+            draw(layer.U, lookup if one_hot else 1 / sqrt(len(layer.U)))
+            draw(layer.W, 1 / sqrt(H))
         if self.V is not None:
-            initialisation.uniform(self.V, initialisation.incoming(self.params.hidden_size), generator)
+            draw(self.V, 1 / sqrt(H))
 
     def hidden(
         self,

@@ -17,19 +17,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """What one step of training or evaluation reads.
+    """What one step of training or evaluation reads."""
 
-    Attributes:
-        x_N: ids that go in, int64.
-        y_N: ids to predict, int64; row n of `y_N` follows row n of `x_N` in its sentence.
-        batch_sizes: sequences still running at each step, never rising; their sum is N.
-        order: for sequence b, the index of its sentence in the split.
-    """
-
-    x_N: Tensor
-    y_N: Tensor
-    batch_sizes: tuple[int, ...]
-    order: np.ndarray
+    x_N: Tensor  # int64: ids that go in
+    y_N: Tensor  # int64: ids to predict; row n follows row n of `x_N` in its sentence
+    batch_sizes: tuple[int, ...]  # sequences still running at each step, never rising; their sum is N
+    order: np.ndarray  # for sequence b, the index of its sentence in the split
 
     def to(self, device: torch.device | str) -> "PackedBatch":
         """The same batch on `device`."""

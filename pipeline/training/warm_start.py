@@ -39,7 +39,7 @@ def first_weights_of(params: ModelParams, folder: Path = FOLDER) -> str | None:
 
 @torch.no_grad()
 def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = FOLDER) -> str | None:
-    """Give a fresh model the weights of the one in `folder`; words that are new there keep their random ones.
+    """Give a fresh model the weights of the one in `folder`; words that are new keep their random ones.
 
     Args:
         model: changed in place.
@@ -63,7 +63,8 @@ def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = FOLD
     known = ids >= 0
     earlier = read_weights(folder, config).state_dict()
     for name, weight in model.state_dict().items():  # these share the memory of the model's own
-        if _has_a_row_a_word(name, model):
+        a_row_per_word = name in ("E", "V", "c") or (name == "layers.0.U" and model.E is None)
+        if a_row_per_word:
             weight[known] = earlier[name][ids[known]].to(weight)
         else:
             weight.copy_(earlier[name])
@@ -79,10 +80,6 @@ def _ids_there(vocabulary: Vocabulary, words: Vocabulary) -> torch.Tensor:
     """The id in `words` of every id of `vocabulary`, int64 (C,); -1 for words that are not there."""
     ids = words.encode(vocabulary.tokens)
     ids = [-1 if id_ == words.unknown_id else id_ for id_ in ids]
-    # Special by their place, whatever a word is spelled like.
+    # These are special by their place, however a word is spelled.
     ids[START_ID], ids[END_ID], ids[vocabulary.unknown_id] = START_ID, END_ID, words.unknown_id
     return torch.tensor(ids)
-
-
-def _has_a_row_a_word(name: str, model: LanguageModel) -> bool:
-    return name in ("E", "V", "c") or (name == "layers.0.U" and model.E is None)
