@@ -216,7 +216,7 @@ def test_one_stage_does_not_run_twice_at_once(encoded: Clone) -> None:
             "import pipeline.runtime.stage as s; s.LOCK_SECONDS = 0.2\nfrom stages.train import *; run_stage(train)"
         )
         error = clone.fails(sys.executable, "-c", f"import sys; sys.argv = ['train', 'gru']; {script}")
-        assert error.strip().splitlines()[-1].startswith("error: stage `train gru` is running in this folder already")
+        assert error.strip().splitlines()[-1].startswith("error: stage `train gru` is already running in this folder")
         assert process.poll() is None
         kill_group(process)
     # The lock went with its holder.
