@@ -1,11 +1,12 @@
-"""The `rnnlm` command: what a person does with the trained models. Heavy imports wait inside the commands."""
+"""The `rnnlm` command: what a person does with the trained models. Each command imports what it needs when it runs."""
 
 import json
 import os
 import sys
-from enum import StrEnum
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,37 +16,31 @@ from pipeline.runtime.stage import run
 if TYPE_CHECKING:
     from pipeline.inference.predictor import Predictor
     from pipeline.params import Params
+    from pipeline.tracking.store import Store
 
 MODELS, EVALUATION = Path("data/models"), Path("data/evaluation")
 TIMINGS = Path(".rnnlm/timings")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Use and inspect the trained language models.")
-MODEL_HELP = "a name in data/models, a folder, or models:/... as MLflow calls it; the best on validation if absent"
+MODEL_HELP = "a name in data/models, a folder, or an MLflow URI (models:/...); default: the best on validation"
 ModelOption = Annotated[str | None, typer.Option("--model", help=MODEL_HELP)]
 RunArgument = Annotated[
     str, typer.Argument(help="an id or its first characters, a name, champion, challenger, or a version such as v3")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
-
-
-class Start(StrEnum):
-    """Where `rnnlm reproduce` begins."""
-
-    train = "train"
-    download = "download"
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 @app.command()
 def generate(
     model: ModelOption = None,
-    count: Annotated[int, typer.Option(min=1, help="sentences")] = 10,
+    count: Annotated[int, typer.Option(min=1, help="number of sentences")] = 10,
     seed: Annotated[int, typer.Option(min=0)] = 1,
-    temperature: Annotated[float, typer.Option(min=1e-6, help="below 1: likelier words")] = 1.0,
-    top_k: Annotated[int | None, typer.Option(min=1, help="draw from the k likeliest words only")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="words; evaluate.max_length if absent")] = None,
-    prompt: Annotated[str, typer.Option(help="what every sentence begins with")] = "",
+    temperature: Annotated[float, typer.Option(min=1e-6, help="below 1 favours likely words")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="draw only from the k likeliest words")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="in words; default: evaluate.max_length")] = None,
+    prompt: Annotated[str, typer.Option(help="how every sentence begins")] = "",
 ) -> None:
-    """Write sentences, one a line."""
+    """Generate sentences, one per line."""
     from pipeline.inference.generation import Decoding, readable
 
     predictor = _predictor(model)
@@ -57,10 +52,10 @@ def generate(
 
 @app.command()
 def score(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="one sentence a line, UTF-8; - reads standard input")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="UTF-8, one sentence per line; - for standard input")],
     model: ModelOption = None,
 ) -> None:
-    """Score sentences: for each line its natural-log probability, a tab, and its number of tokens, the end included."""
+    """Score sentences: print each line's natural-log probability, a tab, and its tokens, counting the end."""
     lines = _lines(file)
     predictor = _predictor(model)
     scores = predictor.score(predictor.encode(predictor.tokens(lines)), "score").sentences
@@ -72,9 +67,9 @@ def score(
 def suggest(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="the text so far")],
     model: ModelOption = None,
-    count: Annotated[int, typer.Option(min=1, help="words")] = 5,
+    count: Annotated[int, typer.Option(min=1, help="number of words")] = 5,
 ) -> None:
-    """Suggest the next word: a word, a tab, its probability; the likeliest first."""
+    """Suggest the next word: print words and probabilities, tab-separated, the likeliest first."""
     predictor = _predictor(model)
     (words,) = predictor.suggest(predictor.tokens([text]), count)
     for word, probability in words:
@@ -94,17 +89,15 @@ def table() -> None:
 
 @app.command()
 def runs(
-    limit: Annotated[int | None, typer.Option(min=1, help="the newest; all if absent", show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="only the newest; default: all", show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs in MLflow, the newest first: what differs, figures with intervals, code, model, version."""
+    """List the runs in MLflow, newest first: what differs, figures with intervals, code, model, version."""
     from pipeline.review.listing import list_runs
     from pipeline.review.tables import show_runs
-    from pipeline.tracking.store import open_store
 
-    _project()
-    with open_store() as store:
-        listed = list_runs(store, limit)
+    with _store() as (store, _):
+        listed = list_runs(store, store.runs(limit))
     if as_json:
         _print_json([run.as_json() for run in listed])
     else:
@@ -113,28 +106,25 @@ def runs(
 
 @app.command()
 def compare(a: RunArgument, b: RunArgument, as_json: JsonOption = False) -> None:
-    """Say what differs between two runs, and whether B is really better than A: a paired test on the same sentences."""
+    """Show what differs between two runs, and test whether B is better than A, paired on the same sentences."""
     from pipeline.review.comparison import compare_models
     from pipeline.review.differences import differences
-    from pipeline.review.listing import find, listed_run
+    from pipeline.review.listing import find, list_runs
     from pipeline.review.tables import show_comparison, show_differences
-    from pipeline.tracking.store import open_store
 
-    params = _project()
-    with open_store() as store:
+    with _store() as (store, params):
         first, second = find(store, a), find(store, b)
-        a_listed, b_listed = listed_run(store, first), listed_run(store, second)
+        row_a, row_b = list_runs(store, [first, second])
         found, compared, refusal = differences(store, first, second), None, None
         try:
             compared = compare_models(store, first, second, params)
         except InputError as error:
-            refusal = error  # what differs can be said all the same
+            refusal = error  # show the differences all the same
     if as_json:
-        _print_json(
-            {"a": a_listed.as_json(), "b": b_listed.as_json(), **vars(found), "test": compared and compared.as_json()}
-        )
+        test = compared and compared.as_json()
+        _print_json({"a": row_a.as_json(), "b": row_b.as_json(), **vars(found), "test": test})
     else:
-        show_differences(a_listed, b_listed, found)
+        show_differences(row_a, row_b, found)
         if compared is not None:
             show_comparison(compared)
     if refusal is not None:
@@ -143,17 +133,15 @@ def compare(a: RunArgument, b: RunArgument, as_json: JsonOption = False) -> None
 
 @app.command()
 def promote(
-    confidence: Annotated[float, typer.Option(min=0.5, max=1, help="that it is better, needed to promote")] = 0.95,
+    confidence: Annotated[float, typer.Option(min=0.5, max=1, help="required confidence that it is better")] = 0.95,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the challenger champion if it beats the champion on the test sentences with the confidence asked for."""
+    """Make the challenger champion if it beats the champion on the test sentences with the required confidence."""
     from pipeline.review.promotion import carry_out, decide
-    from pipeline.tracking.store import open_store
-    from pipeline.tracking.sync import sync as bring_up_to_date
+    from pipeline.tracking import sync
 
-    params = _project()
-    with open_store() as store:
-        bring_up_to_date(store)
+    with _store() as (store, params):
+        sync.sync(store)
         verdict = decide(store, confidence, params)
         carry_out(store, verdict)
     if as_json:
@@ -163,105 +151,98 @@ def promote(
 
 
 @app.command()
-def rollback(
-    reason: Annotated[str, typer.Option(help="for the pages of both versions in MLflow")] = "",
-) -> None:
-    """Make the champion before this one champion again."""
-    from pipeline.review.promotion import rollback as go_back
-    from pipeline.tracking.store import open_store
+def rollback(reason: Annotated[str, typer.Option(help="for both versions' pages in MLflow")] = "") -> None:
+    """Restore the previous champion."""
+    from pipeline.review import promotion
 
-    _project()
-    with open_store() as store:
-        left, champion = go_back(store, reason)
+    with _store() as (store, _):
+        left, champion = promotion.rollback(store, reason)
     print(f"v{champion} is champion again, in place of v{left}")
 
 
-@app.command("reproduce")
-def make_again(
+@app.command()
+def reproduce(
     run: RunArgument,
-    start: Annotated[Start, typer.Option("--from", help="restore the data that was trained on, or make it again")] = (
-        Start.train
-    ),
+    start: Annotated[
+        Literal["train", "download"],
+        typer.Option("--from", help="train: restore the data it was trained on; download: rebuild that too"),
+    ] = "train",
     as_json: JsonOption = False,
 ) -> None:
-    """Make a run again from its commit and its data, and say whether the same comes out.
+    """Rebuild a run from its commit and data, and say whether the result is the same.
 
-    Status 0: every file has the same bytes; 10: its perplexity is the same within 2%; 11: it is different.
+    Exit status 0: every file has the same bytes; 10: the perplexity agrees within 2%; 11: it differs.
     """
+    from pipeline.review import reproduce as reproduction
     from pipeline.review.listing import find
-    from pipeline.review.reproduce import STATUS, reproduce
-    from pipeline.tracking.store import open_store
 
-    _project()
-    with open_store() as store:
-        result = reproduce(store, find(store, run), start.value)
+    with _store() as (store, _):
+        result = reproduction.reproduce(store, find(store, run), start)
     if as_json:
         _print_json(result.as_json())
     else:
         print("\n".join(result.lines()))
-    sys.exit(STATUS[result.verdict])
+    sys.exit(reproduction.STATUS[result.verdict])
 
 
 @app.command()
 def retrain(
-    branch: Annotated[str, typer.Option(help="of git, for the results; made where there is none")] = "retrained",
-    output: Annotated[Path, typer.Option(help="folder of report.md and retrain.json")] = Path(".rnnlm/retrain"),
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="10: nothing to do, 11: not promoted")] = False,
+    branch: Annotated[str, typer.Option(help="git branch for the results; created if missing")] = "retrained",
+    output: Annotated[Path, typer.Option(help="folder for report.md and retrain.json")] = Path(".rnnlm/retrain"),
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="exit 10: nothing to do, 11: not promoted")] = False,
 ) -> None:
-    """Run what changed, and promote the new model if it is better: what CI calls.
+    """Run what changed, and promote the new model if it is better; made for CI.
 
-    Status 0, unless a step fails; the verdict is in retrain.json. This checkout goes to the branch.
+    Exits with 0 unless a step fails; the verdict is in retrain.json. This checkout switches to the branch.
     """
-    from pipeline.retraining.retrain import retrain as bring_up_to_date
+    from pipeline.retraining import retrain
 
     _project()
-    verdict = bring_up_to_date(branch, output).judgement.verdict
+    verdict = retrain.retrain(branch, output).judgement.verdict
     sys.exit({"unchanged": 10, "kept": 11}.get(verdict, 0) if exit_code else 0)
 
 
 @app.command()
 def sync() -> None:
-    """Bring MLflow up to what lies in data/: runs that DVC restored from its cache, or that MLflow missed."""
+    """Add to MLflow what is in data/ but not there: runs that DVC restored from its cache, or that MLflow missed."""
+    from pipeline.tracking import sync
     from pipeline.tracking.store import BestEffort
-    from pipeline.tracking.sync import sync as bring_up_to_date
 
     _project()
-    for line in BestEffort()(bring_up_to_date) or []:
+    for line in BestEffort()(sync.sync) or []:
         print(line)
 
 
 @app.command()
 def relocate() -> None:
-    """Make MLflow's database find its artifacts again after the project was moved or copied."""
-    from pipeline.tracking.relocation import relocate as put_right
-    from pipeline.tracking.store import open_store, tracking_uri
+    """Let MLflow's database find its artifacts again after the project was moved or copied."""
+    from pipeline.tracking import relocation
+    from pipeline.tracking.store import tracking_uri
 
-    _project()
-    with open_store(moved=True) as store:
-        print(put_right(tracking_uri(), store.client.get_experiment(store.experiment_id).artifact_location))
+    with _store(moved=True) as (store, _):
+        artifacts = store.client.get_experiment(store.experiment_id).artifact_location
+        print(relocation.relocate(tracking_uri(), artifacts))
 
 
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
-    browser: Annotated[bool, typer.Option(help="open it in the browser too, where there is a screen")] = True,
+    browser: Annotated[bool, typer.Option(help="open a browser window, if there is a screen")] = True,
 ) -> None:
-    """Serve MLflow's pages over this project's runs on this machine, until Ctrl-C."""
+    """Serve MLflow's pages for this project's runs on this machine, until Ctrl-C."""
     from pipeline.review.ui import serve
-    from pipeline.tracking.store import open_store
 
-    _project()
-    with open_store() as store:
+    with _store() as (store, _):
         serve(store, port, browser)
 
 
 def main() -> None:
-    """Run the command line; what the user can mend ends in one line and status 1."""
-    run(lambda: app())
+    """Run the command line; an error that the user can fix is one line and exit status 1."""
+    run(app)
 
 
 def _project() -> "Params":
-    """Go to the project's folder, here or above, and read its parameters."""
+    """Change to the project's folder, this one or one above, and read its parameters."""
     from pipeline.params import load_params
 
     here = Path.cwd()
@@ -272,16 +253,24 @@ def _project() -> "Params":
     raise InputError(f"no dvc.yaml and params.yaml in {here} or above it; run the command inside the project")
 
 
+@contextmanager
+def _store(moved: bool = False) -> "Iterator[tuple[Store, Params]]":
+    """The project's store and parameters; `moved` as in `open_store`."""
+    from pipeline.tracking.store import open_store
+
+    params = _project()
+    with open_store(moved) as store:
+        yield store, params
+
+
 def _predictor(model: str | None) -> "Predictor":
     """The model that `--model` names; a folder needs no project around it."""
     from pipeline.inference.predictor import Predictor
 
     if model is not None and model.startswith("models:"):
         from pipeline.tracking.logged_model import read_model
-        from pipeline.tracking.store import open_store
 
-        _project()
-        with open_store() as store:
+        with _store() as (store, _):
             return Predictor(read_model(store, model, model))
     if model is not None and Path(model).parts != (model,):
         return Predictor.load(Path(model))
@@ -299,12 +288,12 @@ def _print_json(value: object) -> None:
 
 
 def _lines(file: str) -> list[str]:
-    """The lines of a file, or of standard input for `-`, without their ends."""
+    """The lines of a file, or of standard input for `-`, without line ends."""
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         text = raw.decode("utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{file} is no file; name one with a sentence a line") from None
+        raise InputError(f"{file} is not a file; name one with a sentence per line") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     lines = text.replace("\r\n", "\n").split("\n")

@@ -94,7 +94,7 @@ def test_generation_is_seeded_and_continues_the_prompt(project: Path) -> None:
     ("arguments", "expected"),
     [
         (("suggest", "a", "--model", "../rnn"), "../rnn/config.json is missing"),
-        (("score", "nothing.txt"), "nothing.txt is no file"),
+        (("score", "nothing.txt"), "nothing.txt is not a file"),
         (("table",), "metrics.json"),
         (("runs",), "RNNLM_TRACKING=off"),
         (("compare", "champion", "challenger"), "RNNLM_TRACKING=off"),

@@ -1,7 +1,7 @@
-"""Two models of MLflow on the same test sentences, those of data/tokens as they lie there now.
+"""Two models in MLflow, compared on the same test sentences: the current ones in data/tokens.
 
-Both are loaded from what MLflow keeps of them, so data/models may hold others by now. Each reads the sentences through
-its own vocabulary; what it does not know it pays for as evaluation/paired.py says.
+Both are loaded from MLflow, as data/models may hold other models by now. Each reads the sentences with its own
+vocabulary, and pays for words that it does not know as evaluation/paired.py says.
 """
 
 import dataclasses
@@ -35,19 +35,12 @@ TOKENS = Path("data/tokens/sentences.parquet")
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """The outcome, and what a reader of it should know.
+    """The outcome, and what a reader of it should know."""
 
-    Attributes:
-        result: over all test sentences.
-        unknown_types_a: word types of the common set that model A does not know.
-        unknown_types_b: that model B does not know.
-        remarks: sentences; empty as a rule.
-    """
-
-    result: PairedResult
-    unknown_types_a: int
+    result: PairedResult  # over all test sentences
+    unknown_types_a: int  # word types of the common set that model A does not know
     unknown_types_b: int
-    remarks: tuple[str, ...]
+    remarks: tuple[str, ...]  # sentences; usually none
 
     def as_json(self) -> dict[str, Any]:
         """The figures for `--json`."""
@@ -64,14 +57,14 @@ def compare_models(store: Store, a: "Run", b: "Run", params: Params, old_tokens:
     """Is the model of run `b` better than that of run `a`?
 
     Args:
-        store: an open store.
+        store: where the models are.
         a: a run with a model.
         b: another.
-        params: today's.
-        old_tokens: the tokens of an earlier run, whose test split they are compared on; None: today's.
+        params: the current ones.
+        old_tokens: tokens of an earlier run, whose test split to compare on; None: the current ones.
 
     Raises:
-        InputError: a run has no model, the two read other tokens, or there are no test sentences of today's parameters.
+        InputError: a run has no model, the two read different tokens, or there are no test sentences of `params`.
     """
     first, second = load_logged_model(store, a), load_logged_model(store, b)
     _check_text(first, second, params)
@@ -87,15 +80,15 @@ def compare_models(store: Store, a: "Run", b: "Run", params: Params, old_tokens:
     options = params.evaluate
     result = paired_bootstrap(nats_a, nats_b, counts, options.bootstrap_samples, options.seed)
     shares = params.tokenize.splits
-    remarks = (_leak(store, a, shares), _leak(store, b, shares))
-    return ModelComparison(result, unknown_a, unknown_b, tuple(filter(None, remarks)))
+    remarks = [remark for run in (a, b) if (remark := _leak(store, run, shares))]
+    return ModelComparison(result, unknown_a, unknown_b, tuple(remarks))
 
 
 def load_logged_model(store: Store, run: "Run") -> Predictor:
     """The model that a run has logged.
 
     Raises:
-        InputError: it has none, or its files are gone or others than those that were trained.
+        InputError: it has none, or its files are missing or were changed.
     """
     models = run.outputs.model_outputs if run.outputs else []
     if not models or "model_digest" not in run.data.tags:
@@ -107,9 +100,9 @@ def encoded_test_split(predictor: Predictor, tokens: Path = TOKENS) -> EncodedSp
     """The test sentences of data/tokens, or of another such file, as a model knows them.
 
     Raises:
-        InputError: the tokens cannot be read, or hold no test sentence.
+        InputError: the tokens cannot be read, or have no test sentence.
     """
-    # A token that is null, one of which the corpus says that it is unknown, is in no vocabulary either.
+    # A null token, which the corpus itself marks as unknown, is in no vocabulary either.
     split = predictor.encode(words for rows in read_tokens(tokens, "test") for words in rows.to_pylist())
     if not len(split):
         raise InputError(f"{tokens} holds no test sentence; raise tokenize.splits.test and run `dvc repro`")
@@ -124,23 +117,23 @@ def _score(predictor: Predictor, tokens: Path, unknown: int, task: str) -> tuple
 
 def _check_text(first: Predictor, second: Predictor, params: Params) -> None:
     rules, others = first.text.model_dump(), second.text.model_dump()
-    for name in rules:
-        if rules[name] != others[name]:
+    for name, rule in rules.items():
+        if rule != others[name]:
             raise InputError(
-                f"these models cannot be compared, as they do not read the same tokens: tokenize.{name} is "
-                f"{_yaml(rules[name])} for the first, {_yaml(others[name])} for the second; compare models that agree "
-                "in it"
+                f"these models cannot be compared, as they read different tokens: tokenize.{name} is "
+                f"{json.dumps(rule)} for the first, {json.dumps(others[name])} for the second; compare models that "
+                "agree in it"
             )
     lowercase = params.tokenize.lowercase
     if first.text.lowercase != lowercase:
         raise InputError(
-            f"the models were trained with tokenize.lowercase {_yaml(first.text.lowercase)}, params.yaml says "
-            f"{_yaml(lowercase)}, so its test sentences are not theirs; set it as it was and run `dvc repro tokenize`"
+            f"the models were trained with tokenize.lowercase {json.dumps(first.text.lowercase)}, params.yaml says "
+            f"{json.dumps(lowercase)}, so they cannot read its test sentences; set it back and run `dvc repro tokenize`"
         )
 
 
 def _leak(store: Store, run: "Run", today: SplitShares) -> str | None:
-    """A remark where a run divided documents otherwise than today, so that it may have learned what it is tested on."""
+    """A remark if a run split the documents differently, so that it may have learned what it is tested on."""
     provenance = read_provenance(store, run.info.run_id)
     record = provenance.stages.get("tokenize") if provenance else None
     then = record.params.get("tokenize", {}).get("splits") if record else None
@@ -150,8 +143,8 @@ def _leak(store: Store, run: "Run", today: SplitShares) -> str | None:
     if _parts(shares) == _parts(today):
         return None
     return (
-        f"{_name(run)} was trained with tokenize.splits {_shown(shares)}, the test sentences are of {_shown(today)}: "
-        "it may have been trained on some of them."
+        f"{_name(run)} was trained with tokenize.splits {_shown(shares)}, the test sentences come from "
+        f"{_shown(today)}: it may have been trained on some of them."
     )
 
 
@@ -163,10 +156,6 @@ def _parts(shares: SplitShares) -> tuple[float, float]:
 
 def _shown(shares: SplitShares) -> str:
     return f"{shares.train:g}/{shares.valid:g}/{shares.test:g}"
-
-
-def _yaml(value: object) -> str:
-    return json.dumps(value)
 
 
 def _name(run: "Run") -> str:

@@ -1,14 +1,13 @@
-"""What differs between two runs: in code, in data, in parameters, in what was measured."""
+"""What differs between two runs: code, data, parameters and metrics."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.params import flat
 from pipeline.provenance.dvc import StageRecord
-from pipeline.review.listing import COMMIT
+from pipeline.review.listing import COMMIT, finite_metrics
 from pipeline.runtime.urls import without_secrets
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import Store
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Pair = tuple[Any, Any]  # of run A and of run B; None: not recorded there
-# What a training run writes differs with everything that went in.
-WRITTEN = "data/models/"
+WRITTEN = "data/models/"  # what training writes differs with everything it read
 CODE = (".py", "constraints.txt")
 PINS = "data/pins/"  # versions of libraries, so code
 # Sections of params.yaml that a run has among its own parameters, merged for its cell.
@@ -29,83 +27,65 @@ CURVES = ("system/", "train/", "valid/loss", "valid/perplexity", "speed/epoch_se
 
 @dataclass(frozen=True)
 class Differences:
-    """All that two runs do not have in common; metrics stand here also where they are equal.
+    """What two runs do not have in common, and all their metrics, equal ones too."""
 
-    Attributes:
-        code: git commit, changes since, and the hash of each file of code or of pinned versions, by its path.
-        data: the hash of each file or folder of data, by its path.
-        parameters: by SECTION.KEY of params.yaml, and those of the machine and its libraries.
-        metrics: the last value of each; None also where that is no finite number.
-        remarks: sentences on what could not be compared.
-    """
-
-    code: dict[str, Pair]
-    data: dict[str, Pair]
-    parameters: dict[str, Pair]
-    metrics: dict[str, Pair]
-    remarks: tuple[str, ...]
+    code: dict[str, Pair]  # git commit, changes since, and by path the hash of each file of code or pinned versions
+    data: dict[str, Pair]  # by path: the hash of each file or folder of data
+    parameters: dict[str, Pair]  # by SECTION.KEY of params.yaml, and those of the machine and its libraries
+    metrics: dict[str, Pair]  # as `finite_metrics`
+    remarks: tuple[str, ...]  # sentences on what could not be compared
 
 
 def differences(store: Store, a: "Run", b: "Run") -> Differences:
-    """Hold two runs against each other, by what MLflow knows of them.
+    """Compare two runs by what MLflow has of them.
 
     Raises:
         InputError: a run's record of its files is damaged.
     """
-    stages = [_stages(store, run) for run in (a, b)]
-    remarks = [
+    known = [read_provenance(store, run.info.run_id) for run in (a, b)]
+    remarks = tuple(
         f"{run.info.run_name}: no record of its files, so files and earlier stages are not compared."
-        for run, known in zip((a, b), stages, strict=True)
-        if known is None
-    ]
-    # What only one of the two has recorded is no difference.
-    files_a, files_b = (_files(known or {}) if not remarks else {} for known in stages)
-    params_a, params_b = (_upstream_params(known or {}) if not remarks else {} for known in stages)
+        for run, provenance in zip((a, b), known, strict=True)
+        if provenance is None
+    )
+    # What only one of the two has recorded is not a difference.
+    stages_a, stages_b = ({} if remarks or not provenance else provenance.stages for provenance in known)
     metrics_a, metrics_b = _metrics(a), _metrics(b)
     return Differences(
-        _unequal(_code(a, files_a), _code(b, files_b)),
-        _unequal(_data(a, files_a), _data(b, files_b)),
-        _unequal(a.data.params | params_a, b.data.params | params_b),
-        {key: (metrics_a.get(key), metrics_b.get(key)) for key in [*metrics_a, *(metrics_b.keys() - metrics_a.keys())]},
-        tuple(remarks),
+        _unequal(_code(a, stages_a), _code(b, stages_b)),
+        _unequal(_data(a, stages_a), _data(b, stages_b)),
+        _unequal(a.data.params | _upstream_params(stages_a), b.data.params | _upstream_params(stages_b)),
+        {key: (metrics_a.get(key), metrics_b.get(key)) for key in metrics_a | metrics_b},
+        remarks,
     )
 
 
-def _stages(store: Store, run: "Run") -> dict[str, StageRecord] | None:
-    provenance = read_provenance(store, run.info.run_id)
-    return None if provenance is None else provenance.stages
-
-
-def _files(stages: Mapping[str, StageRecord]) -> dict[str, str | None]:
-    """The hash of everything that the stages have read."""
-    return {path: digest for record in stages.values() for path, digest in record.deps.items()}
-
-
-def _is_code(path: str) -> bool:
-    return path.endswith(CODE) or path.startswith(PINS)
-
-
-def _code(run: "Run", files: Mapping[str, str | None]) -> dict[str, str | None]:
-    tags = run.data.tags
-    changed = {"true": tags.get("git_changed_files", "yes"), "false": "none"}.get(tags.get("git_dirty", ""))
+def _files(stages: Mapping[str, StageRecord], code: bool) -> dict[str, str | None]:
+    """The hash of all code, or of everything else, that the stages read."""
     return {
-        "git commit": tags.get(COMMIT),
-        "changed since": changed,
-        **{path: digest for path, digest in files.items() if _is_code(path)},
+        path: digest
+        for record in stages.values()
+        for path, digest in record.deps.items()
+        if (path.endswith(CODE) or path.startswith(PINS)) == code
     }
 
 
-def _data(run: "Run", files: Mapping[str, str | None]) -> dict[str, str | None]:
+def _code(run: "Run", stages: Mapping[str, StageRecord]) -> dict[str, str | None]:
+    tags = run.data.tags
+    changed = {"true": tags.get("git_changed_files", "yes"), "false": "none"}.get(tags.get("git_dirty", ""))
+    return {"git commit": tags.get(COMMIT), "changed since": changed, **_files(stages, code=True)}
+
+
+def _data(run: "Run", stages: Mapping[str, StageRecord]) -> dict[str, str | None]:
     found = {}
     for used in run.inputs.dataset_inputs if run.inputs else []:
         found[json.loads(used.dataset.source).get("uri", used.dataset.name)] = used.dataset.digest
-    return found | {
-        path: digest for path, digest in files.items() if not _is_code(path) and not path.startswith(WRITTEN)
-    }
+    files = _files(stages, code=False)
+    return found | {path: digest for path, digest in files.items() if not path.startswith(WRITTEN)}
 
 
 def _upstream_params(stages: Mapping[str, StageRecord]) -> dict[str, str]:
-    """What params.yaml said to the stages before and after training, `SECTION.KEY` each."""
+    """The parameters of the stages before and after training, by SECTION.KEY."""
     return {
         key: without_secrets(value if isinstance(value, str) else json.dumps(value))
         for record in stages.values()
@@ -115,13 +95,8 @@ def _upstream_params(stages: Mapping[str, StageRecord]) -> dict[str, str]:
 
 
 def _metrics(run: "Run") -> dict[str, float | None]:
-    return {
-        key: value if math.isfinite(value) else None
-        for key, value in sorted(run.data.metrics.items())
-        if not key.startswith(CURVES)
-    }
+    return {key: value for key, value in finite_metrics(run).items() if not key.startswith(CURVES)}
 
 
 def _unequal(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Pair]:
-    keys = [*a, *(key for key in b if key not in a)]
-    return {key: (a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)}
+    return {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}

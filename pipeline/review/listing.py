@@ -1,4 +1,4 @@
-"""Which runs there are, as rows for people and for programs, and which of them a person means."""
+"""The runs in MLflow as rows for people and programs, and the run that a user means by a name."""
 
 import math
 import re
@@ -13,60 +13,34 @@ from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-# MLflow's own tags tell of its pages; this one tells of the code.
 COMMIT = "mlflow.source.git.commit"
-SHORTEST_ID = 4  # characters that an abbreviated run id has at least
-SHORT_ID = 8  # characters that we show of one
+SHORTEST_ID = 4  # characters of an abbreviated run id
+SHORT_ID = 8  # characters of a run id that we show
 LISTED = 5  # runs that a message names
 WAYS = "an id or its first characters, a name, champion, challenger, or a version such as v3; `rnnlm runs` lists them"
 
 
 @dataclass(frozen=True)
 class ListedRun:
-    """One run; what it does not have is None or empty.
-
-    Attributes:
-        run_id: of MLflow.
-        name: such as `lstm, 100 units, 3 epochs`.
-        status: RUNNING, FINISHED, FAILED or KILLED.
-        start_time: in UTC.
-        params: as MLflow has them.
-        metrics: the last value of each; one that is not finite is None.
-        tags: of provenance: code, model, how it came here.
-        version: of the registered model.
-        aliases: of that version.
-    """
+    """One run; what it does not have is None or empty."""
 
     run_id: str
-    name: str
-    status: str
-    start_time: datetime
+    name: str  # such as `lstm, 100 units, 3 epochs`
+    status: str  # RUNNING, FINISHED, FAILED or KILLED
+    start_time: datetime  # in UTC
     params: dict[str, str]
-    metrics: dict[str, float | None]
-    tags: dict[str, str]
-    version: str | None
-    aliases: tuple[str, ...]
+    metrics: dict[str, float | None]  # as `finite_metrics`
+    tags: dict[str, str]  # of provenance: code, model, where the run comes from
+    version: str | None  # of the registered model
+    aliases: tuple[str, ...]  # of that version
 
     def as_json(self) -> dict[str, Any]:
-        """The run for `--json`; the time is ISO 8601."""
-        return {
-            **vars(self),
-            "start_time": self.start_time.isoformat(timespec="seconds"),
-            "aliases": list(self.aliases),
-        }
+        """The run for `--json`, its time in ISO 8601."""
+        return vars(self) | {"start_time": self.start_time.isoformat(timespec="seconds")}
 
 
-def list_runs(store: Store, limit: int | None = None) -> list[ListedRun]:
-    """The newest `limit` runs, or all, the newest first."""
-    return _listed(store, store.runs(limit))
-
-
-def listed_run(store: Store, run: "Run") -> ListedRun:
-    """One run as a row."""
-    return _listed(store, [run])[0]
-
-
-def _listed(store: Store, runs: "list[Run]") -> list[ListedRun]:
+def list_runs(store: Store, runs: "Sequence[Run]") -> list[ListedRun]:
+    """Runs as rows, in their order."""
     named = store.aliases()
     registered = {version.tags.get("model_digest"): str(version.version) for version in store.versions()}
     rows = []
@@ -79,7 +53,8 @@ def _listed(store: Store, runs: "list[Run]") -> list[ListedRun]:
                 run.info.status,
                 datetime.fromtimestamp(run.info.start_time / 1000, UTC),
                 dict(run.data.params),
-                {key: value if math.isfinite(value) else None for key, value in sorted(run.data.metrics.items())},
+                finite_metrics(run),
+                # Of MLflow's own tags, which are for its pages, only the commit says something about the run.
                 {key: value for key, value in run.data.tags.items() if key == COMMIT or not key.startswith("mlflow.")},
                 version,
                 tuple(sorted(alias for alias, number in named.items() if number == version)),
@@ -88,10 +63,15 @@ def _listed(store: Store, runs: "list[Run]") -> list[ListedRun]:
     return rows
 
 
-def differing(runs: Sequence[ListedRun]) -> list[str]:
-    """The parameters that have several values among the runs, in the order in which the runs have them.
+def finite_metrics(run: "Run") -> dict[str, float | None]:
+    """The last value of each metric, sorted by name; None where it is not a finite number, which JSON cannot hold."""
+    return {key: value if math.isfinite(value) else None for key, value in sorted(run.data.metrics.items())}
 
-    A run without the parameter counts for nothing: of a model that DVC restored, nobody knows the machine.
+
+def differing(runs: Sequence[ListedRun]) -> list[str]:
+    """The parameters with several values among the runs, in the runs' order.
+
+    Runs without the parameter do not count: nobody knows the machine of a model that DVC restored.
     """
     keys = dict.fromkeys(key for run in runs for key in run.params)
     return [key for key in keys if len({run.params[key] for run in runs if key in run.params}) > 1]
@@ -101,9 +81,9 @@ def find(store: Store, text: str) -> "Run":
     """The run that `text` names.
 
     Args:
-        store: an open store.
-        text: a run's id or the first characters of it (`SHORTEST_ID` at least), its name, `champion`, `challenger`, or
-            a version of the registered model, such as `v3`.
+        store: where the run is.
+        text: a run's id or its first `SHORTEST_ID` or more characters, its name, `champion`, `challenger`, or a version
+            of the registered model, such as `v3`.
 
     Raises:
         InputError: no run fits, or several do.
@@ -111,28 +91,26 @@ def find(store: Store, text: str) -> "Run":
     if text in (CHAMPION, CHALLENGER) or re.fullmatch(r"v\d+", text):
         return store.run(_run_of_version(store, text))
     runs = store.runs()
-    exact = [run for run in runs if run.info.run_id == text]
-    fitting = exact or [run for run in runs if run.info.run_name == text or _abbreviates(text, run.info.run_id)]
+    fitting = [run for run in runs if run.info.run_id == text] or [
+        run
+        for run in runs
+        if run.info.run_name == text or (len(text) >= SHORTEST_ID and run.info.run_id.startswith(text))
+    ]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        raise InputError(f"no run fits {text!r}; name one by {WAYS}")
+        raise InputError(f"no run fits {text!r}; give {WAYS}")
     shown = ", ".join(f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})" for run in fitting[:LISTED])
     more = ", ..." if len(fitting) > LISTED else ""
-    raise InputError(f"{text!r} fits {len(fitting)} runs: {shown}{more}; name one by more characters of its id")
-
-
-def _abbreviates(text: str, run_id: str) -> bool:
-    return len(text) >= SHORTEST_ID and run_id.startswith(text)
+    raise InputError(f"{text!r} fits {len(fitting)} runs: {shown}{more}; give more characters of its id")
 
 
 def _run_of_version(store: Store, text: str) -> str:
     number = store.aliases().get(text) if text in (CHAMPION, CHALLENGER) else str(int(text[1:]))
     if number is None:
         raise InputError(f"there is no {text} yet; `rnnlm promote` makes the best model of the pipeline the champion")
-    known = store.versions()
-    for version in known:
-        if str(version.version) == number and version.run_id:
-            return version.run_id
-    there = ", ".join(f"v{version.version}" for version in known) or "none"
+    known = {str(version.version): version.run_id for version in store.versions()}
+    if run_id := known.get(number):
+        return run_id
+    there = ", ".join(f"v{version}" for version in known) or "none"
     raise InputError(f"the registered model {MODEL} has no version {number}; there are: {there}")

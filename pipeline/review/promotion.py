@@ -1,7 +1,7 @@
-"""Which version is the champion, why, and the way back.
+"""Which version is the champion, why, and how to restore an earlier one.
 
-The pipeline names a challenger; here it is decided whether it takes the champion's place. A decision is a value, made
-before anything is changed: more gates can be added to it before it is carried out.
+The pipeline names a challenger; this module decides whether it replaces the champion. A decision is a value, made
+before anything changes, so that a caller can add gates before carrying it out.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from pipeline.runtime.errors import InputError
 from pipeline.tracking.registry import note_decision
 from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store
 
-HISTORY = "former_champions"  # a tag of the registered model: versions, the latest last, commas between
-ROLLED_BACK = "rolled_back"  # a tag of versions that a person took back: no machine promotes them again
+HISTORY = "former_champions"  # a tag of the registered model: comma-separated versions, the latest last
+ROLLED_BACK = "rolled_back"  # a tag of versions that a person rolled back: no machine promotes them again
 LONGEST_HISTORY = 1000  # champions that `rollback` can go back through
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition of a promotion: its name, whether it is met, and a sentence that says why."""
+    """One condition of a promotion, with a sentence that says why it is met or not."""
 
     name: str
     passed: bool
@@ -31,19 +31,12 @@ class Gate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to happen to the challenger.
+    """What is to happen to the challenger."""
 
-    Attributes:
-        challenger: its version.
-        champion: the version that is champion as yet; None where there is none.
-        gates: the challenger is promoted if it passes all of them.
-        test: champion (A) against challenger (B); None where there was nothing to test.
-    """
-
-    challenger: str
-    champion: str | None
-    gates: tuple[Gate, ...]
-    test: ModelComparison | None
+    challenger: str  # its version
+    champion: str | None  # the version that is champion before the verdict is carried out, if any
+    gates: tuple[Gate, ...]  # the challenger is promoted if it passes all of them
+    test: ModelComparison | None  # champion (A) against challenger (B); None if there was nothing to test
 
     @property
     def outcome(self) -> Literal["promoted", "kept", "unchanged"]:
@@ -54,12 +47,12 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """The sentences of the gates; where one has failed, of those that have."""
+        """The reasons of the gates that failed, or of all if none did."""
         told = [gate for gate in self.gates if not gate.passed] or self.gates
         return " ".join(gate.reason for gate in told)
 
     def as_json(self) -> dict[str, Any]:
-        """The verdict for `--json`; `champion` is the one before it was carried out."""
+        """The verdict for `--json`."""
         return {
             "outcome": self.outcome,
             "challenger": self.challenger,
@@ -71,12 +64,12 @@ class Verdict:
 
 
 def decide(store: Store, confidence: float, params: Params) -> Verdict:
-    """Hold the challenger against the champion, on the test sentences of today; nothing is changed.
+    """Compare the challenger with the champion on the current test sentences; nothing is changed.
 
     Args:
-        store: an open store.
-        confidence: that the challenger is better, which is needed for a promotion, from 0 to 1.
-        params: today's.
+        store: where both are.
+        confidence: that the challenger is better, needed for a promotion, from 0 to 1.
+        params: the current ones.
 
     Raises:
         InputError: there is no challenger, or the two cannot be compared.
@@ -90,48 +83,53 @@ def decide(store: Store, confidence: float, params: Params) -> Verdict:
     if champion == challenger:
         return Verdict(challenger, champion, (Gate("better", False, "It is the champion already."),), None)
     test = compare_models(store, find(store, f"v{champion}"), find(store, f"v{challenger}"), params)
-    return Verdict(challenger, champion, (_better(test, champion, confidence),), test)
+    result = test.result
+    reason = (
+        f"On {result.sentences:,} test sentences ({result.tokens:,} tokens, unknown words taken as themselves) its "
+        f"perplexity is {result.perplexity_b:.2f}, that of the champion v{champion} {result.perplexity_a:.2f}. "
+        f"Confidence that it is better: {result.confidence:.1%}; {confidence:.1%} is needed."
+    )
+    better = Gate("better", result.confidence >= confidence, " ".join((reason, *test.remarks)))
+    return Verdict(challenger, champion, (better,), test)
 
 
 def carry_out(store: Store, verdict: Verdict) -> None:
-    """Move the alias if the verdict says so, and put the reason on the pages of the versions.
+    """Move the alias if the verdict says so, and put the reason on the versions' pages.
 
     Raises:
-        InputError: the champion is not the one that the verdict is about; nothing is changed then.
+        InputError: the champion is no longer the one of the verdict; nothing is changed then.
     """
     champion = store.aliases().get(CHAMPION)
     if champion != verdict.champion:
-        now = f"is v{champion}" if champion else "is gone"
-        raise InputError(f"another promotion is in progress: the champion {now} meanwhile; try again")
-    if verdict.outcome == "unchanged":
-        return
+        now = f"v{champion} is champion" if champion else "there is no champion"
+        raise InputError(f"another promotion is in progress: {now} now; try again")
     if verdict.outcome == "kept":
-        note_decision(store, verdict.challenger, f"{_today()}: not promoted. {verdict.reason}")
-        return
-    if verdict.champion is not None:
-        # Before the alias, lest a way back be lost; `rollback` passes over a champion that is named here too soon.
-        _write_history(store, [*_history(store), verdict.champion])
-        note_decision(store, verdict.champion, f"{_today()}: v{verdict.challenger} took its place as champion.")
-    store.set_alias(CHAMPION, verdict.challenger)
-    note_decision(store, verdict.challenger, f"{_today()}: promoted to champion. {verdict.reason}")
+        _note(store, verdict.challenger, f"not promoted. {verdict.reason}")
+    elif verdict.outcome == "promoted":
+        if champion is not None:
+            # Before the alias, so that a rollback stays possible; `rollback` skips a champion listed here too early.
+            _write_history(store, [*_history(store), champion])
+            _note(store, champion, f"v{verdict.challenger} took its place as champion.")
+        store.set_alias(CHAMPION, verdict.challenger)
+        _note(store, verdict.challenger, f"promoted to champion. {verdict.reason}")
 
 
 def rollback(store: Store, reason: str = "") -> tuple[str, str]:
-    """Make the champion before this one champion again.
+    """Restore the previous champion.
 
     Args:
-        store: an open store.
+        store: where it is.
         reason: a sentence for the pages of both versions.
 
     Returns:
         The version that was champion, and the one that is now.
 
     Raises:
-        InputError: there is no champion, or none came before it.
+        InputError: there is no champion, or no previous one.
     """
     champion = store.aliases().get(CHAMPION)
     if champion is None:
-        raise InputError("there is no champion, so nothing to go back from; `rnnlm promote` makes one")
+        raise InputError("there is no champion to roll back; `rnnlm promote` makes one")
     known = {str(version.version) for version in store.versions()}
     history = _history(store)
     while history:
@@ -140,25 +138,18 @@ def rollback(store: Store, reason: str = "") -> tuple[str, str]:
             break
     else:
         raise InputError(f"there is nothing to go back to: no champion came before v{champion}")
-    # First, lest a retraining in between promotes it again.
+    # First, so that no retraining promotes it again in between.
     store.tag_version(champion, **{ROLLED_BACK: "true"})
     store.set_alias(CHAMPION, former)
     _write_history(store, history)
     why = f" {reason}" if reason else ""
-    note_decision(store, champion, f"{_today()}: rolled back, v{former} is champion again.{why}")
-    note_decision(store, former, f"{_today()}: champion again, in place of v{champion}.{why}")
+    _note(store, champion, f"rolled back, v{former} is champion again.{why}")
+    _note(store, former, f"champion again, in place of v{champion}.{why}")
     return champion, former
 
 
-def _better(test: ModelComparison, champion: str, needed: float) -> Gate:
-    result = test.result
-    passed = result.confidence >= needed
-    reason = (
-        f"On {result.sentences:,} test sentences ({result.tokens:,} tokens, unknown words taken as themselves) its "
-        f"perplexity is {result.perplexity_b:.2f}, that of the champion v{champion} {result.perplexity_a:.2f}. "
-        f"Confidence that it is better: {result.confidence:.1%}; {needed:.1%} is needed."
-    )
-    return Gate("better", passed, " ".join((reason, *test.remarks)))
+def _note(store: Store, version: str, decision: str) -> None:
+    note_decision(store, version, f"{datetime.now(UTC).date().isoformat()}: {decision}")
 
 
 def _history(store: Store) -> list[str]:
@@ -166,9 +157,5 @@ def _history(store: Store) -> list[str]:
     return text.split(",") if text else []
 
 
-def _write_history(store: Store, versions_: list[str]) -> None:
-    store.client.set_registered_model_tag(MODEL, HISTORY, ",".join(versions_[-LONGEST_HISTORY:]))
-
-
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()
+def _write_history(store: Store, versions: list[str]) -> None:
+    store.client.set_registered_model_tag(MODEL, HISTORY, ",".join(versions[-LONGEST_HISTORY:]))

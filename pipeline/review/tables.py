@@ -1,4 +1,4 @@
-"""Runs, their differences and the paired test as a person reads them in a terminal."""
+"""Runs, their differences and the paired test, as tables and sentences in a terminal."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ NONE = "-"
 
 
 def show_runs(runs: Sequence[ListedRun]) -> None:
-    """The runs, a row each, with the parameters that differ between them."""
+    """The runs, one per row, with the parameters that differ between them."""
     keys = differing(runs)
     header = ["run", "name", "started", "status", "test perplexity", "95% interval", "validation", "code", "model"]
     header += ["version", "what differs"]
@@ -19,16 +19,21 @@ def show_runs(runs: Sequence[ListedRun]) -> None:
 
 
 def show_differences(a: ListedRun, b: ListedRun, found: Differences) -> None:
-    """Which runs they are, and a table each for code, data, parameters and metrics."""
+    """The two runs, and one table each for code, data, parameters and metrics."""
     for letter, run in (("A", a), ("B", b)):
         print(f"{letter}: {run.run_id[:SHORT_ID]} ({run.name}), started {_when(run)}, version {_version(run)}")
     for title, pairs in (("code", found.code), ("data", found.data), ("parameters", found.parameters)):
         if pairs:
-            rows = [(key, *(_value(value) for value in pair)) for key, pair in pairs.items()]
+            rows = [(key, *(NONE if value is None else value for value in pair)) for key, pair in pairs.items()]
             show_table(["what differs", "A", "B"], rows, title)
         else:
-            print(f"{title}: nothing differs")
-    show_table(["", "A", "B"], [(key, *cells) for key, cells in _metric_rows(found.metrics)], "metrics")
+            print(f"{title}: no difference")
+    rows = [
+        (key, *(_figure(value) + _interval(found.metrics, key, run) for run, value in enumerate(pair)))
+        for key, pair in found.metrics.items()
+        if not key.startswith("test_interval/")
+    ]
+    show_table(["", "A", "B"], rows, "metrics")
     for remark in found.remarks:
         print(remark)
 
@@ -36,19 +41,18 @@ def show_differences(a: ListedRun, b: ListedRun, found: Differences) -> None:
 def show_comparison(compared: ModelComparison) -> None:
     """The outcome of the paired test, in sentences."""
     result = compared.result
-    verdict = {"A": "A is better.", "B": "B is better.", None: "Which one is better cannot be said."}[result.better]
-    less = "less" if result.difference <= 0 else "more"
-    for line in (
-        f"The same {result.sentences:,} test sentences ({result.tokens:,} tokens), unknown words taken as themselves "
-        f"(A does not know {compared.unknown_types_a:,} word types, B {compared.unknown_types_b:,}): "
-        f"perplexity A {result.perplexity_a:.2f}, B {result.perplexity_b:.2f}.",
-        f"B spends {abs(result.difference):.4f} nats a token {less} than A (95% interval of B - A: "
-        f"{result.difference_low:+.4f} to {result.difference_high:+.4f}), perplexity B / A is {result.ratio:.4f} "
-        f"({result.ratio_low:.4f} to {result.ratio_high:.4f}).",
+    verdict = f"{result.better} is better." if result.better else "Neither is clearly better."
+    print(
+        f"On the same {result.sentences:,} test sentences ({result.tokens:,} tokens), unknown words taken as "
+        f"themselves (A does not know {compared.unknown_types_a:,} word types, B {compared.unknown_types_b:,}): "
+        f"perplexity A {result.perplexity_a:.2f}, B {result.perplexity_b:.2f}.\n"
+        f"B needs {abs(result.difference):.4f} nats per token {'less' if result.difference <= 0 else 'more'} than A "
+        f"(95% interval of B - A: {result.difference_low:+.4f} to {result.difference_high:+.4f}); perplexity B / A is "
+        f"{result.ratio:.4f} ({result.ratio_low:.4f} to {result.ratio_high:.4f}).\n"
         f"Confidence that B is better: {result.confidence:.1%} ({result.resamples:,} resamples). {verdict}",
         *compared.remarks,
-    ):
-        print(line)
+        sep="\n",
+    )
 
 
 def _run_cells(run: ListedRun, keys: Sequence[str]) -> list[str]:
@@ -68,24 +72,15 @@ def _run_cells(run: ListedRun, keys: Sequence[str]) -> list[str]:
     ]
 
 
-def _metric_rows(metrics: dict[str, Pair]) -> list[tuple[str, list[str]]]:
-    """Each metric of both runs, with its interval where it has one."""
-    rows = []
-    for key, pair in metrics.items():
-        prefix, _, name = key.partition("/")
-        if prefix == "test_interval":
-            continue
-        cells = []
-        for place, value in enumerate(pair):
-            ends = [metrics.get(f"test_interval/{name}_{end}", (None, None))[place] for end in ("low", "high")]
-            interval = f" ({_figure(ends[0])} to {_figure(ends[1])})" if prefix == "test" and None not in ends else ""
-            cells.append(_figure(value) + interval)
-        rows.append((key, cells))
-    return rows
+def _interval(metrics: dict[str, Pair], key: str, run: int) -> str:
+    """The interval of a test metric of run A (0) or B (1), in brackets; empty if there is none."""
+    name = key.replace("test/", "test_interval/", 1)
+    low, high = (metrics.get(f"{name}_{end}", (None, None))[run] for end in ("low", "high"))
+    return "" if None in (low, high) else f" ({_figure(low)} to {_figure(high)})"
 
 
 def _code(run: ListedRun) -> str:
-    """The commit, with a + where files were changed since."""
+    """The commit, with a + if files were changed since."""
     commit = run.tags.get(COMMIT)
     return NONE if commit is None else commit[:SHORT_ID] + ("+" if run.tags.get("git_dirty") == "true" else "")
 
@@ -100,7 +95,3 @@ def _when(run: ListedRun) -> str:
 
 def _figure(value: float | None) -> str:
     return NONE if value is None else f"{value:.4g}"
-
-
-def _value(value: str | None) -> str:
-    return NONE if value is None else value

@@ -1,4 +1,4 @@
-"""MLflow's web page over this project's runs, on this machine only."""
+"""MLflow's web pages for this project's runs, served on this machine only."""
 
 import json
 import os
@@ -7,9 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.runtime.errors import InputError
@@ -20,8 +20,8 @@ HOST = "127.0.0.1"
 START_SECONDS = 120  # MLflow needs about 6 on an idle machine
 STOP_SECONDS = 10
 LOG = Path(".rnnlm/mlflow-ui.log")
-# A view of the list of runs, kept in a tag of the experiment as MLflow's Share button does; without it, the list shows
-# neither figures nor parameters. Name, date and duration are always there.
+# A view of the list of runs, stored in a tag of the experiment as MLflow's Share button does; without it, the list has
+# neither figures nor parameters. Name, date and duration are always shown.
 VIEW = "rnnlm"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 COLUMNS = (
@@ -37,44 +37,45 @@ COLUMNS = (
 
 
 def run_list_address(server: str, experiment_id: str) -> str:
-    """Where the list of runs is, in the view of `keep_view`; MLflow's own front page shows other things first."""
+    """The address of the list of runs, in the view of `keep_view`; MLflow's front page shows other things first."""
     runs = f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs"
     return f"{runs}?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 def keep_view(store: Store) -> None:
-    """Put the view of the list into the store: the columns that matter, the newest run first."""
-    view = {"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False}
-    text = json.dumps(view)
+    """Store the view of the list: the columns that matter, the newest run first."""
+    text = json.dumps({"selectedColumns": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False})
     if store.client.get_experiment(store.experiment_id).tags.get(VIEW_TAG) != text:
         store.client.set_experiment_tag(store.experiment_id, VIEW_TAG, text)
 
 
 def serve(store: Store, port: int, browse: bool) -> None:
-    """Serve the page until Ctrl-C or SIGTERM; where the store is a server of its own, only say its address.
+    """Serve the pages until Ctrl-C or SIGTERM; if the store is a server itself, only print its address.
 
     Args:
-        store: an open store.
+        store: where the runs are.
         port: on the loopback interface.
-        browse: open it in the user's browser too, where there is a screen.
+        browse: open a browser too, if there is a screen.
 
     Raises:
         InputError: the port is taken, or MLflow does not start.
     """
     keep_view(store)
     if tracking_uri().startswith(("http:", "https:")):
-        # It may hold a password, which the browser asks for.
+        # The URI may have a password in it; the browser asks for it.
         print(run_list_address(without_secrets(tracking_uri()), store.experiment_id), flush=True)
         return
     _check_free(port)
     server = _start(port)
-    # As Ctrl-C does, so that the children below never outlive us.
+    # SIGTERM ends us as Ctrl-C does, so that no child outlives us.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _wait_until_ready(server, port)
         address = run_list_address(f"http://{HOST}:{port}", store.experiment_id)
-        print(f"Open {address}\nCtrl-C ends it.", flush=True)
-        if browse and _has_screen():
+        print(f"Open {address}\nPress Ctrl-C to stop.", flush=True)
+        # Without a screen, a browser would take over the terminal.
+        screen = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+        if browse and screen:
             webbrowser.open(address)
         server.wait()
         raise InputError(f"MLflow's server exited; {LOG} says why")
@@ -82,11 +83,6 @@ def serve(store: Store, port: int, browse: bool) -> None:
         pass
     finally:
         _stop(server)
-
-
-def _has_screen() -> bool:
-    """Whether a browser would be a window of its own, and not take over the terminal."""
-    return sys.platform in ("darwin", "win32") or any(os.environ.get(key) for key in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _check_free(port: int) -> None:
@@ -101,15 +97,15 @@ def _check_free(port: int) -> None:
 def _start(port: int) -> subprocess.Popen[bytes]:
     LOG.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
-        # By the environment and not the command line, which every user of the machine can read: it may hold a password.
+        # Not on the command line, which every user of the machine can read: it may have a password in it.
         "MLFLOW_BACKEND_STORE_URI": tracking_uri(),
         "MLFLOW_ARTIFACTS_DESTINATION": artifact_folder().as_uri(),
-        # Its job queue is eight more processes, for features that nothing here uses.
+        # The job queue is eight more processes, for features that nothing here uses.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     with LOG.open("wb") as log:
-        # A group of its own: ending its first process alone would leave the workers serving.
+        # A process group of its own: stopping only the first process would leave the workers serving.
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
@@ -121,16 +117,12 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    raise InputError(f"MLflow's server does not start; {LOG} says why")
+    raise InputError(f"MLflow's server did not start; {LOG} says why")
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server and all its children."""
-    for step in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(server.pid, step)
+    """Stop the server and all its children."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(server.pid, number)
             server.wait(STOP_SECONDS)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
