@@ -42,6 +42,9 @@ def retrain(branch: str, output: Path) -> Retraining:
     with handled_signals(_stop), _alone():
         try:
             git.check_clean()
+            if _has_mlflow():
+                with open_store():
+                    pass  # what it has to say, such as that it has moved, is said before hours of training
             params = _bring_up_to_date(result)
             result.judgement = _judge(result.work, params)
         except InputError as error:

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,24 @@ def test_a_failure_is_one_line_and_stands_in_the_reports(ready: Repository, tmp_
     assert "error: no space" in read(tmp_path)["reasons"][0]
     assert "error: no space" in (tmp_path / "report.md").read_text()
     assert ready.git("branch", "-a", "--list", "origin/*").split() == ["remotes/origin/main"]
+
+
+def test_a_store_that_has_moved_is_said_before_anything_runs(
+    ready: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    @contextmanager
+    def moved() -> Iterator[None]:
+        raise InputError("MLflow's database has moved; run `rnnlm relocate`")
+        yield
+
+    monkeypatch.setenv("RNNLM_TRACKING", "")
+    monkeypatch.setattr(retrain, "open_store", moved)
+    before = ready.git("rev-parse", "HEAD")
+    with pytest.raises(InputError, match=r"run `rnnlm relocate`$"):
+        retrain.retrain("retrained", tmp_path)
+    assert capsys.readouterr().out == "lock: held\n"
+    assert (ready.git("rev-parse", "HEAD"), ready.git("branch", "--list", "retrained")) == (before, "")
+    assert read(tmp_path)["reasons"] == ["MLflow's database has moved; run `rnnlm relocate`."]
 
 
 def test_without_any_remote_each_step_is_skipped_with_a_line(
