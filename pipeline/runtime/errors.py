@@ -8,6 +8,11 @@ class InputError(Exception):
     """
 
 
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether reading failed for lack of memory, a permission or the like, which says nothing against the file."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) is not None
+
+
 class StoppedError(Exception):
     """Somebody asked the process to end, and it was ready to.
 

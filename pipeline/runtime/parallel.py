@@ -39,20 +39,20 @@ def available_workers() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def ordered_map(make: Callable[[], Callable[[Item], Result]], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield `make()(item)` of every item, in the order of the items, so that nothing depends on who works.
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Yield `function(item)` of every item, in the order of the items, so that nothing depends on who works.
 
     Items are read only as fast as they are worked off. A worker that dies is replaced and its work done again. Without
     a cluster, little work, or that of one worker, is done in this process.
 
     Args:
-        make: picklable; called once in each process, for what is slow to set up.
+        function: picklable; sent to each process once.
         items: picklable, as are the results.
         workers: number of processes on this machine.
 
     Raises:
         InputError: the scheduler cannot be reached, or an item kills every worker that it is given to.
-        Exception: what `make`, the function it made or the iteration of `items` raises.
+        Exception: what `function` or the iteration of `items` raises.
     """
     items = iter(items)
     address = os.environ.get(SCHEDULER)
@@ -63,9 +63,9 @@ def ordered_map(make: Callable[[], Callable[[Item], Result]], items: Iterable[It
         items = itertools.chain(iter(head), items)
         del head
         if workers == 1 or few:
-            yield from map(make(), items)
+            yield from map(function, items)
             return
-    with _client(address, workers) as client, _maker(client, make) as name:
+    with _client(address, workers) as client, _on_every_worker(client, function) as name:
         from distributed import KilledWorker
 
         threads = cast("dict[str, int]", client.nthreads())
@@ -127,12 +127,7 @@ def _client(address: str | None, workers: int) -> "Iterator[Client]":
 
 
 def _close(cluster: "LocalCluster", before: list[BaseProcess]) -> None:
-    """Close a cluster of this process, whatever its workers are doing.
-
-    Args:
-        cluster: the cluster.
-        before: the children that this process had before it started the cluster.
-    """
+    """Close a cluster whatever its workers are doing; `before` are the children this process had before it."""
     try:
         cluster.close()
     except AssertionError:
@@ -146,10 +141,14 @@ def _close(cluster: "LocalCluster", before: list[BaseProcess]) -> None:
 
 
 @contextmanager
-def _maker(client: "Client", make: Callable[[], Callable]) -> Iterator[str]:
-    """Put `make` on every worker, also on those that join later, until the block ends."""
+def _on_every_worker(client: "Client", function: Callable) -> Iterator[str]:
+    """Put `function` on every worker, including those that join later, until the block ends; the name of its plugin."""
+    from distributed import WorkerPlugin
+
     name = f"rnnlm-{uuid.uuid4().hex}"
-    client.register_plugin(_plugin(make), name=name)
+    plugin: Any = WorkerPlugin()
+    plugin.function = function
+    client.register_plugin(plugin, name=name)
     try:
         yield name
     finally:
@@ -157,13 +156,7 @@ def _maker(client: "Client", make: Callable[[], Callable]) -> Iterator[str]:
             client.unregister_worker_plugin(name)
 
 
-def _plugin(make: Callable[[], Callable]) -> Any:
-    from pipeline.runtime.worker import Maker
-
-    return Maker(make)
-
-
 def _call(name: str, item: bytes) -> object:
     from distributed import get_worker
 
-    return cast(Any, get_worker().plugins[name]).call(pickle.loads(item))
+    return cast(Any, get_worker().plugins[name]).function(pickle.loads(item))

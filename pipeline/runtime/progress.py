@@ -6,15 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 PLAIN_INTERVAL = 15.0  # seconds between plain lines: readable in a CI log, yet a sign of life
@@ -62,15 +54,11 @@ class _PlainBar(Bar):
 
     def line(self, over: bool = False) -> None:
         seconds = time.monotonic() - self._start
-        parts = [f"{self._name}: {self._done:,.0f}"]
-        if self._total:
-            parts[0] += f" of {self._total:,.0f}"
-        parts[0] += f" {self._unit}"
-        parts.append(_rate(self._done, seconds, self._unit))
+        total = f" of {self._total:,.0f}" if self._total else ""
+        parts = [f"{self._name}: {self._done:,.0f}{total} {self._unit}", _rate(self._done, seconds, self._unit)]
         if self._total and 0 < self._done < self._total and not over:
             parts.append(f"{seconds * (self._total / self._done - 1):.0f} s left")
-        parts.append(self._note)
-        print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
+        print(", ".join(filter(None, [*parts, self._note])), file=sys.stderr, flush=True)
 
 
 @contextmanager

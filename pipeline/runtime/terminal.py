@@ -11,13 +11,7 @@ WIDE = 100_000  # columns; piped output is as wide as the table, so that nothing
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """Print a table; in a terminal that is too narrow its cells go on in further lines, and nothing is left out.
-
-    Args:
-        header: a name for each column.
-        rows: a text for each column.
-        title: above the table.
-    """
+    """Print a table under its title; where the terminal is too narrow, cells are wrapped, and nothing is left out."""
     # Text, as in plain strings rich would read [...] as markup.
     table = Table(title=title and Text(title, "bold"), title_justify="left")
     for name in header:

@@ -8,8 +8,8 @@ and nothing is ever pruned.
 import heapq
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby, repeat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
@@ -18,11 +18,13 @@ import pyarrow as pa
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.parallel import ordered_map
 from pipeline.runtime.progress import Bar
+from pipeline.text.parquet import arrays
 from pipeline.text.splits import SPLITS, Split
 from pipeline.text.tokens import read_tokens
 from pipeline.text.vocabulary import END_ID, SENTENCE_END, SENTENCE_START, SPECIALS, UNKNOWN_TOKEN, Vocabulary
 
 WORDS_IN_MEMORY = 2_000_000
+RUN_SCHEMA = pa.schema([("word", pa.string()), ("count", pa.int64())])
 RUN_BATCH = 1 << 12  # words of each run that are in memory while runs are merged
 
 Count = tuple[str, int]
@@ -63,52 +65,33 @@ class WordCounts:
         for word, same in groupby(merged, key=itemgetter(0)):
             yield word, sum(count for _, count in same)
 
-    def most_frequent(self, number: int | None) -> tuple[list[Count], int]:
-        """The `number` most frequent words, or all, ties in the order of code points; and how many words there are.
-
-        Memory holds `number` words.
-        """
-        distinct = 0
-
-        def counted() -> Iterator[Count]:
-            nonlocal distinct
-            for count in self.by_word():
-                distinct += 1
-                yield count
-
-        def rank(item: Count) -> tuple[int, str]:
-            return -item[1], item[0]
-
-        best = sorted(counted(), key=rank) if number is None else heapq.nsmallest(number, counted(), key=rank)
-        return best, distinct
+    def most_frequent(self, number: int | None) -> list[Count]:
+        """The `number` most frequent words, or all, ties in the order of code points; memory holds no more of them."""
+        ranked = ((-count, word) for word, count in self.by_word())
+        best = sorted(ranked) if number is None else heapq.nsmallest(number, ranked)
+        return [(word, -count) for count, word in best]
 
     def _write_run(self) -> None:
         path = self._folder / str(len(self._runs))
-        schema = pa.schema([("word", pa.string()), ("count", pa.int64())])
-        ranked = sorted(self._counts.items())
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-            for start in range(0, len(ranked), RUN_BATCH):
-                words, counts = zip(*ranked[start : start + RUN_BATCH], strict=True)
-                writer.write_batch(pa.record_batch([pa.array(words), pa.array(counts, pa.int64())], schema=schema))
+        ordered = sorted(self._counts.items())
+        with pa.ipc.new_stream(str(path), RUN_SCHEMA) as writer:
+            for start in range(0, len(ordered), RUN_BATCH):
+                columns = arrays(ordered[start : start + RUN_BATCH], RUN_SCHEMA)
+                writer.write_batch(pa.record_batch(columns, RUN_SCHEMA))
         self._runs.append(path)
         self._counts.clear()
 
 
 def count_words(tokens: Path, split: Split, folder: Path, workers: int, bar: Bar) -> WordCounts:
-    """Count every word of one split.
+    """Count every word of one split of what the stage `tokenize` wrote; `bar` advances by sentences.
 
-    Args:
-        tokens: what the stage `tokenize` wrote.
-        split: the split to count.
-        folder: see `WordCounts`.
-        workers: number of processes.
-        bar: advanced by the number of sentences.
+    `folder` is that of `WordCounts`, `workers` the number of processes.
 
     Raises:
         InputError: the tokens cannot be read.
     """
     counts = WordCounts(folder)
-    for sentences, unknown, words, numbers in ordered_map(_make, read_tokens(tokens, split), workers):
+    for sentences, unknown, words, numbers in ordered_map(_count_block, read_tokens(tokens, split), workers):
         counts.sentences += sentences
         counts.unknown += unknown
         counts.add(words.to_pylist(), numbers.to_pylist())
@@ -119,19 +102,17 @@ def count_words(tokens: Path, split: Split, folder: Path, workers: int, bar: Bar
 def build_vocabulary(counts: WordCounts, size: int | None) -> Vocabulary:
     """The `size` - 3 most frequent words, ties in alphabetical (code point) order; all of them when `size` is None.
 
-    Args:
-        counts: of the training split.
-        size: C, the special tokens included.
+    `counts` are those of the training split; `size` is C, the special tokens included.
 
     Raises:
         InputError: there are fewer than `size` - 3 distinct words.
     """
-    kept, distinct = counts.most_frequent(None if size is None else size - SPECIALS)
-    available = distinct + SPECIALS
-    if size is not None and size > available:
+    kept = counts.most_frequent(None if size is None else size - SPECIALS)
+    if size is not None and size > len(kept) + SPECIALS:
         raise InputError(
-            f"vocabulary.size is {size}, but the training split has {distinct} distinct words, which with the "
-            f"{SPECIALS} special tokens makes {available}; lower vocabulary.size, or set it to null to keep all"
+            f"vocabulary.size is {size}, but the training split has {len(kept)} distinct words, which with the "
+            f"{SPECIALS} special tokens makes {len(kept) + SPECIALS}; lower vocabulary.size, or set it to null to "
+            "keep all"
         )
     outside = counts.tokens - sum(count for _, count in kept) + counts.unknown
     return Vocabulary(
@@ -143,13 +124,9 @@ def build_vocabulary(counts: WordCounts, size: int | None) -> Vocabulary:
 def unknown_types(tokens: Path, vocabularies: Sequence[Vocabulary], bar: Bar) -> list[int]:
     """How many word types each vocabulary does not know, of a set that is common to all.
 
-    The set holds the types of the corpus, all splits, and the words of all vocabularies. A word of which the corpus
-    itself says that it is unknown is one type more, which no vocabulary knows.
-
-    Args:
-        tokens: what the stage `tokenize` wrote.
-        vocabularies: of the models to compare.
-        bar: advanced by the number of sentences.
+    The set holds the types of the corpus (all splits of what the stage `tokenize` wrote) and the words of all
+    vocabularies. A word of which the corpus itself says that it is unknown is one type more, which no vocabulary
+    knows. `bar` advances by sentences.
 
     Raises:
         InputError: the tokens cannot be read.
@@ -160,23 +137,19 @@ def unknown_types(tokens: Path, vocabularies: Sequence[Vocabulary], bar: Bar) ->
     with tempfile.TemporaryDirectory() as folder:
         types = WordCounts(Path(folder))
         for known in words:
-            types.add(known, repeat(1, len(known)))
+            types.add(known, [1] * len(known))
         for split in SPLITS:
             for rows in read_tokens(tokens, split):
                 found = rows.flatten().unique()
                 unnamed = unnamed or found.null_count > 0
                 found = found.drop_null().to_pylist()
-                types.add(found, repeat(1, len(found)))
+                types.add(found, [1] * len(found))
                 bar.advance(len(rows))
         unknown = [int(unnamed)] * len(words)
         for word, _ in types.by_word():
             for number, known in enumerate(words):
                 unknown[number] += word not in known
     return unknown
-
-
-def _make() -> Callable[[pa.ListArray], tuple[int, int, pa.Array, pa.Array]]:
-    return _count_block
 
 
 def _count_block(rows: pa.ListArray) -> tuple[int, int, pa.Array, pa.Array]:
@@ -186,7 +159,7 @@ def _count_block(rows: pa.ListArray) -> tuple[int, int, pa.Array, pa.Array]:
 
 
 def _read_run(path: Path) -> Iterator[Count]:
-    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
-        for number in range(reader.num_record_batches):
-            words, counts = reader.get_batch(number).columns
+    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        for batch in reader:
+            words, counts = batch.columns
             yield from zip(words.to_pylist(), counts.to_pylist(), strict=True)

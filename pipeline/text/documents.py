@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.runtime.files import atomic_path
-from pipeline.text.parquet import open_parquet
+from pipeline.text.parquet import arrays, open_parquet
 from pipeline.text.splits import Split
 
 SCHEMA = pa.schema(
@@ -46,9 +46,7 @@ def write_documents(found: Iterable[Document], path: Path) -> None:
     """
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
         for block in blocks(found, BLOCK_CHARACTERS, BLOCK_DOCUMENTS):
-            columns = zip(*block, strict=True)
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
-            writer.write_table(pa.table(arrays, schema=SCHEMA))
+            writer.write_table(pa.table(arrays(block, SCHEMA), schema=SCHEMA))
 
 
 def read_documents(path: Path) -> Iterator[Document]:

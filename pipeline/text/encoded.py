@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, is_of_the_machine
 from pipeline.text.vocabulary import END_ID, START_ID
 
 ADVICE = "delete it and run `dvc repro encode`"
@@ -79,6 +79,8 @@ def _load(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{path} is missing; run `dvc repro encode`") from None
     except Exception as error:  # NumPy's parser raises nearly anything for a damaged header
+        if is_of_the_machine(error):
+            raise
         raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {ADVICE}") from None
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype not in dtypes:
         kind = f"{array.ndim} dimensions of {array.dtype}" if isinstance(array, np.ndarray) else "an archive"

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.runtime.files import atomic_path
 from pipeline.runtime.parallel import ordered_map
 from pipeline.runtime.progress import Bar
-from pipeline.text.splits import SPLITS, Split
+from pipeline.text.splits import SPLITS
 from pipeline.text.tokens import read_tokens
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
@@ -23,64 +23,47 @@ def id_dtype(vocabulary_size: int) -> np.dtype:
 
 
 def encode_tokens(tokens: Path, vocabulary: Vocabulary, folder: Path, workers: int, bar: Bar) -> None:
-    """Write `folder/SPLIT/ids.npy` and `offsets.npy` for each split, reading the tokens in blocks.
+    """Write `folder/SPLIT/ids.npy` and `offsets.npy` for each split, reading what `tokenize` wrote in blocks.
 
-    Args:
-        tokens: what the stage `tokenize` wrote.
-        vocabulary: gives the ids.
-        folder: where the splits' folders go.
-        workers: number of processes; the bytes do not depend on it.
-        bar: advanced by the number of sentences.
+    The bytes do not depend on `workers`, the number of processes; `bar` advances by sentences.
 
     Raises:
         InputError: the tokens cannot be read.
     """
+    dtype = id_dtype(len(vocabulary))
+    encode = partial(_encode_block, vocabulary, dtype)
     for split in SPLITS:
-        sentences, ids = _sizes(tokens, split)
+        sentences = words = 0
+        for rows in read_tokens(tokens, split):
+            sentences += len(rows)
+            words += len(rows.flatten())
         with (
-            _npy(folder / split / "ids.npy", id_dtype(len(vocabulary)), ids) as ids_file,
+            _npy(folder / split / "ids.npy", dtype, words + 2 * sentences) as ids_file,
             _npy(folder / split / "offsets.npy", np.dtype(np.int64), sentences + 1) as offsets_file,
         ):
             end = 0
             offsets_file.write(np.zeros(1, np.int64).tobytes())
-            make = partial(_BlockEncoder, vocabulary)
-            for encoded, ends in ordered_map(make, read_tokens(tokens, split), workers):
+            for encoded, ends in ordered_map(encode, read_tokens(tokens, split), workers):
                 ids_file.write(encoded.tobytes())
                 offsets_file.write((ends + end).tobytes())
                 end += len(encoded)
                 bar.advance(len(ends))
 
 
-def _sizes(tokens: Path, split: Split) -> tuple[int, int]:
-    """Sentences and ids of one split."""
-    sentences = ids = 0
-    for rows in read_tokens(tokens, split):
-        sentences += len(rows)
-        ids += len(rows.flatten()) + 2 * len(rows)
-    return sentences, ids
-
-
-class _BlockEncoder:
-    """What a worker does: sentences in, out come their ids, START and END included, and where each ends."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._dtype = id_dtype(len(vocabulary))
-
-    def __call__(self, rows: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
-        """For (sentences,) rows: (ids,) and (sentences,) int64."""
-        dictionary = rows.flatten().dictionary_encode()
-        # A word that is null is one of which the corpus itself says that it is unknown.
-        known = np.array([*self._vocabulary.encode(dictionary.dictionary.to_pylist()), self._vocabulary.unknown_id])
-        places = dictionary.indices.fill_null(len(known) - 1).to_numpy()
-        ends = np.cumsum(np.diff(rows.offsets.to_numpy()) + 2, dtype=np.int64)
-        starts = np.concatenate((np.zeros(1, np.int64), ends))[:-1]
-        encoded = np.empty(len(dictionary) + 2 * len(rows), self._dtype)
-        is_word = np.ones(len(encoded), bool)
-        encoded[starts], encoded[ends - 1] = START_ID, END_ID
-        is_word[starts] = is_word[ends - 1] = False
-        encoded[is_word] = known.astype(self._dtype)[places]
-        return encoded, ends
+def _encode_block(vocabulary: Vocabulary, dtype: np.dtype, rows: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
+    """What a worker does with (sentences,) rows: (ids,), START and END included, and (sentences,) int64, their ends."""
+    dictionary = rows.flatten().dictionary_encode()
+    # A word that is null is one of which the corpus itself says that it is unknown.
+    known = np.array([*vocabulary.encode(dictionary.dictionary.to_pylist()), vocabulary.unknown_id], dtype)
+    places = dictionary.indices.fill_null(len(known) - 1).to_numpy()
+    ends = np.cumsum(np.diff(rows.offsets.to_numpy()) + 2, dtype=np.int64)
+    starts = np.concatenate((np.zeros(1, np.int64), ends))[:-1]
+    encoded = np.empty(len(dictionary) + 2 * len(rows), dtype)
+    is_word = np.ones(len(encoded), bool)
+    encoded[starts], encoded[ends - 1] = START_ID, END_ID
+    is_word[starts] = is_word[ends - 1] = False
+    encoded[is_word] = known[places]
+    return encoded, ends
 
 
 @contextmanager

@@ -1,13 +1,18 @@
-"""Opening the Parquet files that stages hand on: the right columns, or one clear line."""
+"""The Parquet files that stages hand on: rows to columns, and opening them: the right columns, or one clear line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, is_of_the_machine
+
+
+def arrays(rows: Sequence[tuple], schema: pa.Schema) -> list[pa.Array]:
+    """The columns of `rows`, of which there is at least one, each with a value for every field of `schema`."""
+    return [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)]
 
 
 @contextmanager
@@ -16,6 +21,7 @@ def open_parquet(path: Path, schema: pa.Schema, stage: str) -> Iterator[pq.Parqu
 
     Raises:
         InputError: the file is missing or damaged, or holds other columns.
+        MemoryError, OSError: the machine lacks memory, permission or the like, which says nothing against the file.
     """
     advice = f"delete it and run `dvc repro {stage}`"
     try:
@@ -29,4 +35,6 @@ def open_parquet(path: Path, schema: pa.Schema, stage: str) -> Iterator[pq.Parqu
     except FileNotFoundError:
         raise InputError(f"{path} is missing; run `dvc repro {stage}`") from None
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if is_of_the_machine(error):
+            raise
         raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {advice}") from None

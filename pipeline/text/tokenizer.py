@@ -104,8 +104,7 @@ def _spaced(text: str, marks: set[str]) -> str:
             text = text.replace(mark, _PADDED[mark])
     if ".." in text:
         text = _periods(text)
-    if "--" in text:
-        text = text.replace("--", " -- ")
+    text = text.replace("--", " -- ")
     return _with_contractions(text, text.lower())
 
 
@@ -121,8 +120,7 @@ def _spaced_by_all(text: str, marks: set[str]) -> str:
     if "' " in text:
         text = _apostrophes(text) if "''" in text else text.replace("' ", " ' ")
     text = _padded(text, marks, _AFTER_APOSTROPHES)
-    if "--" in text:
-        text = text.replace("--", " -- ")
+    text = text.replace("--", " -- ")
     text = _padded(text, marks, _ENDING)
     if "'" in marks or '"' in marks:
         text = text.replace("''", " '' ").replace('"', " '' ")

@@ -7,11 +7,12 @@ each in the order of the documents.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ from pipeline.runtime.progress import Bar
 from pipeline.text.deduplication import Deduplication
 from pipeline.text.documents import Document, blocks
 from pipeline.text.params import TokenizeParams
-from pipeline.text.parquet import open_parquet
+from pipeline.text.parquet import arrays, open_parquet
 from pipeline.text.splits import SPLITS, Split, split_of
 
 if TYPE_CHECKING:  # those who only read the file do without NLTK, and do not depend on how it was made
@@ -77,35 +78,25 @@ def write_tokens(
     A sentence is dropped when an earlier split has it, even further on in the corpus; so sentences wait on disk, a file
     a split, until all are there. Memory does not grow with their number.
 
-    Args:
-        documents: what to tokenize.
-        splitter: finds the sentences.
-        tokenizer: splits them into tokens.
-        params: section `tokenize`.
-        path: where the rows go, whole or not at all; its bytes do not depend on `workers`.
-        workers: number of processes.
-        bar: advanced by the number of documents.
+    The file appears whole or not at all, and its bytes do not depend on `workers`, the number of processes. `bar`
+    advances by documents.
 
     Raises:
         InputError: there is no document, or a split ends up without a sentence.
     """
-    make = partial(_BlockTokenizer, splitter, tokenizer, params)
+    tokenize = partial(_tokenize_block, splitter, tokenizer, params)
     total = 0
     found = dict.fromkeys(SPLITS, 0)
     kept = dict.fromkeys(SPLITS, 0)
-    with (
-        atomic_path(path) as temporary,
-        _RowGroups(temporary, SCHEMA) as output,
-        scratch_folder(path) as folder,
-    ):
+    with atomic_path(path) as temporary, scratch_folder(path) as folder:
         waiting: dict[Split, Path] = {split: folder / split for split in SPLITS}
         with ExitStack() as stack:
             files = {
-                split: stack.enter_context(pa.ipc.new_file(str(file), WAITING_SCHEMA))
+                split: stack.enter_context(pa.ipc.new_stream(str(file), WAITING_SCHEMA))
                 for split, file in waiting.items()
             }
             in_blocks = blocks(documents, BLOCK_CHARACTERS, BLOCK_DOCUMENTS)
-            for documents_done, batches in ordered_map(make, in_blocks, workers):
+            for documents_done, batches in ordered_map(tokenize, in_blocks, workers):
                 total += documents_done
                 for split, batch in batches.items():
                     files[split].write_batch(batch)
@@ -114,20 +105,25 @@ def write_tokens(
         if not total:
             raise InputError("empty corpus: there is no document to tokenize; see section download of params.yaml")
         with Deduplication(folder / "digests", sum(found.values())) as deduplication:
-            for batch in _batches(waiting.values()):
-                deduplication.add(batch.column("digest"))
+            for file in waiting.values():
+                for batch in _batches(file):
+                    deduplication.add(batch.column("digest"))
             deduplication.decide()
-            for split, file in waiting.items():
-                for batch in _batches([file]):
-                    kept[split] += output.write(batch.select(SCHEMA.names).filter(deduplication.kept(batch.num_rows)))
+
+            def kept_rows() -> Iterator[pa.RecordBatch]:
+                for split, file in waiting.items():
+                    for batch in _batches(file):
+                        rows = batch.select(SCHEMA.names).filter(deduplication.kept(batch.num_rows))
+                        kept[split] += rows.num_rows
+                        yield rows
+
+            _write_rows(kept_rows(), temporary)
         _check_not_empty(total, found, kept)
 
 
-def _batches(files: Iterable[Path]) -> Iterator[pa.RecordBatch]:
-    for path in files:
-        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
-            for number in range(reader.num_record_batches):
-                yield reader.get_batch(number)
+def _batches(file: Path) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as reader:
+        yield from reader
 
 
 def _check_not_empty(documents: int, found: dict[Split, int], kept: dict[Split, int]) -> None:
@@ -142,58 +138,27 @@ def _check_not_empty(documents: int, found: dict[Split, int], kept: dict[Split, 
             )
 
 
-class _BlockTokenizer:
-    """What a worker does: documents in, rows of `WAITING_SCHEMA` by split out."""
-
-    def __init__(self, splitter: "SentenceSplitter", tokenizer: "Tokenizer", params: TokenizeParams) -> None:
-        self._splitter = splitter
-        self._tokenizer = tokenizer
-        self._params = params
-
-    def __call__(self, block: list[Document]) -> tuple[int, dict[Split, pa.RecordBatch]]:
-        rows = {split: _Rows() for split in SPLITS}
-        for document in block:
-            split = document.split or split_of(document.id, self._params.splits)
-            # What comes split and tokenized is a benchmark, whose figures mean something only word by word.
-            is_benchmark = document.tokenized and document.split is not None
-            sentences = (tokens for tokens in self._sentences(document, is_benchmark) if tokens)
-            rows[split].append(document.id, sentences, self._params.deduplicate and not is_benchmark)
-        return len(block), {split: rows[split].batch(split) for split in SPLITS}
-
-    def _sentences(self, document: Document, is_benchmark: bool) -> Iterator[Sequence[str | None]]:
-        if not document.tokenized:
-            yield from map(self._tokenizer.tokenize, self._splitter.split(document.text))
-            return
-        lowercase = self._params.lowercase and not is_benchmark
-        for line in document.text.split("\n"):
-            words = (line.lower() if lowercase else line).split()
-            yield [None if word == UNKNOWN_MARK else word for word in words]
-
-
-class _Rows:
-    def __init__(self) -> None:
-        self._documents: list[str] = []
-        self._tokens: list[str | None] = []
-        self._offsets = [0]
-        self._digests: list[bytes | None] = []
-
-    def append(self, document: str, sentences: Iterable[Sequence[str | None]], deduplicate: bool) -> None:
-        for tokens in sentences:
-            self._documents.append(document)
-            self._tokens += tokens
-            self._offsets.append(len(self._tokens))
-            self._digests.append(_digest(tokens) if deduplicate else None)
-
-    def batch(self, split: Split) -> pa.RecordBatch:
-        columns = [
-            pa.array(self._documents, pa.string()),
-            pa.array([split] * len(self._documents), pa.string()),
-            pa.ListArray.from_arrays(
-                pa.array(self._offsets, pa.int32()), pa.array(self._tokens, pa.string()), SCHEMA.field("tokens").type
-            ),
-            pa.array(self._digests, pa.binary(DIGEST_BYTES)),
-        ]
-        return pa.record_batch(columns, schema=WAITING_SCHEMA)
+def _tokenize_block(
+    splitter: "SentenceSplitter", tokenizer: "Tokenizer", params: TokenizeParams, block: list[Document]
+) -> tuple[int, dict[Split, pa.RecordBatch]]:
+    """What a worker does: documents in, their number and rows of `WAITING_SCHEMA` by split out."""
+    rows: dict[Split, list[tuple]] = defaultdict(list)
+    for document in block:
+        split = document.split or split_of(document.id, params.splits)
+        # What comes split and tokenized is a benchmark, whose figures mean something only word by word.
+        is_benchmark = document.tokenized and document.split is not None
+        if document.tokenized:
+            text = document.text.lower() if params.lowercase and not is_benchmark else document.text
+            lines = map(str.split, text.split("\n"))
+            sentences = ([None if word == UNKNOWN_MARK else word for word in words] for words in lines)
+        else:
+            sentences = map(tokenizer.tokenize, splitter.split(document.text))
+        for tokens in filter(None, sentences):
+            digest = _digest(tokens) if params.deduplicate and not is_benchmark else None
+            rows[split].append((document.id, split, tokens, digest))
+    return len(block), {
+        split: pa.record_batch(arrays(found, WAITING_SCHEMA), WAITING_SCHEMA) for split, found in rows.items()
+    }
 
 
 def _digest(tokens: Sequence[str | None]) -> bytes:
@@ -202,33 +167,16 @@ def _digest(tokens: Sequence[str | None]) -> bytes:
     return hashlib.blake2b(line.encode(), digest_size=DIGEST_BYTES).digest()
 
 
-class _RowGroups:
-    """A Parquet file whose row groups hold `ROW_GROUP_SENTENCES` rows, however many come at a time."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
-        self._schema = schema
-        self._waiting: list[pa.RecordBatch] = []
-        self._rows = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._flush(self._rows)
-        self._writer.close()
-
-    def write(self, batch: pa.RecordBatch) -> int:
-        """Add the rows of `batch`; returns how many there are."""
-        self._waiting.append(batch)
-        self._rows += batch.num_rows
-        self._flush(self._rows // ROW_GROUP_SENTENCES * ROW_GROUP_SENTENCES)
-        return batch.num_rows
-
-    def _flush(self, rows: int) -> None:
-        if rows:
-            # One chunk: else the places where batches end would show in the pages of the file.
-            table = pa.Table.from_batches(self._waiting, self._schema).combine_chunks()
-            self._writer.write_table(table.slice(0, rows), row_group_size=ROW_GROUP_SENTENCES)
-            self._rows -= rows
-            self._waiting = table.slice(rows).to_batches()
+def _write_rows(batches: Iterable[pa.RecordBatch], path: Path) -> None:
+    """Write a Parquet file whose row groups hold `ROW_GROUP_SENTENCES` rows, however many come at a time."""
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        waiting = SCHEMA.empty_table()
+        for batch in batches:
+            waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
+            if whole := waiting.num_rows // ROW_GROUP_SENTENCES * ROW_GROUP_SENTENCES:
+                # One chunk: else the places where batches end would show in the pages of the file.
+                waiting = waiting.combine_chunks()
+                writer.write_table(waiting.slice(0, whole), row_group_size=ROW_GROUP_SENTENCES)
+                waiting = waiting.slice(whole)
+        if waiting.num_rows:
+            writer.write_table(waiting.combine_chunks())

@@ -1,3 +1,4 @@
+import errno
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -211,6 +212,18 @@ def test_damaged_files_are_named(damage: Callable[[Path], object], message: str,
     assert message in text
     assert "dvc repro encode" in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("error", [MemoryError(), PermissionError(errno.EACCES, "Permission denied")])
+def test_what_the_machine_lacks_is_not_the_files_fault(
+    error: Exception, encoded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(type(error)):
+        load_split(encoded)
 
 
 def not_utf8(path: Path) -> None:

@@ -9,7 +9,7 @@ import ast
 import csv
 import gc
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import distribution
 from pathlib import Path, PurePosixPath
 
@@ -39,12 +39,8 @@ def docstring_documents(packages: Iterable[str], pins: Path) -> Iterator[Documen
     """
     modules = sorted(_modules(packages, pins).items())
     blocks = [modules[start : start + MODULES_A_BLOCK] for start in range(0, len(modules), MODULES_A_BLOCK)]
-    for found in ordered_map(_make, blocks, available_workers()):
+    for found in ordered_map(_block_documents, blocks, available_workers()):
         yield from found
-
-
-def _make() -> Callable[[list[tuple[str, Path]]], list[Document]]:
-    return _block_documents
 
 
 def _block_documents(modules: list[tuple[str, Path]]) -> list[Document]:

@@ -1,8 +1,8 @@
 """Bringing files here from any URL that fsspec opens, whole and checked.
 
-A transfer that breaks goes on where it was, now or in the next run, if the server can tell that its file is still the
-same; one that fails is tried again, after longer and longer pauses. What has a checksum is fetched once; what has none
-is fetched at every call, as it may have changed.
+A broken transfer resumes where it stopped, now or in the next run, if the server can tell that its file is still the
+same; a failed one is retried after longer and longer pauses. A file with a checksum is fetched once, one without at
+every call, as it may have changed.
 """
 
 import glob
@@ -12,18 +12,17 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import fsspec
 import requests
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import write_text
+from pipeline.runtime.files import sync, write_text
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.urls import without_secrets
 
@@ -42,8 +41,7 @@ class _BrokenError(Exception):
     """A transfer failed in a way that another try may fix; the message says how."""
 
 
-@dataclass(frozen=True)
-class _Transfer:
+class _Transfer(NamedTuple):
     """What a server sends.
 
     Attributes:
@@ -87,7 +85,7 @@ class Fetcher:
                 `max_bytes`, or its checksum is another.
         """
         if is_local(url):
-            path = local_path(url)
+            path = Path(unquote(urlsplit(url).path) if "://" in url else url)
             if checksum and path.exists():
                 _check(path, checksum, str(path))
             return path
@@ -112,10 +110,9 @@ class Fetcher:
         except InputError:
             partial.unlink()
             raise
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(partial)
         partial.replace(path)
-        _version_file(partial).unlink()
+        partial.with_suffix(".version").unlink()
         return path
 
     def _mirrored(self, parts: SplitResult, name: str, checksum: str | None) -> Path | None:
@@ -156,9 +153,10 @@ class Fetcher:
     def _receive(self, url: str, partial: Path) -> None:
         """One try: append to `partial` what it lacks."""
         partial.parent.mkdir(parents=True, exist_ok=True)
-        version_file = _version_file(partial)
+        version_file = partial.with_suffix(".version")
         version = version_file.read_text(encoding="utf-8") if version_file.exists() else ""
-        with _open(url, _size(partial) if version else 0, version) as transfer:
+        open_ = _open_http if urlsplit(url).scheme in ("http", "https") else _open_fsspec
+        with open_(url, _size(partial) if version else 0, version) as transfer:
             self._check_size(transfer.size or 0, url, partial)
             if not transfer.start:
                 # In this order, so that a kill between two lines leaves no bytes of one version under another's name.
@@ -193,11 +191,6 @@ def mirror_folder() -> Path | None:
 def is_local(url: str) -> bool:
     """Whether `url` is a path or a file: URL."""
     return "://" not in url or urlsplit(url).scheme in ("file", "local")
-
-
-def local_path(url: str) -> Path:
-    """The path that a local `url` means."""
-    return Path(unquote(urlsplit(url).path) if "://" in url else url)
 
 
 def _file_name(path: str) -> str:
@@ -238,18 +231,9 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _version_file(partial: Path) -> Path:
-    return partial.with_suffix(".version")
-
-
-def _open(url: str, offset: int, version: str) -> AbstractContextManager[_Transfer]:
-    """Ask for `url` from byte `offset` on, if it is still of `version`."""
-    opened = _open_http if urlsplit(url).scheme in ("http", "https") else _open_fsspec
-    return opened(url, offset, version)
-
-
 @contextmanager
 def _open_http(url: str, offset: int, version: str) -> Iterator[_Transfer]:
+    """Ask for `url` from byte `offset` on, if it is still of `version`."""
     headers = {"Accept-Encoding": "identity"}  # else a .gz might arrive unpacked, and sizes would mean nothing
     if offset:
         headers |= {"Range": f"bytes={offset}-", "If-Range": version}

@@ -79,10 +79,14 @@ def _block(lines: list[str], start: int) -> tuple[int, list[str]]:
     line = lines[start]
     if match := DIRECTIVE.match(line):
         end = _end_of_indented(lines, start + 1)
-        return end, list(_directive(match[1], match[2] or "", lines[start + 1 : end]))
+        body = [line for line in _dedent(lines[start + 1 : end]) if not FIELD.match(line)]
+        if match[1] in PROSE_DIRECTIVES:
+            return end, list(_paragraphs([match[2] or "", *body]))
+        return end, list(_paragraphs(body)) if match[1] in TITLED_DIRECTIVES else []
     if MARKUP_BLOCK.match(line):
         return _end_of_indented(lines, start + 1), []
-    if FIELD.match(line) or _listing_heading(line):
+    heading = HEADING_WITH_COLON.match(line)
+    if FIELD.match(line) or (heading and heading[1].lower() in LISTING_HEADINGS):
         return _end_of_indented(lines, _end_of_lines(lines, start)), []
     if CODE.match(line):
         return _end_of_lines(lines, start), []
@@ -97,7 +101,9 @@ def _block(lines: list[str], start: int) -> tuple[int, list[str]]:
 
 def _paragraph(lines: list[str], start: int) -> tuple[int, list[str]]:
     end = start + 1
-    while end < len(lines) and lines[end].strip() and lines[end][0] != " " and not _interrupts(lines, end):
+    while end < len(lines) and lines[end].strip() and lines[end][0] != " ":
+        if BLOCK_START.match(lines[end]) or _underlined(lines, end):  # another block, with no blank line before it
+            break
         end += 1
     paragraph = lines[start:end]
     if end == start + 1 and end < len(lines) and lines[end].strip() and lines[end][0] == " ":
@@ -112,25 +118,6 @@ def _paragraph(lines: list[str], start: int) -> tuple[int, list[str]]:
     return end, [" ".join(line.strip() for line in paragraph)]
 
 
-def _directive(name: str, argument: str, body: list[str]) -> Iterator[str]:
-    body = [line for line in _dedent(body) if not FIELD.match(line)]
-    if name in PROSE_DIRECTIVES:
-        yield from _paragraphs([argument, *body])
-    elif name in TITLED_DIRECTIVES:
-        yield from _paragraphs(body)
-
-
-def _listing_heading(line: str) -> bool:
-    match = HEADING_WITH_COLON.match(line)
-    return match is not None and match[1].lower() in LISTING_HEADINGS
-
-
-def _interrupts(lines: list[str], position: int) -> bool:
-    """Whether a line begins another block although no blank line precedes it."""
-    line = lines[position]
-    return BLOCK_START.match(line) is not None or _underlined(lines, position)
-
-
 def _underlined(lines: list[str], position: int) -> bool:
     if position + 1 == len(lines) or not lines[position].strip():
         return False
@@ -138,15 +125,11 @@ def _underlined(lines: list[str], position: int) -> bool:
 
 
 def _end_of_lines(lines: list[str], position: int) -> int:
-    while position < len(lines) and lines[position].strip():
-        position += 1
-    return position
+    return next((end for end in range(position, len(lines)) if not lines[end].strip()), len(lines))
 
 
 def _end_of_indented(lines: list[str], position: int) -> int:
-    while position < len(lines) and (not lines[position].strip() or lines[position][0] == " "):
-        position += 1
-    return position
+    return next((end for end in range(position, len(lines)) if lines[end].strip() and lines[end][0] != " "), len(lines))
 
 
 def _dedent(lines: list[str]) -> list[str]:

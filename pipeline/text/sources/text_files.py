@@ -1,7 +1,7 @@
 """Files of text: one, every file of a known kind below a folder, or members of a zip or tar archive.
 
-Everything is read as a stream (but for a `.parquet.gz`, which has to be unpacked whole), so memory does not grow with
-the corpus, and nothing is ever unpacked to disk. An error names the file and, where there is one, the line.
+Everything is read as a stream (except `.parquet.gz`, which has to be unpacked whole), so memory does not grow with the
+corpus, and nothing is ever unpacked to disk. An error names the file and, where there is one, the line.
 """
 
 import csv
@@ -12,24 +12,27 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TextIO, cast
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
 
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, is_of_the_machine
 from pipeline.runtime.settings import allow_long_csv_fields
 from pipeline.text.documents import Document
 from pipeline.text.params import DownloadParams, SourceFile
 
 KINDS = (".txt", ".csv", ".jsonl", ".parquet")
+KNOWN = f"{', '.join(KINDS)}, or one of these and .gz"
 # By suffix: fsspec's name of the kind, and how it is packed, which fsspec would guess of some suffixes only.
 ARCHIVES: dict[str, tuple[str, dict[str, Any]]] = {
     ".zip": ("zip", {}),
@@ -110,9 +113,6 @@ class _Limited(io.RawIOBase):
         return len(chunk)
 
 
-Reader = Callable[[TextFile], Iterator[str | None]]
-
-
 def file_documents(
     path: Path, members: str, source: SourceFile, params: DownloadParams, name: str | None = None
 ) -> Iterator[Document]:
@@ -150,26 +150,41 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
     if not path.exists():
         raise InputError(f"{name} does not exist; section download of params.yaml names the file or folder to read")
     if members or _archive(path):
-        return _members(path, name, members, source, max_bytes)
-    if not path.is_dir():
-        if not source.format and _kind(path) not in KINDS:
-            raise InputError(f"{name} is of an unknown kind; expected a name that ends in {_known()}")
-        return [_on_disk(path, name, PurePosixPath(path.name), max_bytes)]
-    found = [file for file in path.rglob("*") if (source.format or _kind(file) in KINDS) and file.is_file()]
-    # A hidden file is a tool's (`._comments.csv`, `.ipynb_checkpoints/`), not the corpus.
-    found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    if not found:
-        raise InputError(f"empty corpus: no file below {path} ends in {_known()}; put text there, or change "
-                         "download.path or download.source in params.yaml")  # fmt: skip
-    found.sort(key=lambda file: file.relative_to(path).parts)
-    return [_on_disk(file, str(file), PurePosixPath(file.relative_to(path)), max_bytes) for file in found]
+        system, found = _members(path, name, members)
+        files = [
+            TextFile(f"{name}: {member}", member, partial(system.open, str(member), "rb"), max_bytes)
+            for member in _wanted(found, source)
+        ]
+        if not files:
+            wanted = f"is {members}" if members else f"ends in {KNOWN}"
+            raise InputError(f"empty corpus: nothing in {name} {wanted}; correct section download of params.yaml")
+        return files
+    if path.is_dir():
+        inside = (PurePosixPath(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+        files = [
+            TextFile(str(path / file), file, partial((path / file).open, "rb"), max_bytes)
+            for file in _wanted(inside, source)
+        ]
+        if not files:
+            raise InputError(f"empty corpus: no file below {path} ends in {KNOWN}; put text there, or change "
+                             "download.path or download.source in params.yaml")  # fmt: skip
+        return files
+    if not source.format and _kind(path) not in KINDS:
+        raise InputError(f"{name} is of an unknown kind; expected a name that ends in {KNOWN}")
+    return [TextFile(name, PurePosixPath(path.name), partial(path.open, "rb"), max_bytes)]
 
 
-def _on_disk(path: Path, name: str, inside: PurePosixPath, max_bytes: int) -> TextFile:
-    return TextFile(name, inside, partial(path.open, "rb"), max_bytes)
+def _wanted(found: Iterable[PurePosixPath], source: SourceFile) -> list[PurePosixPath]:
+    """Those of a known kind, in order; a hidden file is a tool's (`._comments.csv`, `.ipynb_checkpoints/`)."""
+    return sorted(
+        path
+        for path in found
+        if (source.format or _kind(path) in KINDS) and not any(part.startswith(".") for part in path.parts)
+    )
 
 
-def _members(path: Path, name: str, members: str, source: SourceFile, max_bytes: int) -> list[TextFile]:
+def _members(path: Path, name: str, members: str) -> tuple[AbstractFileSystem, list[PurePosixPath]]:
+    """An archive, open, and the files in it, or those that `members` names."""
     try:
         protocol, packed = _archive(path) or ("", {})
         if members:
@@ -178,27 +193,13 @@ def _members(path: Path, name: str, members: str, source: SourceFile, max_bytes:
         else:
             system = fsspec.filesystem(protocol, fo=str(path), **packed)
             found = system.find("")
-        found = [member for member in found if system.isfile(member)]
+        return system, [PurePosixPath(member) for member in found if system.isfile(member)]
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
+        if is_of_the_machine(error):
             raise
         raise InputError(f"{name} is not a whole archive ({error}); fetch or pack it again") from None
     except (ImportError, ValueError) as error:
         raise InputError(f"{members}::{name} cannot be opened: {' '.join(str(error).split())}") from None
-    paths = [PurePosixPath(member) for member in found]
-    paths = [member for member in paths if source.format or _kind(member) in KINDS]
-    paths = [member for member in paths if not any(part.startswith(".") for part in member.parts)]
-    if not paths:
-        wanted = f"is {members}" if members else f"ends in {_known()}"
-        raise InputError(f"empty corpus: nothing in {name} {wanted}; correct section download of params.yaml")
-    paths.sort(key=lambda member: member.parts)
-    return [
-        TextFile(f"{name}: {member}", member, partial(system.open, str(member), "rb"), max_bytes) for member in paths
-    ]
-
-
-def _known() -> str:
-    return f"{', '.join(KINDS)}, or one of these and .gz"
 
 
 def _kind(path: Path | PurePosixPath) -> str:
@@ -210,7 +211,7 @@ def _archive(path: Path) -> tuple[str, dict[str, Any]] | None:
     return next((kind for suffix, kind in ARCHIVES.items() if path.name.lower().endswith(suffix)), None)
 
 
-def _reader(file: TextFile, source: SourceFile, params: DownloadParams) -> Reader:
+def _reader(file: TextFile, source: SourceFile, params: DownloadParams) -> Callable[[TextFile], Iterator[str | None]]:
     column = source.text_column or params.text_column
     match source.format or _kind(file.path).removeprefix("."):
         case "txt":
@@ -233,14 +234,9 @@ def _lines(file: TextFile) -> Iterator[str]:
 
 
 def _blocks(file: TextFile) -> Iterator[str]:
-    block: list[str] = []
-    for line in _lines(file):
-        if line and not line.isspace():
-            block.append(line)
-        elif block:
-            yield "\n".join(block)
-            block = []
-    yield "\n".join(block)
+    for has_text, lines in groupby(_lines(file), lambda line: bool(line.strip())):
+        if has_text:
+            yield "\n".join(lines)
 
 
 def _csv(file: TextFile, column: str) -> Iterator[str]:
@@ -272,9 +268,7 @@ def _jsonl(file: TextFile, column: str) -> Iterator[str | None]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                reason = (
-                    error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep or a number too long"
-                )
+                reason = getattr(error, "msg", "nested too deep or a number too long")
                 raise InputError(f"{file}, line {number}: not valid JSON: {reason}") from None
             if not isinstance(row, dict):
                 raise InputError(f"{file}, line {number}: expected a JSON object with {column!r}, got a JSON "
@@ -299,8 +293,8 @@ def _parquet(file: TextFile, column: str) -> Iterator[str | None]:
     except UnicodeDecodeError:
         raise InputError(f"{file}: column {column!r} is not UTF-8; convert it") from None
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise  # the system's, such as "permission denied"
+        if is_of_the_machine(error):
+            raise
         raise InputError(f"{file} is not valid Parquet: {' '.join(str(error).split())}") from None
 
 
