@@ -14,10 +14,10 @@ def is_of_the_machine(error: Exception) -> bool:
 
 
 class StoppedError(Exception):
-    """Somebody asked the process to end, and it was ready to.
+    """The process was asked to end, and it was ready to.
 
     Attributes:
-        signal: the number of the signal that asked; the exit status is 128 more, as a shell's would be.
+        signal: the number of the signal received; the exit status is 128 more, as in a shell.
     """
 
     def __init__(self, message: str, signal: int) -> None:

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 QUEUED = 2  # items waiting for each worker: enough that none idles, few enough that memory does not grow with the work
-FEW = 8  # so many items are worked off here before other processes would have started
+FEW = 8  # this many items are done here before other processes would have started
 CONNECT_SECONDS = 30
 STARTING_SECONDS = 1.0  # until a process that is just being started exists, and can be ended
 WORKER_NAME = "Dask Worker process (from Nanny)"  # what Dask calls the processes of a local cluster
@@ -42,8 +42,8 @@ def available_workers() -> int:
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """Yield `function(item)` of every item, in the order of the items, so that nothing depends on who works.
 
-    Items are read only as fast as they are worked off. A worker that dies is replaced and its work done again. Without
-    a cluster, little work, or that of one worker, is done in this process.
+    Items are read only as fast as they are processed. A worker that dies is replaced and its work redone. Without
+    a cluster, little work, or work for one worker, is done in this process.
 
     Args:
         function: picklable; sent to each process once.
@@ -94,11 +94,11 @@ def _client(address: str | None, workers: int) -> "Iterator[Client]":
         "distributed.comm.timeouts.connect": CONNECT_SECONDS,
         # Dask keeps its last messages in a log, up to 1,000 blocks of a corpus and as many results.
         "distributed.admin.low-level-log-length": 1,
-        # It would look at what a worker does a hundred times a second, a tenth of the worker's time.
+        # It samples what a worker does a hundred times a second, which takes a tenth of the worker's time.
         "distributed.worker.profile.enabled": False,
     }
     with config.set(settings), warnings.catch_warnings():
-        # A long document is a large part of a graph, as Dask would warn, and rightly so.
+        # Dask would warn that a long document is a large part of a graph, as it should be.
         warnings.filterwarnings("ignore", message="Sending large graph")
         if address:
             try:
@@ -115,7 +115,7 @@ def _client(address: str | None, workers: int) -> "Iterator[Client]":
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",  # some free port; nobody looks
+            dashboard_address="127.0.0.1:0",  # any free port
             memory_limit=None,
             silence_logs=logging.CRITICAL,
         )
@@ -131,8 +131,8 @@ def _close(cluster: "LocalCluster", before: list[BaseProcess]) -> None:
     try:
         cluster.close()
     except AssertionError:
-        # "can only join a started process", says Dask while it is starting a worker in place of one that was killed,
-        # and loses sight of that process. So its workers end here, and the user is told what became of the work.
+        # "can only join a started process", says Dask while it is replacing a killed worker, and loses track of the new
+        # process. So its workers are ended here, and the user is told what became of the work.
         time.sleep(STARTING_SECONDS)
         for process in multiprocessing.active_children():
             if process.name == WORKER_NAME and process not in before:

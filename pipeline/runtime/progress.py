@@ -22,7 +22,7 @@ class _RateColumn(ProgressColumn):
 
 
 class Bar:
-    """What the worker holds: call `advance` with the units done and, if it likes, a note such as "loss 4.31"."""
+    """Call `advance` with the units done and, if you like, a note such as "loss 4.31"."""
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         """Count `amount` more units; `note` replaces the note shown."""
@@ -67,11 +67,11 @@ def progress_bar(name: str, total: float | None, unit: str) -> Iterator[Bar]:
 
     Args:
         name: what is being done, such as "tokenize".
-        total: units in all, or None where nobody knows.
+        total: units in all, or None if unknown.
         unit: what is counted, in the plural ("tokens").
     """
     console = Console(stderr=True)
-    if console.is_interactive:  # a dumb terminal could only show a bar once all is over
+    if console.is_interactive:  # a dumb terminal could show a bar only at the end
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),

@@ -1,7 +1,7 @@
 """Our CSV files: a header, then one row per record, in UTF-8 with Unix line ends.
 
-Python's csv module writes a float as `repr` does, so that it reads back exactly. pandas would take as many lines here,
-half a second to import, and be one more library whose version decides the bytes of every training run.
+Python's csv module writes a float as `repr` does, so it reads back exactly. pandas would take as many lines here and
+half a second to import, and its version too would decide the bytes of every training run.
 """
 
 import csv
@@ -23,7 +23,7 @@ def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Iterable[objec
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a file, of which there is one at least.
+    """The rows of a file, at least one.
 
     Args:
         path: the file.

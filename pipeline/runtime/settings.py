@@ -1,9 +1,8 @@
 """Every switch that this project sets for a whole process, with its reason.
 
-Such a switch also changes what other code in the process does, so all of them stand here, and whoever needs one calls
-its function; a test sees to it that no other module sets one. Environment variables that the user has set stay as they
-are. What only a child process should read goes to the child by `env=`, and never through here. DVC's telemetry is
-switched off in `.dvc/config`.
+Such a switch also changes what other code in the process does, so they are all here, and code that needs one calls its
+function; a test makes sure that no other module sets one. Environment variables that the user has set are left alone.
+Variables for a child process are passed by `env=`, never through here. `.dvc/config` switches off DVC's telemetry.
 """
 
 import csv
@@ -12,8 +11,8 @@ import os
 import sys
 from typing import Any
 
-# By default, OpenMP's waiting threads spin, and so take the processors from whoever else works, such as a second
-# training run. With so few rounds, a run that has the machine to itself loses next to nothing (benchmarks/sharing.py).
+# By default, OpenMP's waiting threads spin, which takes processors from other work, such as a second training run. With
+# so few rounds, a run that has the machine to itself loses next to nothing (benchmarks/sharing.py).
 SPIN_COUNT = "3000"
 
 MLFLOW = {
@@ -21,17 +20,17 @@ MLFLOW = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a dead server blocks every call for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds; the same
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # stages and commands show their own
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for what a command answers
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for a command's answer
     "MLFLOW_LOGGING_LEVEL": "ERROR",  # as for the loggers below
 }
-# These tell of tables created and requests repeated, which users need not know.
+# These report tables created and requests retried, which users need not know.
 MLFLOW_LOGGERS = ("mlflow", "alembic", "urllib3")
 # These have a line for every file that the remote lacks; `dvc repro` makes those files anyway.
 DVC_LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
 
 def limit_spinning() -> None:
-    """Let OpenMP's threads soon sleep while they wait; works only before torch is imported."""
+    """Let OpenMP's waiting threads sleep soon; works only before torch is imported."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 

@@ -1,4 +1,4 @@
-"""How a stage or a command ends: when it is asked to, quietly, or with one clear line and a status that is not 0."""
+"""How a stage or command ends: on request, quietly, or with one clear line and a nonzero status."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ OUT_OF_MEMORY = "out of memory; use a smaller corpus, vocabulary, batch or hidde
 
 
 class Stop:
-    """Whether somebody asked the process to end.
+    """Whether the process was asked to end.
 
     Attributes:
         signal: the one that was sent, or None.
@@ -107,8 +107,8 @@ def run_stage(work: Callable[[], None]) -> None:
 def run(work: Callable[[], None]) -> None:
     """Call `work`; turn what the user can fix into one line on standard error and exit status 1.
 
-    What an error is about is told by its type and the system's number, never by words in its text: anything else is a
-    bug, and keeps its traceback.
+    An error's type and the system's number say what it is about, never words in its text. Anything else is a bug and
+    keeps its traceback.
     """
     try:
         work()
@@ -126,11 +126,11 @@ def run(work: Callable[[], None]) -> None:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    """Python, NumPy and Arrow raise kinds of MemoryError, torch raises one of its own for a GPU."""
+    """Python, NumPy and Arrow raise kinds of MemoryError; torch has its own for a GPU."""
     if isinstance(error, (MemoryError, _kind("torch", "OutOfMemoryError"))):
         return True
-    # torch's CPU allocator raises a bare RuntimeError. Only the place in torch's source that it begins with tells it
-    # from others; a text that has these words further on, or an error of another type, is something else.
+    # torch's CPU allocator raises a bare RuntimeError, which only the place in torch's source at its beginning tells
+    # from others.
     return type(error) is RuntimeError and str(error).startswith("[enforce fail at alloc_cpu.cpp:")
 
 
@@ -146,15 +146,15 @@ def _system_number(error: Exception) -> int | None:
 
 
 def _kind(module: str, name: str) -> Any:
-    """A module's type of error, or no type where nothing has imported the module, and so nothing can have raised it."""
+    """A module's type of error, or no type if the module was never imported, so that it cannot have raised one."""
     return getattr(sys.modules.get(module), name, ())
 
 
 def _end_with_dvc() -> None:
     """Send this process SIGTERM when the `dvc` that started it has gone.
 
-    A `dvc` that is killed leaves its stage running, and the next `dvc repro` would start a second one beside it. Does
-    nothing for a process that DVC did not start.
+    A killed `dvc` leaves its stage running, and the next `dvc repro` would start a second one beside it. Does nothing
+    for a process that DVC did not start.
     """
     if "DVC_STAGE" not in os.environ:
         return

@@ -35,7 +35,7 @@ class WordCounts:
 
     Attributes:
         sentences: how many there are.
-        unknown: tokens of which the corpus itself says that they are unknown.
+        unknown: tokens that the corpus itself marks as unknown.
         tokens: all others.
 
     Args:
@@ -125,8 +125,8 @@ def unknown_types(tokens: Path, vocabularies: Sequence[Vocabulary], bar: Bar) ->
     """How many word types each vocabulary does not know, of a set that is common to all.
 
     The set holds the types of the corpus (all splits of what the stage `tokenize` wrote) and the words of all
-    vocabularies. A word of which the corpus itself says that it is unknown is one type more, which no vocabulary
-    knows. `bar` advances by sentences.
+    vocabularies. Words that the corpus itself marks as unknown are one more type, which no vocabulary knows. `bar`
+    advances by sentences.
 
     Raises:
         InputError: the tokens cannot be read.

@@ -6,7 +6,6 @@ meet in one file; these are looked at one by one. Memory holds one of the files,
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +15,10 @@ WRITTEN = 1 << 20  # bytes at a time
 RECORD = np.dtype([("digest", np.uint8, 16), ("place", np.int64)])
 
 
-class Deduplication:
+class Deduplication(ExitStack):
     """First `add` all sentences in their order, then `decide`, then ask for what is `kept` in the same order.
+
+    The stack holds the files open until then.
 
     Args:
         folder: for the files, made here; whoever makes the folder above removes it.
@@ -25,23 +26,16 @@ class Deduplication:
     """
 
     def __init__(self, folder: Path, sentences: int) -> None:
+        super().__init__()
         folder.mkdir()
         self._paths = [folder / f"{part:02x}" for part in range(PARTS)]
-        with ExitStack() as stack:
-            self._files = [stack.enter_context(path.open("wb")) for path in self._paths]
-            self._stack = stack.pop_all()
+        self._files = [self.enter_context(path.open("wb")) for path in self._paths]
         # A byte a sentence, on disk too. Written before it is mapped: a map that outgrows the disk ends in a bus error.
         with (folder / "kept").open("wb") as file:
             for start in range(0, sentences, WRITTEN):
                 file.write(b"\1" * min(WRITTEN, sentences - start))
         self._kept = np.memmap(folder / "kept", bool, "r+") if sentences else np.empty(0, bool)
         self._added = self._asked = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
 
     def add(self, digests: pa.FixedSizeBinaryArray) -> None:
         """Add sentences: 16 bytes each, or null for one that is kept whatever else there is."""
@@ -62,7 +56,7 @@ class Deduplication:
 
     def decide(self) -> None:
         """Find, for each digest, the first sentence that has it."""
-        self._stack.close()
+        self.close()
         for path in self._paths:
             records = np.fromfile(path, RECORD)
             halves = np.ascontiguousarray(records["digest"]).view(np.uint64)

@@ -1,8 +1,8 @@
 """Documents and the file that holds them.
 
 The file is Parquet, a document a row, written and read in blocks, so memory does not grow with the corpus. Columns:
-`id`, `text`; `split`, which is null where the id decides, as for most corpora; and `tokenized`, which is true where the
-lines of the text are sentences whose words stand apart.
+`id`, `text`; `split`, null where the id decides, as in most corpora; and `tokenized`, true where the lines of the text
+are sentences with spaces between words.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
         pa.field("tokenized", pa.bool_(), nullable=False),
     ]
 )
-BLOCK_CHARACTERS = 8 << 20  # text held in memory at a time, but for a longer document
+BLOCK_CHARACTERS = 8 << 20  # text held in memory at a time; a longer document is held whole
 BLOCK_DOCUMENTS = 1 << 16
 READ_DOCUMENTS = 256
 

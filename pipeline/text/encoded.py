@@ -57,11 +57,9 @@ class EncodedSplit:
 
 
 def load_split(folder: Path, vocabulary_size: int | None = None) -> EncodedSplit:
-    """Open one split as memory maps, which read only what is used.
+    """Open `ids.npy` and `offsets.npy` of one split as memory maps, which read only what is used.
 
-    Args:
-        folder: holds `ids.npy` and `offsets.npy`.
-        vocabulary_size: C; an id that is not below it is an error.
+    Every id must be below C, the `vocabulary_size`, where that is given.
 
     Raises:
         InputError: a file is missing, cut off or damaged, or the two do not belong together.

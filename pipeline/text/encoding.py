@@ -53,7 +53,7 @@ def encode_tokens(tokens: Path, vocabulary: Vocabulary, folder: Path, workers: i
 def _encode_block(vocabulary: Vocabulary, dtype: np.dtype, rows: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
     """What a worker does with (sentences,) rows: (ids,), START and END included, and (sentences,) int64, their ends."""
     dictionary = rows.flatten().dictionary_encode()
-    # A word that is null is one of which the corpus itself says that it is unknown.
+    # A null is a word that the corpus itself marks as unknown.
     known = np.array([*vocabulary.encode(dictionary.dictionary.to_pylist()), vocabulary.unknown_id], dtype)
     places = dictionary.indices.fill_null(len(known) - 1).to_numpy()
     ends = np.cumsum(np.diff(rows.offsets.to_numpy()) + 2, dtype=np.int64)

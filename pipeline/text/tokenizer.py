@@ -99,9 +99,7 @@ def _spaced(text: str, marks: set[str]) -> str:
     text = _with_final_period(text)
     if "," in marks or ":" in marks:
         text = _with_colons(text)
-    for mark in marks:
-        if mark in _PADDED:
-            text = text.replace(mark, _PADDED[mark])
+    text = _padded(text, marks, _PADDED)
     if ".." in text:
         text = _periods(text)
     text = text.replace("--", " -- ")

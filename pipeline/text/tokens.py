@@ -1,9 +1,8 @@
 """Documents to tokens, and the file that holds them.
 
-Documents fall into splits, and are cut into sentences and these into tokens; every sentence is kept once. The file is
-Parquet, a sentence a row: `document` (the id), `split` (train, valid or test) and `tokens`, where a token is null if
-the corpus itself says that the word is unknown. The rows of train come first, then those of valid, then those of test,
-each in the order of the documents.
+Documents fall into splits and are cut into sentences, and these into tokens; every sentence is kept once. The file is
+Parquet, a sentence a row: `document` (the id), `split` (train, valid or test) and `tokens`, where null is a word that
+the corpus itself marks as unknown. Rows of train come first, then valid, then test, each in document order.
 """
 
 import hashlib
@@ -28,7 +27,7 @@ from pipeline.text.params import TokenizeParams
 from pipeline.text.parquet import arrays, open_parquet
 from pipeline.text.splits import SPLITS, Split, split_of
 
-if TYPE_CHECKING:  # those who only read the file do without NLTK, and do not depend on how it was made
+if TYPE_CHECKING:  # readers of the file need no NLTK, and do not depend on how it was made
     from pipeline.text.sentences import SentenceSplitter
     from pipeline.text.tokenizer import Tokenizer
 
@@ -47,7 +46,7 @@ UNKNOWN_MARK = "<unk>"  # an unknown word in corpora that come tokenized
 DIGEST_BYTES = 16
 WAITING_SCHEMA = SCHEMA.append(pa.field("digest", pa.binary(DIGEST_BYTES)))
 
-BLOCK_CHARACTERS = 1 << 20  # text that one worker gets at a time, but for a longer document
+BLOCK_CHARACTERS = 1 << 20  # text for a worker at a time; a longer document goes whole
 BLOCK_DOCUMENTS = 1 << 14
 
 
@@ -75,8 +74,8 @@ def write_tokens(
 ) -> None:
     """Split, tokenize and deduplicate `documents` into the Parquet file `path`, in blocks.
 
-    A sentence is dropped when an earlier split has it, even further on in the corpus; so sentences wait on disk, a file
-    a split, until all are there. Memory does not grow with their number.
+    A sentence is dropped if an earlier split has it, even further on in the corpus; so sentences wait on disk, one file
+    per split, until all are there. Memory does not grow with their number.
 
     The file appears whole or not at all, and its bytes do not depend on `workers`, the number of processes. `bar`
     advances by documents.

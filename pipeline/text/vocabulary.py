@@ -26,8 +26,7 @@ class Vocabulary:
     Attributes:
         tokens: C spellings, by id; those of the three special tokens are only for display.
         counts: C counts in the training split, by id. SENTENCE_START is never predicted, so its count is 0;
-            SENTENCE_END's is the number of sentences; UNKNOWN_TOKEN's is the number of tokens that are no word of the
-            vocabulary.
+            SENTENCE_END's is the number of sentences; UNKNOWN_TOKEN's is the number of tokens outside the vocabulary.
         unknown_id: C-1.
     """
 
@@ -73,7 +72,7 @@ class Vocabulary:
             advice: what a person can do where it is missing or damaged.
 
         Raises:
-            InputError: the file is missing, or is no vocabulary: names the first line that does not fit.
+            InputError: the file is missing or not a vocabulary; names the first line that does not fit.
         """
         try:
             text = path.read_bytes().decode("utf-8")

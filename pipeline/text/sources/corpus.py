@@ -15,10 +15,7 @@ from pipeline.text.sources.text_files import file_documents
 def documents(params: DownloadParams, pins: Path, fetcher: Fetcher) -> Iterator[Document]:
     """Yield every document of the source that `params` names, always in the same order.
 
-    Args:
-        params: section `download`.
-        pins: lines `name==version`, one for each package of `params.packages`; read for `installed-docs` only.
-        fetcher: brings what is elsewhere.
+    The file `pins` has a line `name==version` for each of `params.packages`; it is read for `installed-docs` only.
 
     Raises:
         InputError: the source is missing, damaged or without any text, or a package is not at its pinned version.

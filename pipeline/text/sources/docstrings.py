@@ -1,8 +1,8 @@
 """Source `installed-docs`: the English in the docstrings of installed packages.
 
 Files are parsed, never imported, and found by what each distribution says it installed, so nothing depends on where
-the packages lie. Tests are left out (their docstrings are few, terse and alike), and so are vendored copies of others'
-packages, which are not the distribution's own.
+packages are. Tests are left out (their docstrings are few, terse and alike), and so are vendored copies of other
+packages.
 """
 
 import ast
@@ -30,9 +30,7 @@ def docstring_documents(packages: Iterable[str], pins: Path) -> Iterator[Documen
     The id is the module's dotted name; the text is its paragraphs, each on one line, separated by blank lines.
     Modules are read in parallel; order and content do not depend on how many processes there are.
 
-    Args:
-        packages: names of distributions ("scikit-learn").
-        pins: a file of lines `name==version`, one for each of `packages`.
+    `pins` is a file of lines `name==version`, one for each of `packages`, which are distributions ("scikit-learn").
 
     Raises:
         InputError: a package has no pin, is missing, is not installed at its pinned version, or lacks files.
@@ -44,14 +42,12 @@ def docstring_documents(packages: Iterable[str], pins: Path) -> Iterator[Documen
 
 
 def _block_documents(modules: list[tuple[str, Path]]) -> list[Document]:
-    # Syntax trees hold no cycles, and to look for some would take a quarter of the time.
-    collects = gc.isenabled()
+    # Syntax trees hold no cycles; looking for them would take a quarter of the time.
     gc.disable()
     try:
         found = [Document(name, module_text(path)) for name, path in modules]
     finally:
-        if collects:
-            gc.enable()
+        gc.enable()
     return [document for document in found if document.text]
 
 
@@ -70,7 +66,7 @@ def module_text(path: Path) -> str:
             warnings.simplefilter("ignore")  # of other people's escapes in string literals
             tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return ""  # meant for another version of Python, or a template
+        return ""  # for another version of Python, or a template
     return "\n\n".join(paragraph for docstring in _docstrings(tree) for paragraph in prose(docstring))
 
 

@@ -33,7 +33,7 @@ CHUNK = 1 << 16  # bytes; what a broken transfer loses
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds; the second between two pieces of an answer
 TRIES = 5  # in a row without a new byte
 FIRST_PAUSE = 1.0  # seconds before the second try; doubled for each one after it
-# Refusals that another try may better, beside the failures of the server itself (500 and above).
+# Refusals that a retry may overcome, as it may the server's own failures (500 and above).
 PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
@@ -46,7 +46,7 @@ class _Transfer(NamedTuple):
 
     Attributes:
         chunks: the bytes from `start` on.
-        start: where they begin; 0 unless the server can go on and its file is of the version that was asked for.
+        start: where they begin; 0 unless the server can resume and its file has the version asked for.
         size: bytes of the whole file, or None where the server does not say.
         version: changes with the file's content (an ETag, say); empty where the server has none.
     """
@@ -62,9 +62,9 @@ class Fetcher:
 
     Args:
         max_bytes: of one file.
-        folder: where files that are fetched are kept.
-        mirror: a folder that is looked into first, with files named as in the URL: `host/path/name`, or, where there is
-            a checksum to tell the right one, `name` anywhere below.
+        folder: where fetched files are kept.
+        mirror: a folder to look in first, for `host/path/name` as in the URL or, where a checksum tells the right one,
+            for `name` anywhere below.
     """
 
     def __init__(self, max_bytes: int, folder: Path = DOWNLOADS, mirror: Path | None = None) -> None:

@@ -24,7 +24,6 @@ from typing import IO, Any, TextIO, cast
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
 
 from pipeline.runtime.errors import InputError, is_of_the_machine
 from pipeline.runtime.settings import allow_long_csv_fields
@@ -183,7 +182,7 @@ def _wanted(found: Iterable[PurePosixPath], source: SourceFile) -> list[PurePosi
     )
 
 
-def _members(path: Path, name: str, members: str) -> tuple[AbstractFileSystem, list[PurePosixPath]]:
+def _members(path: Path, name: str, members: str) -> tuple[Any, list[PurePosixPath]]:
     """An archive, open, and the files in it, or those that `members` names."""
     try:
         protocol, packed = _archive(path) or ("", {})
