@@ -19,7 +19,7 @@ FOLDER = Path("data/pins")
 def pins() -> None:
     """Write data/pins/STAGE.txt for each stage, and corpus.txt for the packages of the default corpus.
 
-    The files lie there as the last run left them, so they tell what changed since; that is printed.
+    The files are as the last run left them, so they tell what changed since; that is printed.
     """
     constraints, root = read_constraints(Path("constraints.txt")), Path()
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]

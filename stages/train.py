@@ -55,7 +55,7 @@ def train() -> None:
     except BaseException as error:
         listener.failed(killed=isinstance(error, StoppedError) or not isinstance(error, Exception))
         raise
-    # A time is different in every run, so it stands in no output of the stage.
+    # Times differ from run to run, so no output of the stage holds them.
     seconds = checkpoints.seconds
     timing = {"seconds": seconds, "tokens_per_second": len(history) * train_split.tokens / seconds}
     write_text(Path(".rnnlm/timings") / f"{cell.name}.json", json.dumps(timing) + "\n")
