@@ -199,7 +199,7 @@ def _our_epoch(
 
     def steps() -> None:
         for step, sentences in enumerate(batches):
-            batch = pack(split.ids, split.offsets, sentences)
+            batch = pack(split, sentences)
             _step(model, model.loss(batch, sampler or None, step, train.precision), optimizer, train.clip_norm)
 
     return steps

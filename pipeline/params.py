@@ -91,7 +91,7 @@ def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:
     """params.yaml as a mapping, its keys and values not yet checked.
 
     Raises:
-        InputError: the file is missing, or is no YAML mapping.
+        InputError: the file is missing, or is not a YAML mapping.
     """
     path = Path(path)
     try:
@@ -143,7 +143,7 @@ def flat(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellParams:
     if not CELL_NAME.fullmatch(name):
-        raise InputError(f"{where}: cells: {name!r} is no usable name; use letters, digits, - and _")
+        raise InputError(f"{where}: cells: {name!r} is not a usable name; use letters, digits, - and _")
     sections: dict[str, dict[str, Any]] = {"model": file.model.model_dump(), "train": file.train.model_dump()}
     for key, value in changes.items():
         owner = next((section for section in sections.values() if key in section), None)
@@ -160,7 +160,7 @@ def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellP
 
 
 def _floats(value: Any) -> Any:
-    """YAML 1.1 reads `1e-3` as text; people and `dvc exp run -S` write numbers so."""
+    """YAML 1.1 reads `1e-3` as text, but people and `dvc exp run -S` write numbers that way."""
     if isinstance(value, dict):
         return {key: _floats(item) for key, item in value.items()}
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
@@ -177,8 +177,8 @@ def _one_line(error: ValidationError, where: str) -> str:
         elif problem["type"] == "missing":
             message = "is missing; params.yaml names every knob"
         else:
-            message = f"{problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}"
-            if problem["type"] == "value_error":
-                message = problem["msg"].removeprefix("Value error, ")
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] != "value_error":
+                message += f", got {problem['input']!r}"
         problems.append(f"{key}: {message}" if key else message)
     return f"{where}: {'; '.join(problems)}"

@@ -9,7 +9,6 @@ from contextlib import chdir
 from pathlib import Path
 from unittest.mock import patch
 
-import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -20,6 +19,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
 from pipeline.params import load_params
 from pipeline.runtime.errors import InputError
+from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import Vocabulary
 from tests.conftest import PROJECT, saved_model, vocabulary_of
 
@@ -63,7 +63,7 @@ def test_score_gives_log_probability_and_tokens_of_each_line_in_order(project: P
 
     vocabulary = Vocabulary.load(project / "data" / "vocabulary.tsv")
     ids = vocabulary.sentence_ids(["the", "cat", "sat", "on", "a", "mat", "."])
-    batch = pack(np.array(ids), np.array([0, len(ids)]), [0])
+    batch = pack(EncodedSplit.of([ids]), [0])
     expected = -float(load_model(project / "data" / "models" / "lstm").model.score(batch).nats_N.double().sum())
     assert float(rows[0][0]) == pytest.approx(expected, abs=1e-4)
 

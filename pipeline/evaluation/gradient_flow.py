@@ -36,7 +36,6 @@ def gradient_norms(model: LanguageModel, split: EncodedSplit) -> np.ndarray:
     lags = min(LAGS, int(longest[min(FEWEST, len(longest)) - 1]) - 1)
     starts_B = split.offsets[np.flatnonzero(split.lengths > lags)[:SENTENCES]]
     ids_BT = torch.from_numpy(split.ids[starts_B[:, None] + np.arange(lags + 2)].astype(np.int64))
-    ids_BT = ids_BT.to(model.output_weight.device)
     state = None
     wanted = []  # s_{t-lags}, ..., s_{t-1} as the next step reads them
     for step in range(lags):

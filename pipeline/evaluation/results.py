@@ -51,16 +51,10 @@ def comparison_table(
     for name in names:
         history = read_history(models_folder / name / "history.csv")
         path = evaluation_folder / name / "metrics.json"
-        rows.append(
-            Row(
-                name,
-                _complete(read_metrics(path), path),
-                best_epoch(history).valid_perplexity,
-                len(history),
-                name == best,
-                _seconds(timings_folder / f"{name}.json") if timings_folder else None,
-            )
-        )
+        valid_perplexity = best_epoch(history).valid_perplexity
+        seconds = _seconds(timings_folder / f"{name}.json") if timings_folder else None
+        metrics = _complete(read_metrics(path), path)
+        rows.append(Row(name, metrics, valid_perplexity, len(history), name == best, seconds))
     return rows
 
 

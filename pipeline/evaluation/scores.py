@@ -20,6 +20,7 @@ from pipeline.text.vocabulary import END_ID, SENTENCE_END, UNKNOWN_TOKEN
 
 # Ranks by training frequency at which a band ends; the rest of the words is the last band.
 BAND_LIMITS = (10, 100, 1000)
+DIVERGED = "so its training diverged; lower train.learning_rate in params.yaml and train again"
 DECIMALS = 6  # of what metrics.json holds: far below any interval, and short enough to read
 # What is measured; metrics.json holds each KEY with KEY_low and KEY_high, and counts.
 MEASURES = ("perplexity", "nats_per_token", "accuracy_top1", "accuracy_top5", "unknown_share", "perplexity_known")
@@ -104,15 +105,10 @@ def summarise(scores: SentenceScores, bootstrap_samples: int, seed: int) -> dict
         InputError: there is no sentence, or a score is not a finite number.
     """
     if not len(scores):
-        raise InputError(
-            "the test split has no sentence to score; give it a larger share in params.yaml tokenize.splits"
-        )
+        raise InputError("the test split has no sentences; give it a larger share in params.yaml tokenize.splits")
     columns_KS = np.stack([np.asarray(getattr(scores, field.name), np.float64) for field in fields(scores)])
     if not np.isfinite(columns_KS).all():
-        raise InputError(
-            "the model gives probabilities that are not numbers, so its training diverged; "
-            "lower train.learning_rate in params.yaml and train again"
-        )
+        raise InputError(f"the model gives probabilities that are not numbers, {DIVERGED}")
     measured = _measures(columns_KS.sum(axis=1)[None, :])
     resampled = _measures(resampled_sums(columns_KS, bootstrap_samples, seed))
     values: list[float | int] = []
@@ -155,10 +151,7 @@ def _measures(sums_BK: np.ndarray) -> dict[str, np.ndarray]:
                 "perplexity_known": np.exp((nats - nats_unknown) / (tokens - unknown)),
             }
         except FloatingPointError:
-            raise InputError(
-                "the model's perplexity is too large for a number, so its training diverged; "
-                "lower train.learning_rate in params.yaml and train again"
-            ) from None
+            raise InputError(f"the model's perplexity is too large for a number, {DIVERGED}") from None
 
 
 def _bands(vocabulary_size: int) -> tuple[list[str], np.ndarray]:

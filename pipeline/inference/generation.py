@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from pipeline.model.cells import State
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
+from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
 
@@ -121,8 +122,7 @@ def _read(
     ids = [[START_ID, *vocabulary.encode(text)] for text in texts]
     state = None
     if any(texts):
-        lengths = [len(row) for row in ids]
-        batch = pack(np.concatenate(ids), np.cumsum([0, *lengths]), range(len(ids))).to(device)
+        batch = pack(EncodedSplit.of(ids), range(len(ids))).to(device)
         _, read = model.hidden(batch.x_N, batch.batch_sizes)
         # Empty texts come last in the batch and have no step in it: their state is zero.
         rows = torch.from_numpy(np.repeat(np.argsort(batch.order), count)).to(device)

@@ -82,5 +82,5 @@ class Predictor:
     def _passes(self, split: EncodedSplit) -> Iterator[tuple[PackedBatch, np.ndarray]]:
         """The batches that go through the model together, on its device, and the sentence that each row belongs to."""
         for sentences in token_budget_batches(split, BATCH_TOKENS, seed=0, epoch=0) if len(split) else ():
-            batch = pack(split.ids, split.offsets, sentences).to(self.model.output_weight.device)
+            batch = pack(split, sentences).to(self.model.output_weight.device)
             yield batch, batch.order[steps_and_sequences(batch.batch_sizes)[1]]

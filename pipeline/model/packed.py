@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.text.encoded import EncodedSplit
+
 
 @dataclass(frozen=True)
 class PackedBatch:
@@ -29,26 +31,20 @@ class PackedBatch:
         return PackedBatch(self.x_N.to(device), self.y_N.to(device), self.batch_sizes, self.order)
 
 
-def pack(ids: np.ndarray, offsets: np.ndarray, sentences: Sequence[int] | np.ndarray) -> PackedBatch:
-    """Put sentences of an encoded split into one batch, longest first, equal lengths in the order given.
-
-    Args:
-        ids: all ids of the split, each sentence with its START and END.
-        offsets: sentence i is `ids[offsets[i]:offsets[i + 1]]`.
-        sentences: indices of the sentences wanted, at least one.
-    """
+def pack(split: EncodedSplit, sentences: Sequence[int] | np.ndarray) -> PackedBatch:
+    """Put `sentences` of a split, at least one index, into a batch: longest first, equal lengths in the order given."""
     sentences = np.asarray(sentences, dtype=np.int64)
     if not len(sentences):
         raise ValueError("pack needs at least one sentence")
-    lengths = offsets[sentences + 1] - offsets[sentences] - 1
+    lengths = split.lengths[sentences]
     longest_first = np.argsort(-lengths, kind="stable")
     order, lengths = sentences[longest_first], lengths[longest_first]
     # sequences that reach step t = sequences - those of length <= t
     batch_sizes = len(order) - np.searchsorted(lengths[::-1], np.arange(lengths[0]), side="right")
     step_N, sequence_N = steps_and_sequences(batch_sizes)
-    rows_N = offsets[order][sequence_N] + step_N
-    x_N = torch.from_numpy(ids[rows_N].astype(np.int64))
-    y_N = torch.from_numpy(ids[rows_N + 1].astype(np.int64))
+    rows_N = split.offsets[order][sequence_N] + step_N
+    x_N = torch.from_numpy(split.ids[rows_N].astype(np.int64))
+    y_N = torch.from_numpy(split.ids[rows_N + 1].astype(np.int64))
     return PackedBatch(x_N, y_N, tuple(batch_sizes.tolist()), order)
 
 

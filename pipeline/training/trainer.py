@@ -42,9 +42,9 @@ def validation_nats(
     `between` is called after every batch, which has `batch_tokens` predicted tokens.
     """
     model.eval()
-    nats = 0.0
+    nats, device = 0.0, model.output_weight.device
     for sentences in token_budget_batches(split, batch_tokens, seed=0, epoch=0):
-        nats += float(model.score(_batch(model, split, sentences)).nats_N.sum(dtype=torch.float64))
+        nats += float(model.score(pack(split, sentences).to(device)).nats_N.sum(dtype=torch.float64))
         between()
     return nats / split.tokens
 
@@ -125,7 +125,7 @@ class Trainer:
         state.model.train()
         for index, sentences in enumerate(batches[done:], start=done):
             rate = learning_rate(params, state.step, params.epochs * len(batches), state.history)
-            batch = _batch(state.model, self._train_split, sentences)
+            batch = pack(self._train_split, sentences).to(self._device)
             where = f"in epoch {epoch}, step {state.step + 1} (batch {index + 1} of {len(batches)})"
             state.nats += self._step(batch, rate, where) * len(batch.y_N)
             state.tokens += len(batch.y_N)
@@ -194,7 +194,3 @@ class Trainer:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _batch(model: LanguageModel, split: EncodedSplit, sentences: np.ndarray) -> PackedBatch:
-    return pack(split.ids, split.offsets, sentences).to(model.output_weight.device)

@@ -10,6 +10,7 @@ from pipeline.evaluation.paired import nats_over_types, paired_bootstrap
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
 from pipeline.runtime.errors import InputError
+from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, SPECIALS, START_ID
 
 
@@ -129,8 +130,7 @@ def test_a_model_of_any_vocabulary_is_a_distribution_over_the_common_words(
     unknown_id = known + SPECIALS - 1
     targets = [START_ID, END_ID, *range(2, 2 + known), *[unknown_id] * (common - known)]
     before = [START_ID, 2, unknown_id]
-    ids = np.array([[*before, target] for target in targets])
-    batch = pack(ids.ravel(), np.arange(len(targets) + 1) * ids.shape[1], np.arange(len(targets)))
+    batch = pack(EncodedSplit.of([[*before, target] for target in targets]), range(len(targets)))
     last = batch.batch_sizes[-1]  # the last step's targets stand last
     nats = model.score(batch).nats_N[-last:].double().numpy()
     unknown = (batch.y_N[-last:] == unknown_id).numpy()

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline.inference.request import Options
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
+from pipeline.text.encoded import EncodedSplit
 from pipeline.tracking import runs
 from pipeline.tracking.store import connect
 from tests.projects import Project
@@ -42,8 +42,8 @@ def test_scores_are_those_of_the_language_model(model: tuple[Project, Any, str])
     answer = served.predict(TEXTS)
     for text, row in zip(TEXTS, answer.to_dict("records"), strict=True):
         tokens = text.lower().replace(".", " .").split()
-        ids = np.array(project.vocabulary.sentence_ids(tokens))
-        expected = network.score(pack(ids, np.array([0, len(ids)]), [0])).nats_N.sum().item()
+        split = EncodedSplit.of([project.vocabulary.sentence_ids(tokens)])
+        expected = network.score(pack(split, [0])).nats_N.sum().item()
         assert row["log_probability"] == pytest.approx(-expected, abs=1e-5)
         assert row["tokens"] == len(tokens) + 1
 

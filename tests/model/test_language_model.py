@@ -9,6 +9,7 @@ from pipeline.model.folder import save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
 from pipeline.model.packed import PackedBatch, pack, steps_and_sequences
+from pipeline.text.encoded import EncodedSplit
 from tests.conftest import model_params, saved_model
 from tests.model import reference
 
@@ -23,7 +24,7 @@ def random_batch(sentences: int, longest: int, vocabulary_size: int, seed: int =
     generator = np.random.default_rng(seed)
     lengths = generator.integers(1, longest, sentences)
     parts = [[0, *generator.integers(2, vocabulary_size, n), 1] for n in lengths]
-    return pack(np.concatenate(parts).astype(np.uint16), np.cumsum([0, *map(len, parts)]), range(sentences))
+    return pack(EncodedSplit.of(parts), range(sentences))
 
 
 SHAPES = [

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.model.packed import last_rows, pack, previous_rows, steps_and_sequences
+from pipeline.text.encoded import EncodedSplit
 
 lengths_of_sentences = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
@@ -20,7 +21,7 @@ def test_every_sentence_is_there_once_and_whole(lengths, random):
     ids, offsets = encoded(lengths)
     wanted = list(range(len(lengths)))
     random.shuffle(wanted)
-    batch = pack(ids, offsets, wanted)
+    batch = pack(EncodedSplit(ids, offsets), wanted)
     assert sorted(batch.order.tolist()) == sorted(wanted)
     assert sum(batch.batch_sizes) == len(batch.x_N) == len(batch.y_N)
     assert list(batch.batch_sizes) == sorted(batch.batch_sizes, reverse=True)
@@ -33,7 +34,7 @@ def test_every_sentence_is_there_once_and_whole(lengths, random):
 
 def test_longest_first_and_equal_lengths_in_the_order_given():
     ids, offsets = encoded([2, 4, 4, 1, 4])
-    batch = pack(ids, offsets, [4, 3, 2, 1, 0])
+    batch = pack(EncodedSplit(ids, offsets), [4, 3, 2, 1, 0])
     assert batch.order.tolist() == [4, 2, 1, 0, 3]
     assert batch.batch_sizes == (5, 4, 3, 3)
 
@@ -51,4 +52,4 @@ def test_rows_before_and_last_rows(lengths):
 
 def test_nothing_to_pack_is_refused():
     with pytest.raises(ValueError, match="at least one"):
-        pack(np.array([0, 1]), np.array([0, 2]), [])
+        pack(EncodedSplit(np.array([0, 1]), np.array([0, 2])), [])

@@ -225,7 +225,7 @@ def test_names_lead_nowhere_else(tmp_path: Path) -> None:
     for name in ("../x", "/etc/x", "a/b", ".", "..", "a\x00b", ""):
         content["cells"] = {name: {"cell": "rnn"}}
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-        with pytest.raises(InputError, match="is no usable name"):
+        with pytest.raises(InputError, match="is not a usable name"):
             load_params(tmp_path / "params.yaml")
 
 

@@ -126,7 +126,7 @@ def test_each_step_has_its_own_batch_words_and_masks_by_the_seed(make_model, ste
 def test_a_step_goes_down_the_gradient_cut_to_clip_norm(clip_norm, make_model):
     model = make_model().double()
     before = vector(model)
-    model.loss(pack(TRAIN.ids, TRAIN.offsets, range(len(TRAIN)))).backward()
+    model.loss(pack(TRAIN, range(len(TRAIN)))).backward()
     gradient = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
     assert 1e-3 < gradient.norm() < 1e6
     fit(model, optimizer="sgd", learning_rate=0.5, clip_norm=clip_norm, batch_tokens=ONE_BATCH, epochs=1)
@@ -138,7 +138,7 @@ def test_a_step_goes_down_the_gradient_cut_to_clip_norm(clip_norm, make_model):
 def test_validation_is_the_mean_score_of_all_sentences_by_the_full_softmax_without_dropout(make_model):
     model = make_model(embedding_dim=5, dropout=0.5).train()
     nats = validation_nats(model, VALID, 7)
-    scores = [model.score(pack(VALID.ids, VALID.offsets, [sentence])).nats_N for sentence in range(len(VALID))]
+    scores = [model.score(pack(VALID, [sentence])).nats_N for sentence in range(len(VALID))]
     assert nats == pytest.approx(torch.cat(scores).mean().item(), rel=1e-6)
     # A model that learns next to nothing is validated as it is, however it is trained.
     (record,) = fit(model, learning_rate=1e-12, sampled_words=5, epochs=1)
