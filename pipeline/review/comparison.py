@@ -14,13 +14,12 @@ import numpy as np
 
 from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_bootstrap
 from pipeline.inference.predictor import Predictor
-from pipeline.params import Params, read_params
+from pipeline.params import Params, at, read_params
 from pipeline.provenance.dvc import read_lock
 from pipeline.review.listing import SHORT_ID
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.counting import unknown_types
-from pipeline.text.encoded import EncodedSplit
 from pipeline.text.params import SplitShares
 from pipeline.text.tokens import read_tokens
 from pipeline.tracking.logged_model import read_model
@@ -44,13 +43,8 @@ class ModelComparison:
 
     def as_json(self) -> dict[str, Any]:
         """The figures for `--json`."""
-        return {
-            **dataclasses.asdict(self.result),
-            "better": self.result.better,
-            "unknown_types_a": self.unknown_types_a,
-            "unknown_types_b": self.unknown_types_b,
-            "remarks": list(self.remarks),
-        }
+        figures = dataclasses.asdict(self)
+        return figures.pop("result") | {"better": self.result.better} | figures
 
 
 def compare_models(store: Store, a: "Run", b: "Run", params: Params, old_tokens: Path | None = None) -> ModelComparison:
@@ -96,22 +90,13 @@ def load_logged_model(store: Store, run: "Run") -> Predictor:
     return Predictor(read_model(store, f"models:/{models[-1].model_id}", f"run {_name(run)}"))
 
 
-def encoded_test_split(predictor: Predictor, tokens: Path = TOKENS) -> EncodedSplit:
-    """The test sentences of data/tokens, or of another such file, as a model knows them.
-
-    Raises:
-        InputError: the tokens cannot be read, or have no test sentence.
-    """
+def _score(predictor: Predictor, tokens: Path, unknown: int, task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Nats over the common word types, and tokens, of each test sentence."""
     # A null token, which the corpus itself marks as unknown, is in no vocabulary either.
     split = predictor.encode(words for rows in read_tokens(tokens, "test") for words in rows.to_pylist())
     if not len(split):
-        raise InputError(f"{tokens} holds no test sentence; raise tokenize.splits.test and run `dvc repro`")
-    return split
-
-
-def _score(predictor: Predictor, tokens: Path, unknown: int, task: str) -> tuple[np.ndarray, np.ndarray]:
-    """Nats over the common word types, and tokens, of each test sentence."""
-    scores = predictor.score(encoded_test_split(predictor, tokens), task).sentences
+        raise InputError(f"{tokens} has no test sentence; raise tokenize.splits.test and run `dvc repro`")
+    scores = predictor.score(split, task).sentences
     return nats_over_types(scores.nats, scores.unknown, unknown), scores.tokens
 
 
@@ -136,7 +121,7 @@ def _leak(store: Store, run: "Run", today: SplitShares) -> str | None:
     """A remark if a run split the documents differently, so that it may have learned what it is tested on."""
     provenance = read_provenance(store, run.info.run_id)
     record = provenance.stages.get("tokenize") if provenance else None
-    then = record.params.get("tokenize", {}).get("splits") if record else None
+    then = at(record.params, "tokenize.splits") if record else None
     if not isinstance(then, dict):
         return None
     shares = SplitShares.model_validate(then)

@@ -1,6 +1,9 @@
 """Models whose quality is known without training: they predict every word by a fixed frequency."""
 
+import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +14,12 @@ import yaml
 from pipeline.model.folder import save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
-from pipeline.provenance.dvc import dvc_digest
+from pipeline.provenance.dvc import StageRecord, dvc_digest
 from pipeline.text.tokens import SCHEMA
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 from pipeline.tracking import runs
+from pipeline.tracking.record import Provenance
+from pipeline.tracking.store import Store
 from pipeline.training.history import EpochRecord, write_history
 from tests.conftest import saved_model, vocabulary_of
 from tests.projects import Project, lock_everything
@@ -84,3 +89,29 @@ def lock(project: Project) -> None:
     content = yaml.safe_load(Path("dvc.lock").read_text())
     content["stages"]["tokenize"]["outs"] = [{"path": str(TOKENS), "md5": dvc_digest(TOKENS)}]
     Path("dvc.lock").write_text(yaml.safe_dump(content))
+
+
+def record(store: Store, run_id: str, **changes: Any) -> None:
+    """Give a run the record of its files that its training run would have left, but for `changes`."""
+    tokenize = {"language": "english", "splits": {"train": 92, "valid": 4, "test": 4}} | changes.get("tokenize", {})
+    stages = {
+        "tokenize": StageRecord(
+            {"pipeline/text/tokenizer.py": changes.get("code", "1"), "data/raw/documents.parquet": "2"},
+            {"data/tokens/sentences.parquet": "3"},
+            {"tokenize": tokenize},
+        ),
+        "download": StageRecord({}, {}, {"download": {"path": changes.get("path", "corpus")}}),
+        "train": StageRecord(
+            {
+                "data/encoded/train": "4",
+                "data/vocabulary.tsv": changes.get("data", "5"),
+                "data/pins/train.txt": changes.get("pins", "6"),
+            },
+            {},
+            {"train": {"seed": changes.get("seed", 1)}},
+        ),
+        "evaluate": StageRecord({"data/models/lstm": changes.get("model", "7")}, {}, {}),
+    }
+    path = Path("provenance.json")
+    path.write_text(json.dumps(dataclasses.asdict(Provenance("c0", {}, stages))))
+    store.client.log_artifact(run_id, str(path), "provenance")

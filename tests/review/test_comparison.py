@@ -1,6 +1,5 @@
-"""The list of runs, what differs between two of them, and their models on the same sentences."""
+"""Two models on the same sentences, and the commands that compare and list runs."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,47 +13,17 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.evaluation.paired import paired_bootstrap
 from pipeline.params import load_params
-from pipeline.provenance.dvc import StageRecord, dvc_digest
-from pipeline.review.comparison import compare_models, encoded_test_split, load_logged_model
-from pipeline.review.differences import differences
+from pipeline.review.comparison import TOKENS, compare_models, load_logged_model
 from pipeline.review.listing import differing, find, list_runs
 from pipeline.runtime.errors import InputError
-from pipeline.tracking.listener import TrainingRun
-from pipeline.tracking.record import Provenance
+from pipeline.text.tokens import read_tokens
 from pipeline.tracking.store import Store, connect
-from tests.projects import HISTORY, Project
-from tests.review.candidates import TYPES, candidate, lock, write_corpus
+from tests.projects import Project
+from tests.review.candidates import TYPES, candidate, lock, record, write_corpus
 
 
 def rnnlm(*arguments: str) -> Any:
     return CliRunner().invoke(app, arguments)
-
-
-def train(project: Project) -> str:
-    """A training that MLflow has seen; returns the run's id."""
-    listener = TrainingRun(project.params, project.cell.name, len(project.vocabulary), Path("run"))
-    listener.started(123, 14, resumed=False)
-    for record in HISTORY:
-        listener.epoch_ended(record, 2.0, 7.0)
-    listener.finished(9.0)
-    return Path("run").read_text()
-
-
-def record(store: Store, run_id: str, **changes: Any) -> None:
-    """Give a run the record of its files that its training would have left."""
-    tokenize = {"language": "english", "splits": {"train": 92, "valid": 4, "test": 4}} | changes.get("tokenize", {})
-    stages = {
-        "tokenize": StageRecord(
-            {"pipeline/text/tokenizer.py": changes.get("code", "1"), "data/raw/documents.parquet": "2"},
-            {"data/tokens/sentences.parquet": "3"},
-            {"tokenize": tokenize},
-        ),
-        "download": StageRecord({}, {}, {"download": {"path": changes.get("path", "corpus")}}),
-        "train": StageRecord({"data/encoded/train": "4", "data/vocabulary.tsv": changes.get("data", "5")}, {}, {}),
-    }
-    path = Path("provenance.json")
-    path.write_text(json.dumps(dataclasses.asdict(Provenance("c0", {}, stages))))
-    store.client.log_artifact(run_id, str(path), "provenance")
 
 
 @pytest.fixture
@@ -76,7 +45,8 @@ def test_a_quarter_of_the_vocabulary_does_not_win_and_the_models_come_from_mlflo
     raw = []
     for run in (whole, quarter):
         loaded = load_logged_model(store, run)
-        raw.append(loaded.score(encoded_test_split(loaded), "score").sentences)
+        split = loaded.encode(words for rows in read_tokens(TOKENS, "test") for words in rows.to_pylist())
+        raw.append(loaded.score(split, "score").sentences)
     assert paired_bootstrap(raw[0].nats, raw[1].nats, raw[0].tokens, 100, 1).better == "B"
     compared = compare_models(store, whole, quarter, load_params())
     assert compared.result.better == "A"
@@ -110,31 +80,6 @@ def test_compare_says_what_differs_and_which_is_better(pair: tuple[Store, str, s
     assert "secret" not in shown
     for text in ("200 test sentences", "1,800 tokens", "A is better", "vocabulary.size", "5 (4 to 6)", whole[:8]):
         assert text in shown
-
-
-def test_what_only_one_run_has_recorded_is_no_difference(pair: tuple[Store, str, str]) -> None:
-    store, whole, quarter = pair
-    record(store, whole)
-    for path in store.client.list_artifacts(quarter, "provenance"):
-        (Path("mlruns") / quarter / "artifacts" / path.path).unlink()
-    found = differences(store, find(store, whole), find(store, quarter))
-    assert found.code == {}
-    assert found.data == {}  # the datasets are equal
-    assert set(found.parameters) == {"vocabulary.size", "model.parameters"}
-    assert len(found.remarks) == 1
-
-
-def test_other_data_shows_by_its_hash(project: Project) -> None:
-    first = train(project)
-    before = dvc_digest(Path("data/encoded/train"))
-    ids = np.load("data/encoded/train/ids.npy")
-    np.save("data/encoded/train/ids.npy", np.where(ids == 3, 4, ids).astype(np.uint16))
-    project.train(seed=2)
-    second = train(project)
-    store = connect()
-    found = differences(store, find(store, first), find(store, second))
-    assert found.data == {"data/encoded/train": (before, dvc_digest(Path("data/encoded/train")))}
-    assert found.remarks == ()
 
 
 def test_other_split_shares_are_remarked(pair: tuple[Store, str, str]) -> None:

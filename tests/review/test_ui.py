@@ -1,22 +1,27 @@
-"""What a person sees: `rnnlm ui` in a real browser."""
+"""`rnnlm ui`: what it serves, how it ends, and what a person sees in a real browser."""
 
 import dataclasses
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import yaml
 
 from pipeline.params import load_params
-from pipeline.review.ui import COLUMNS, VIEW_TAG, keep_view, run_list_address
+from pipeline.review.ui import COLUMNS, HOST, VIEW_TAG, keep_view, run_list_address, serve
+from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs
 from pipeline.tracking.listener import TrainingRun
 from pipeline.tracking.store import MODEL, connect
@@ -54,6 +59,78 @@ def test_the_columns_are_what_runs_have(project: Project) -> None:
         assert kind == "attributes" or name.strip("`") in known[kind]
 
 
+def test_of_a_server_only_the_address_is_told_and_no_password(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = connect()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org/mlflow/")
+    serve(store, 1, browse=True)
+    expected = run_list_address("https://example.org/mlflow", store.experiment_id)
+    assert capsys.readouterr().out == f"{expected}\n"
+
+
+def test_a_server_that_does_not_start_is_one_line(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(InputError, match=r"did not start; \.rnnlm/mlflow-ui\.log says why"):
+        serve(connect(), free_port(), browse=False)
+
+
+def test_pages_are_served_until_ctrl_c_and_no_process_is_left(project: Project) -> None:
+    port = free_port()
+    with serving(project, port) as ui:
+        assert ui.stdout
+        store = connect()
+        assert ui.stdout.readline() == f"Open {run_list_address(f'http://{HOST}:{port}', store.experiment_id)}\n"
+        assert ui.stdout.readline() == "Press Ctrl-C to stop.\n"
+        assert b"MLflow" in read(port, "/")
+        experiment = json.loads(read(port, f"/api/2.0/mlflow/experiments/get?experiment_id={store.experiment_id}"))
+        assert VIEW_TAG in {tag["key"] for tag in experiment["experiment"]["tags"]}
+        with pytest.raises(InputError, match=f"port {port} is taken; choose another: rnnlm ui --port {port + 1}"):
+            serve(store, port, browse=False)
+        processes = psutil.Process(ui.pid).children(recursive=True)
+        assert processes
+        # The secret of a database's address would stand there for all users of the machine.
+        assert not any("mlflow.db" in word for process in processes for word in process.cmdline())
+        ui.send_signal(signal.SIGINT)
+        assert ui.communicate() == ("", "")
+        assert ui.returncode == 0
+        assert psutil.wait_procs(processes, timeout=20)[1] == []
+
+
+def free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind((HOST, 0))
+        return unused.getsockname()[1]
+
+
+def read(port: int, path: str) -> bytes:
+    with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=60) as answer:
+        return answer.read()
+
+
+@contextmanager
+def serving(project: Project, port: int) -> Iterator[subprocess.Popen[str]]:
+    """`rnnlm ui` as a user starts it."""
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "ui", "--port", str(port), "--no-browser"]
+    pipe = subprocess.PIPE
+    ui = subprocess.Popen(
+        command,
+        cwd=project.folder,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        # Where the tests themselves run in the background, their children would ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        yield ui
+    finally:
+        if ui.poll() is None:
+            ui.terminate()
+            ui.communicate()
+
+
 @pytest.fixture
 def three_cells(project: Project) -> Project:
     """Three trained and evaluated cells, and a report of them."""
@@ -78,25 +155,16 @@ def three_cells(project: Project) -> Project:
 @pytest.fixture
 def address(three_cells: Project) -> Iterator[str]:
     """What `rnnlm ui` says to open."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "ui", "--port", str(port), "--no-browser"]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    server = subprocess.Popen(command, cwd=three_cells.folder, env=environment, stdout=subprocess.PIPE, text=True)
-    assert server.stdout
-    try:
-        yield server.stdout.readline().removeprefix("Open ").strip()
-    finally:
-        server.terminate()
-        server.communicate()
+    with serving(three_cells, free_port()) as ui:
+        assert ui.stdout
+        yield ui.stdout.readline().removeprefix("Open ").strip()
 
 
 @pytest.fixture
 def page() -> "Iterator[Page]":
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    playwright = pytest.importorskip("playwright.sync_api", reason="a browser needs playwright")
     if CHROMIUM is None:
-        pytest.skip("needs Chromium")
+        pytest.skip("a browser needs Chromium")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 2000, "height": 1200})

@@ -1,0 +1,96 @@
+"""What a person reads in a terminal about runs, their differences and the paired test."""
+
+import dataclasses
+from datetime import UTC, datetime
+
+import pytest
+
+from pipeline.evaluation.paired import PairedResult
+from pipeline.review.comparison import ModelComparison
+from pipeline.review.differences import Differences
+from pipeline.review.listing import COMMIT, ListedRun
+from pipeline.review.tables import show_comparison, show_differences, show_runs
+
+STARTED = datetime(2026, 1, 2, 12, tzinfo=UTC)
+WHEN = f"{STARTED.astimezone():%Y-%m-%d %H:%M}"
+METRICS: dict[str, float | None] = {
+    "test/perplexity": 5.0,
+    "test_interval/perplexity_low": 4.0,
+    "test_interval/perplexity_high": 6.0,
+    "valid/best_perplexity": 5.54321,
+}
+TAGS = {COMMIT: "0123456789abcdef", "git_dirty": "true", "model_digest": "fedcba9876543210"}
+TRAINED = ListedRun(
+    "a1" * 16, "lstm, 4 units", "FINISHED", STARTED, {"seed": "1", "epochs": "2"}, METRICS, TAGS, "3", ("champion",)
+)
+FAILED = ListedRun("b2" * 16, "[red]mine[/red]", "FAILED", STARTED, {"seed": "2", "epochs": "2"}, {}, {}, None, ())
+RESULT = PairedResult(200, 1800, 12.5, 10.0, -0.2231, -0.25, -0.2, 0.8, 0.7788, 0.8187, 0.99, 1000)
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of each row of a table, its header included."""
+    lines = [line.strip("│┃") for line in text.splitlines() if line.startswith(("│", "┃"))]
+    return [[cell.strip() for cell in line.replace("┃", "│").split("│")] for line in lines]
+
+
+def test_a_run_is_a_row_and_what_it_lacks_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    show_runs([TRAINED, FAILED])
+    header, trained, failed = rows(capsys.readouterr().out)
+    assert header[:4] == ["run", "name", "started", "status"]
+    assert len(header) == len(trained) == len(failed)
+    assert trained[:4] == ["a1a1a1a1", "lstm, 4 units", WHEN, "FINISHED"]
+    assert trained[4:] == ["5", "4 to 6", "5.543", "01234567+", "fedcba98", "v3, champion", "seed 1"]
+    # Its name is not markup, whatever brackets are in it.
+    assert failed[:4] == ["b2b2b2b2", "[red]mine[/red]", WHEN, "FAILED"]
+    assert failed[4:] == ["-", "-", "-", "-", "-", "-", "seed 2"]
+
+
+def test_an_unchanged_commit_has_no_plus(capsys: pytest.CaptureFixture[str]) -> None:
+    show_runs([dataclasses.replace(TRAINED, tags=TAGS | {"git_dirty": "false"})])
+    assert "01234567" in rows(capsys.readouterr().out)[1]
+
+
+def test_differences_are_a_table_of_each_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {key: (value, None) for key, value in METRICS.items()}
+    found = Differences({"a.py": ("1", None)}, {}, {"seed": ("1", "2")}, metrics, ("A remark.",))
+    show_differences(TRAINED, FAILED, found)
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert lines[0] == f"A: a1a1a1a1 (lstm, 4 units), started {WHEN}, version v3, champion"
+    assert lines[1] == f"B: b2b2b2b2 ([red]mine[/red]), started {WHEN}, version -"
+    assert "data: no difference" in lines
+    assert lines[-1] == "A remark."
+    assert [line.strip() for line in lines if line.strip() in ("code", "data", "parameters", "metrics")] == [
+        "code",
+        "parameters",
+        "metrics",
+    ]
+    assert rows(shown) == [
+        ["what differs", "A", "B"],
+        ["a.py", "1", "-"],
+        ["what differs", "A", "B"],
+        ["seed", "1", "2"],
+        ["", "A", "B"],
+        ["test/perplexity", "5 (4 to 6)", "-"],
+        ["valid/best_perplexity", "5.543", "-"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "B needs 0.2231 nats per token less than A"),
+        ({}, "interval of B - A: -0.2500 to -0.2000"),
+        ({}, "perplexity B / A is 0.8000 (0.7788 to 0.8187)"),
+        ({}, "perplexity A 12.50, B 10.00"),
+        ({}, "200 test sentences (1,800 tokens)"),
+        ({}, "A does not know 0 word types, B 1,030"),
+        ({}, "Confidence that B is better: 99.0% (1,000 resamples). B is better.\nA remark.\n"),
+        ({"difference": 0.1, "confidence": 0.01}, "B needs 0.1000 nats per token more than A"),
+        ({"difference": 0.1, "confidence": 0.01}, "better: 1.0% (1,000 resamples). A is better."),
+        ({"confidence": 0.8}, "better: 80.0% (1,000 resamples). Neither is clearly better."),
+    ],
+)
+def test_the_paired_test_in_sentences(changes: dict[str, float], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show_comparison(ModelComparison(dataclasses.replace(RESULT, **changes), 0, 1030, ("A remark.",)))
+    assert told in capsys.readouterr().out
