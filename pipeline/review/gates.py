@@ -1,4 +1,4 @@
-"""Whether the challenger becomes champion without a person: the test of `rnnlm promote`, and limits of params.yaml."""
+"""Whether retraining promotes the challenger: the test of `rnnlm promote`, and the limits of params.yaml."""
 
 import dataclasses
 import json
@@ -30,17 +30,11 @@ TIMED_SENTENCES, TIMED_REPEATS = 1000, 3
 
 @dataclass(frozen=True)
 class Candidate:
-    """The best model on the validation split, as it lies in data/.
+    """The best model of data/ on the validation split."""
 
-    Attributes:
-        cell: its name.
-        digest: as in the tag `model_digest`.
-        metrics: its metrics.json, on the current test sentences.
-    """
-
-    cell: str
-    digest: str
-    metrics: dict[str, Any]
+    cell: str  # its name
+    digest: str  # as in the tag `model_digest`
+    metrics: dict[str, Any]  # its metrics.json, on the current test sentences
 
 
 def candidate(params: Params) -> Candidate:
@@ -55,7 +49,7 @@ def candidate(params: Params) -> Candidate:
 
 
 def limits(metrics: Mapping[str, Any], tokens_per_second: float, params: RetrainParams) -> tuple[Gate, ...]:
-    """What a model has to be whatever the champion is; a figure that is no number meets no limit."""
+    """What a model has to meet whatever the champion is; a figure that is not a number meets no limit."""
     perplexity, unknown = (float(metrics.get(key, "nan")) for key in ("perplexity", "unknown_share"))
     return (
         Gate(
@@ -77,7 +71,7 @@ def limits(metrics: Mapping[str, Any], tokens_per_second: float, params: Retrain
 
 
 def scoring_speed(model_folder: Path) -> float:
-    """Test tokens that a model scores in a second, on this machine: the best of a few runs, lest others disturb."""
+    """Test tokens per second that a model scores on this machine: the best of a few runs, as others may disturb one."""
     predictor = Predictor.load(model_folder)
     test = load_split(Path("data/encoded/test"), len(predictor.vocabulary))
     sentences = min(len(test), TIMED_SENTENCES)
@@ -91,7 +85,7 @@ def scoring_speed(model_folder: Path) -> float:
 
 
 def judged_before(store: Store, found: Candidate, params: Params) -> str | None:
-    """Why the candidate needs no verdict: it is the champion, or was judged by all this before; None if it needs one.
+    """Why the candidate needs no verdict: it is the champion, or the same was judged before; None if it needs one.
 
     Raises:
         InputError: MLflow has no version of it.
@@ -99,9 +93,7 @@ def judged_before(store: Store, found: Candidate, params: Params) -> str | None:
     named = store.aliases()
     version = store.version_of(found.digest)
     if version is None or named.get(CHALLENGER) != str(version.version):
-        raise InputError(
-            f"the model of {found.cell} is not the challenger in MLflow; look at what `rnnlm sync` says of it"
-        )
+        raise InputError(f"the model of {found.cell} is not the challenger in MLflow; see what `rnnlm sync` says")
     champion = named.get(CHAMPION)
     if champion == str(version.version):
         return f"v{champion} is the champion already."
@@ -114,7 +106,7 @@ def judged_before(store: Store, found: Candidate, params: Params) -> str | None:
 
 
 def judge(store: Store, found: Candidate, tokens_per_second: float, params: Params) -> Verdict:
-    """The verdict on the challenger; nothing is changed. Where it cannot be compared with the champion, that stays."""
+    """The verdict on the challenger; nothing is changed. The champion stays if the two cannot be compared."""
     limited = limits(found.metrics, tokens_per_second, params.retrain)
     named = store.aliases()
     try:
@@ -126,15 +118,15 @@ def judge(store: Store, found: Candidate, tokens_per_second: float, params: Para
         limited = (*_old_sentences(store, verdict, params), *limited)
     version = store.version(verdict.challenger)
     if version.tags.get(ROLLED_BACK):
-        told = "It was champion before and was rolled back; `rnnlm promote` takes it up again."
+        told = "It was champion before and was rolled back; only `rnnlm promote` considers it again."
         limited = (*limited, Gate("not rolled back", False, told))
     return dataclasses.replace(verdict, gates=(*verdict.gates, *limited))
 
 
 def _old_sentences(store: Store, verdict: Verdict, params: Params) -> tuple[Gate, ...]:
-    """Whether the challenger still does what made the champion one; nothing where the test sentences are the same.
+    """Whether the challenger is as good on the champion's test sentences; nothing if those are the current ones.
 
-    Today's test sentences come from today's text. Where that is bad, whoever has learned it wins on it.
+    The current test sentences come from the current text. If that is bad, a model that learned it wins on it.
     """
     champion, challenger = (find(store, f"v{version}") for version in (verdict.champion, verdict.challenger))
     provenance = read_provenance(store, champion.info.run_id)
@@ -149,7 +141,7 @@ def _old_sentences(store: Store, verdict: Verdict, params: Params) -> tuple[Gate
                 raise InputError("MLflow does not say which they were")
             restore("the champion's test sentences", digest, path)
         except InputError as error:
-            return (Gate("old sentences", True, f"On those that the champion was tested on it could not be: {error}."),)
+            return (Gate("old sentences", True, f"It could not be tested on the champion's test sentences: {error}."),)
         result = compare_models(store, champion, challenger, params, path).result
     confidence = params.retrain.confidence
     return (
@@ -164,13 +156,13 @@ def _old_sentences(store: Store, verdict: Verdict, params: Params) -> tuple[Gate
 
 
 def settle(store: Store, verdict: Verdict, params: Params) -> None:
-    """Carry the verdict out, and note what it was reached by: the same trigger again needs no other."""
+    """Carry the verdict out, and note what it rests on, so that the same trigger needs no second one."""
     carry_out(store, verdict)
     store.tag_version(verdict.challenger, **{JUDGED: _judged_by(verdict.champion, params)})
 
 
 def champion_figures(store: Store, version: str | None) -> dict[str, float]:
-    """What is known of a version since it was registered, by the keys of metrics.json; empty where there is none."""
+    """The figures that a version was registered with, by the keys of metrics.json; empty if there is no version."""
     if version is None:
         return {}
     tags = store.version(version).tags

@@ -1,10 +1,10 @@
-"""Making a run again, from its commit and the hashes of its data alone, and saying whether the same comes out."""
+"""Rebuild a run from its commit and the hashes of its data, and say whether the result is the same."""
 
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,15 +36,15 @@ KEPT = ("RNNLM_MIRROR",)
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of making a run again.
+    """What rebuilding a run gave.
 
     Attributes:
-        verdict: `identical`: every file has the recorded bytes; `equal`: another test perplexity, within `TOLERANCE`;
-            `different`.
-        stage: the first one whose inputs, parameters or outputs are others; None where all are identical.
+        verdict: `identical`: every file has the recorded bytes; `equal`: the test perplexity agrees within `TOLERANCE`;
+            or `different`.
+        stage: the first one whose inputs, parameters or outputs differ, if any.
         reasons: what differs, a line each.
         machine: parameters of the machine that differ: recorded, now.
-        perplexity: of the test split: recorded, now; None where the run was not evaluated.
+        perplexity: of the test split: recorded, now; None if the run was not evaluated.
     """
 
     verdict: Literal["identical", "equal", "different"]
@@ -60,29 +60,27 @@ class Reproduction:
     def lines(self) -> list[str]:
         """As a person reads it, the verdict first."""
         if self.verdict == "identical":
-            return ["identical: every file came out with the recorded bytes"]
-        then, now = self.perplexity or (0.0, 0.0)
-        first = {
-            "equal": f"equal within {TOLERANCE:.0%}: test perplexity {then:.2f} then, {now:.2f} now",
-            "different": f"different, from stage {self.stage} on"
-            + (f": test perplexity {then:.2f} then, {now:.2f} now" if self.perplexity else ""),
-        }[self.verdict]
+            return ["identical: every file has the recorded bytes"]
+        first = f"equal within {TOLERANCE:.0%}" if self.verdict == "equal" else f"different, from stage {self.stage} on"
+        if self.perplexity:
+            then, now = self.perplexity
+            first += f": test perplexity {then:.2f} then, {now:.2f} now"
         places = [f"{name}: {before} then, {after} now" for name, (before, after) in self.machine.items()]
         if not places and self.verdict == "equal":
-            places = ["nothing that is known of machine and libraries differs"]
+            places = ["no known difference of machine or libraries"]
         return [first, *self.reasons, *places]
 
 
 def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
-    """Make a run again in a git worktree of its commit, without caches, checkpoints or MLflow, and compare.
+    """Rebuild a run in a git worktree of its commit, without caches, checkpoints or MLflow, and compare.
 
     Args:
         store: where the run is.
-        run: of training that has finished.
+        run: a finished training run.
         start: `train` restores its recorded inputs by their hashes, from DVC's cache or remote; `download` makes all.
 
     Raises:
-        InputError: the run, its commit or its data cannot be had, or a stage fails.
+        InputError: the run, its commit or its data are not available, or a stage fails.
     """
     provenance = _complete_provenance(store, run, start)
     cell = run.data.tags["cell"]
@@ -98,24 +96,22 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
         if start == "train":
             _restore_inputs(rerun.values(), tree)
         targets = [f"{name}@{cell}" for name in ("train", "evaluate") if name in rerun]
-        threads = run.data.params.get("machine.threads")
-        _dvc_repro(tree, targets if start == "train" else targets[-1:], alone=start == "train", threads=threads)
-        return compared(run, rerun, tree, cell, threads)
+        alone = start == "train"
+        repro_afresh(tree, targets if alone else targets[-1:], alone, _environment(tree, _threads(run)))
+        return compared(run, rerun, tree)
 
 
 def _complete_provenance(store: Store, run: "Run", start: Start) -> Provenance:
-    """What is known of the run, once that is enough to make it again."""
+    """The run's record, checked that it is enough to rebuild the run."""
     name = run.info.run_id
     provenance = read_provenance(store, name)
     train = provenance.stages.get("train") if provenance else None
     if provenance is None or train is None:
-        raise InputError(f"run {name} does not say what it was made from: an older version made it, or MLflow was away")
+        raise InputError(f"run {name} does not say what it was made from: an older version made it, or MLflow was down")
     if not train.outs:
-        raise InputError(f"run {name} never finished training, so there is no result to make again")
+        raise InputError(f"run {name} never finished training, so there is no result to rebuild")
     if provenance.commit is None:
-        raise InputError(
-            f"nobody knows which commit made run {name}: its model was restored after the code had changed"
-        )
+        raise InputError(f"the commit of run {name} is unknown: its model was restored after the code had changed")
     if start == "download" and "download" not in provenance.stages:
         raise InputError(f"run {name} does not say what its text stages made; leave out `--from download`")
     if start == "download" and _began_with_a_model(train):
@@ -132,7 +128,7 @@ def _began_with_a_model(train: StageRecord) -> bool:
 
 @contextmanager
 def _laid_out(run: "Run", provenance: Provenance, patch: bytes | None) -> Iterator[Path]:
-    """The run's commit with its patch, in a folder that vanishes again."""
+    """The run's commit with its patch, in a temporary worktree."""
     from filelock import FileLock, Timeout
 
     run_id, commit = run.info.run_id, str(provenance.commit)
@@ -143,9 +139,7 @@ def _laid_out(run: "Run", provenance: Provenance, patch: bytes | None) -> Iterat
     try:
         held = FileLock(FOLDER / f"{run_id}.lock").acquire(timeout=0)
     except Timeout:
-        raise InputError(
-            f"run {run_id} is being made again in this folder already; wait until that has ended"
-        ) from None
+        raise InputError(f"run {run_id} is already being rebuilt in this folder; wait until that has ended") from None
     with held, git.worktree(tree, commit):
         if patch:
             git.output("-C", str(tree), "apply", "--whitespace=nowarn", "-", given=patch)
@@ -153,7 +147,7 @@ def _laid_out(run: "Run", provenance: Provenance, patch: bytes | None) -> Iterat
 
 
 def _other_inputs(tree: Path, records: Mapping[str, StageRecord]) -> tuple[str | None, list[str]]:
-    """The first stage whose code or parameters in the worktree are not those recorded, and in what."""
+    """The first stage whose code or parameters in the worktree differ from the record, and what differs."""
     params = read_params(tree / "params.yaml")
     made = {path for record in records.values() for path in record.outs}
     for name, record in records.items():
@@ -173,7 +167,7 @@ def _other_inputs(tree: Path, records: Mapping[str, StageRecord]) -> tuple[str |
 
 
 def _has(tree: Path, path: str, digest: str | None) -> bool:
-    """Whether an input lies in the worktree as the run read it; brought from here where git did not have it so."""
+    """Whether the worktree has an input as the run read it; copied from here if git did not have it so."""
     if dvc_digest(tree / path) != digest and Path(path).exists() and dvc_digest(Path(path)) == digest:
         # A corpus that git ignores, or a file that was too large for the patch.
         if Path(path).is_dir():
@@ -185,37 +179,37 @@ def _has(tree: Path, path: str, digest: str | None) -> bool:
 
 
 def _restore_inputs(records: Collection[StageRecord], tree: Path) -> None:
-    """Bring what the stages read, and none of them makes, from DVC's cache or remote into the worktree."""
+    """Restore what the stages read, and none of them makes, from DVC's cache or remote to the worktree."""
     made = {path for record in records for path in record.outs}
     wanted = {path: digest for record in records for path, digest in record.deps.items() if path not in made}
     for path, digest in wanted.items():
         if not (tree / path).exists():
             if digest is None:
-                raise InputError(f"nobody knows what {path} was when the run read it, so it cannot be brought back")
+                raise InputError(f"the run has no hash of {path}, so that it cannot be restored")
             restore(path, digest, tree / path)
 
 
-def _dvc_repro(tree: Path, targets: Sequence[str], alone: bool, threads: str | None) -> None:
-    """Run stages in the worktree, with nothing of this process's environment that would change what they do."""
+def _environment(tree: Path, threads: str | None) -> dict[str, str]:
+    """Variables for stages in the worktree, without those of this process that would change what they do."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN) or key in KEPT}
     environment |= {"RNNLM_TRACKING": "off", "PYTHONPATH": str(tree)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    if threads and int(threads) <= (os.cpu_count() or 1):
-        environment["OMP_NUM_THREADS"] = threads
-    repro_afresh(tree, targets, alone, environment)
+    return environment | ({"OMP_NUM_THREADS": threads} if threads else {})
 
 
-def compared(
-    run: "Run", records: Mapping[str, StageRecord], tree: Path, cell: str, threads: str | None
-) -> Reproduction:
-    """Hold what lies in the worktree after the stages against what they read and wrote then.
+def _threads(run: "Run") -> str | None:
+    """The run's number of threads, if this machine has as many."""
+    threads = run.data.params.get("machine.threads")
+    return threads if threads and int(threads) <= (os.cpu_count() or 1) else None
+
+
+def compared(run: "Run", records: Mapping[str, StageRecord], tree: Path) -> Reproduction:
+    """Compare what the stages left in the worktree with what they read and wrote then.
 
     Args:
         run: as MLflow has it.
-        records: of the stages that ran again, by their names, in their order.
+        records: of the stages that ran again, by name, in their order.
         tree: the worktree.
-        cell: its name.
-        threads: that the run had, and that it was made again with where this machine has as many.
     """
     others: dict[str, list[str]] = {}
     seen: set[str] = set()
@@ -227,7 +221,7 @@ def compared(
     if not others:
         return Reproduction("identical")
     now = machine_params()
-    if threads and int(threads) <= (os.cpu_count() or 1):
+    if threads := _threads(run):
         now["machine.threads"] = threads
     machine = {
         key: (value, now[key])
@@ -236,7 +230,7 @@ def compared(
     }
     perplexity = None
     if "evaluate" in records and "test/perplexity" in run.data.metrics:
-        measured = read_metrics(tree / "data/evaluation" / cell / "metrics.json")["perplexity"]
+        measured = read_metrics(tree / "data/evaluation" / run.data.tags["cell"] / "metrics.json")["perplexity"]
         perplexity = (run.data.metrics["test/perplexity"], measured)
     # Text stages give the same bytes everywhere; only training may differ a little.
     near = perplexity is not None and abs(perplexity[1] / perplexity[0] - 1) <= TOLERANCE

@@ -46,8 +46,8 @@ def made_again(
     }
     params = machine_params() | {"machine.processor": "another", "machine.threads": threads}
     metrics = {"test/perplexity": perplexity} if measured else {}
-    run = SimpleNamespace(data=SimpleNamespace(params=params, metrics=metrics))
-    return compared(cast("Run", run), records, tree, "lstm", threads)
+    run = SimpleNamespace(data=SimpleNamespace(params=params, metrics=metrics, tags={"cell": "lstm"}))
+    return compared(cast("Run", run), records, tree)
 
 
 def test_a_run_that_began_with_a_model_is_not_made_from_text_alone(
