@@ -1,7 +1,7 @@
 """Ours against a peer: interleaved in one run, medians, one table, one JSON format.
 
-Machines are shared and noisy. So the two sides take turns (A B A B), what is compared are medians, and what is claimed
-is a ratio, never a time.
+Machines are shared and noisy, so the two sides take turns (A B A B), medians are compared, and the claim is a ratio,
+never a time.
 """
 
 import json
@@ -16,6 +16,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from pipeline.runtime.errors import InputError
 
 REPEATS = 7
 
@@ -77,7 +79,15 @@ def run(rows: Callable[[], Iterable[Result]]) -> None:
     def main(json_file: JsonFile = None) -> None:
         report(rows(), json_file)
 
-    typer.run(main)
+    start(main)
+
+
+def start(main: Callable[..., None]) -> None:
+    """Run `main` as a command line; input that does not fit is one line on standard error."""
+    try:
+        typer.run(main)
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 def report(rows: Iterable[Result], json_file: Path | None) -> None:

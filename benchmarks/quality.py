@@ -1,11 +1,11 @@
 """What speed costs in quality: the default cells trained as they ship, against the full softmax and against fp32.
 
-Each row is a test perplexity on the default corpus, after as many epochs and from the same seed; ratio above 1: ours is
-better. `python -m benchmarks.quality --json FILE` takes half an hour on 2 cores and needs one `make repro` before.
+Each row is a test perplexity on the default corpus, after as many epochs and from the same seed; a ratio above 1 means
+that ours is better. `python -m benchmarks.quality --json FILE` takes half an hour on 2 cores and needs one `make repro`
+before.
 """
 
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -55,12 +55,12 @@ def perplexity(cell: CellParams, **change: object) -> float:
 def train_silently(
     model: LanguageModel, splits: Mapping[str, EncodedSplit], vocabulary: Vocabulary, params: TrainParams
 ) -> None:
-    """Train on the split `train`, as the stage does but for checkpoints and MLflow."""
+    """Train on the split `train`, as the stage does, without checkpoints and MLflow."""
     Trainer(model, splits["train"], splits["valid"], vocabulary.counts, params).fit(_Silent())
 
 
 class _Silent:
-    """A listener that lets progress on standard error suffice."""
+    """A listener that does nothing: progress on standard error is enough."""
 
     def started(self, parameter_count: int, train_tokens: int, resumed: bool) -> None: ...
 
@@ -72,7 +72,4 @@ class _Silent:
 
 
 if __name__ == "__main__":
-    try:
-        run(rows)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(rows)

@@ -33,7 +33,7 @@ from pipeline.tracking.store import CHAMPION, MODEL, connect
 
 TOGETHER, ALONE = 1000, 50  # sentences of a request, and single calls of a loop
 CALLS = 200  # behind each latency
-PATIENCE = 180  # seconds for a server to come up on a busy machine
+PATIENCE = 180  # seconds that a server may take to start on a busy machine
 TASKS: dict[str, dict[str, Any]] = {"score": {}, "suggest": {}, "generate": {"count": 1, "max_length": 20}}
 
 
@@ -158,7 +158,7 @@ def _wait(url: str, process: subprocess.Popen, log: Path) -> None:
             return
         except requests.RequestException:
             time.sleep(0.2)
-    raise RuntimeError(f"the server did not come up:\n{log.read_text()}")
+    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
 
 
 if __name__ == "__main__":

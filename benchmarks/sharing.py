@@ -1,8 +1,8 @@
-"""Trainings that share the processors: as stages run, and with the patience that OpenMP's threads have by themselves.
+"""Training runs that share the processors: as stages run, and with the waiting that OpenMP's threads do by default.
 
-A thread that waits for the others of its process turns round and round, and takes a processor from whoever works.
-stages/__init__.py has them give way sooner. Each figure is that of one training of the default GRU on random words,
-alone or beside another. `python -m benchmarks.sharing --json FILE` takes two minutes.
+A thread that waits for the others of its process spins, which takes a processor from other work; stages/__init__.py
+makes threads sleep sooner. Each figure is that of one training run of the default GRU on random words, alone or beside
+another. `python -m benchmarks.sharing --json FILE` takes two minutes.
 """
 
 import os
@@ -28,7 +28,7 @@ SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def rows() -> Iterator[Result]:
-    """One training alone, and one of two."""
+    """One training run alone, and one of two."""
     for name, count in (("alone", 1), ("two_at_once", 2)):
         pairs = [(seconds_a_step(count, "import stages"), seconds_a_step(count, "pass")) for _ in range(REPEATS)]
         yield from_pairs(name, "OpenMP's own patience", pairs, SENTENCES * LENGTH, "tokens/s")

@@ -24,9 +24,8 @@ import typer
 import yaml
 from nltk.tokenize.destructive import NLTKWordTokenizer
 
-from benchmarks.harness import JsonFile, Result, compare, report
+from benchmarks.harness import JsonFile, Result, compare, report, start
 from pipeline.params import load_params
-from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar
 from pipeline.text.documents import Document, read_documents
 from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
@@ -167,7 +166,7 @@ def peak_memory(folder: Path, stage: str) -> int:
 
 
 def _anonymous_memory(pid: int) -> int:
-    """Bytes, of a process and all below it; one that ended meanwhile counts nothing."""
+    """Bytes, of a process and all below it; one that has ended meanwhile counts as nothing."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess, OSError):
         for process in (parent := psutil.Process(pid), *parent.children(recursive=True)):
@@ -177,7 +176,4 @@ def _anonymous_memory(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    start(main)

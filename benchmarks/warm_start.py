@@ -1,4 +1,4 @@
-"""Whether it pays to begin with the champion's weights when documents have come: test perplexities after a training.
+"""Whether it pays to begin with the champion's weights when documents have been added, by test perplexity.
 
 Yesterday's corpus is the default one without a part of its documents, chosen by a hash; today's is the whole. The
 champion, a default LSTM, has learned yesterday's training split with yesterday's vocabulary. Then today's is learned
@@ -11,7 +11,6 @@ medians over `SEEDS`, of the champion as of the others. Ratio above 1: the champ
 import hashlib
 import math
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -126,7 +125,4 @@ def _is_new(document: str, share: float) -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        run(rows)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(rows)
