@@ -33,7 +33,7 @@ class CellParams:
 
 
 class RetrainParams(Section):
-    """Section `retrain`: how a challenger comes about, and what it has to be to become champion without a person."""
+    """Section `retrain`: how a challenger is made, and what it needs to become champion without a person."""
 
     confidence: Annotated[float, Field(ge=0.5, le=1)]
     worst_perplexity: Annotated[float, Field(gt=1)]

@@ -69,15 +69,7 @@ def gradient_flow(path: Path, norms: Mapping[str, Sequence[float]]) -> None:
 def _figure(
     path: Path, width: float, height: float, labels: tuple[str, str], legend: str | None = None
 ) -> Iterator[Axes]:
-    """Axes to draw on, y logarithmic; written to `path` as PNG when the block ends.
-
-    Args:
-        path: of the PNG.
-        width: in inches.
-        height: in inches.
-        labels: of x and y.
-        legend: its title.
-    """
+    """Axes with a logarithmic y to draw on, written to `path` as PNG when the block ends; sizes are in inches."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # so that the user's matplotlibrc changes nothing
         figure = Figure(figsize=(width, height), layout="constrained")

@@ -28,7 +28,7 @@ Precision = Literal["fp32", "bf16", "auto"]
 BLOCK_BYTES = 4 << 20  # of logits: a block stays in the cache from the product to the gradients
 IMPOSSIBLE = -1e4  # a logit whose exponential is 0
 SHAPES = 64  # sizes of bf16 products are multiples of this
-FEWEST_BLOCKS = 9  # of logits that do not fit: a block, and what little it needs besides, is under an eighth of them
+FEWEST_BLOCKS = 9  # of logits that do not fit: a block and the little else it needs are under an eighth
 
 
 @dataclass(frozen=True)
