@@ -33,7 +33,7 @@ def pins() -> None:
             for what in changed(before, path.read_text(encoding="utf-8")):
                 reruns.setdefault(what, []).append(f"{stage}@..." if "foreach" in stages[stage] else stage)
 
-    known = any(FOLDER.glob("*.txt"))
+    known = any((FOLDER / f"{stage}.txt").exists() for stage in stages)
     for stage in stages:
         if stage != "pins":
             write(stage, stage, libraries(stage, root), code_lines(stage, root))

@@ -1,5 +1,6 @@
 """A tiny trained project in a temporary folder, and a database whose tables are there already."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -145,3 +146,21 @@ def _at(params: dict, dotted: str) -> object:
     for key in dotted.split("."):
         params = params[key]
     return params
+
+
+def as_commit_726b98c(model: Path, vocabulary: Path | None = None) -> str:
+    """Turn a model folder, and where `vocabulary` says so a logged one, into what that commit left; returns its digest.
+
+    Args:
+        model: the folder that `save_model` wrote.
+        vocabulary: where a logged model had its vocabulary, with text.json beside it; None: of data/models.
+    """
+    config = json.loads((model / "config.json").read_text())
+    flat = {"vocabulary_size": config["vocabulary_size"], **config["model"]}
+    (model / "config.json").write_text(json.dumps(flat, indent=2, sort_keys=True) + "\n")
+    if vocabulary is None:
+        (model / "vocabulary.tsv").unlink()
+    else:
+        (model / "vocabulary.tsv").rename(vocabulary)
+        vocabulary.with_name("text.json").write_text(json.dumps(config["text"]) + "\n")
+    return hashlib.sha256((model / "model.safetensors").read_bytes() + (model / "config.json").read_bytes()).hexdigest()

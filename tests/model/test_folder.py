@@ -1,6 +1,5 @@
 """A model's folder is whole, or what is wrong with it is one line."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +11,7 @@ from pipeline.model.folder import load_model, model_digest, read_config, read_vo
 from pipeline.runtime.errors import InputError
 from tests.conftest import saved_model
 from tests.model.test_language_model import SHAPES, build, random_batch
-
-
-def write_as_commit_726b98c(folder: Path) -> None:
-    """What that commit left of a model: its config.json was flat, and the vocabulary lay elsewhere."""
-    config = json.loads((folder / "config.json").read_text())
-    flat = {"vocabulary_size": config["vocabulary_size"], **config["model"]}
-    (folder / "config.json").write_text(json.dumps(flat, indent=2, sort_keys=True) + "\n")
-    (folder / "vocabulary.tsv").unlink()
+from tests.projects import as_commit_726b98c
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -95,12 +87,11 @@ def test_what_is_damaged_or_does_not_fit_is_said_on_one_line(
 def test_a_folder_of_an_earlier_version_is_named_with_the_command_that_migrates_it(tmp_path: Path) -> None:
     saved = saved_model(build())
     save_model(saved, tmp_path)
-    write_as_commit_726b98c(tmp_path)
+    digest = as_commit_726b98c(tmp_path)
     with pytest.raises(InputError, match=r"earlier version, which kept the vocabulary elsewhere; run `dvc repro`$"):
         load_model(tmp_path)
     # As that commit computed it, so that the model's run is found by its tag.
-    content = (tmp_path / "model.safetensors").read_bytes() + (tmp_path / "config.json").read_bytes()
-    assert model_digest(tmp_path) == hashlib.sha256(content).hexdigest()
+    assert model_digest(tmp_path) == digest
     # And with its vocabulary beside it, as data/warm_start has it, it can be started from.
     saved.vocabulary.save(tmp_path / "vocabulary.tsv")
     config = read_config(tmp_path)
