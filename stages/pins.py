@@ -9,11 +9,9 @@ from pathlib import Path
 import yaml
 
 from pipeline.params import load_params
-from pipeline.provenance.code import changed, code_lines, libraries
+from pipeline.provenance.code import PINS, changed, code_lines, libraries, read_pins
 from pipeline.runtime.pins import read_constraints, write_pins
 from pipeline.runtime.stage import run_stage
-
-FOLDER = Path("data/pins")
 
 
 def pins() -> None:
@@ -26,14 +24,14 @@ def pins() -> None:
     reruns: dict[str, list[str]] = {}
 
     def write(stage: str, name: str, packages: list[str], code: list[str]) -> None:
-        path = FOLDER / f"{name}.txt"
-        before = path.read_text(encoding="utf-8") if path.exists() else None
+        path = PINS / f"{name}.txt"
+        before = read_pins(path) if path.exists() else None
         write_pins(constraints, packages, path, code)
         if before is not None:
-            for what in changed(before, path.read_text(encoding="utf-8")):
+            for what in changed(before, read_pins(path)):
                 reruns.setdefault(what, []).append(f"{stage}@..." if "foreach" in stages[stage] else stage)
 
-    known = any((FOLDER / f"{stage}.txt").exists() for stage in stages)
+    known = any((PINS / f"{stage}.txt").exists() for stage in stages)
     for stage in stages:
         if stage != "pins":
             write(stage, stage, libraries(stage, root), code_lines(stage, root))

@@ -11,13 +11,14 @@ Python; the text that is hashed here is the same in 3.11, 3.12 and 3.13.
 import ast
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from pipeline.runtime.errors import InputError
 
+PINS = Path("data/pins")  # where the stage `pins` writes STAGE.txt
 # Modules that change no byte of any output, and why; neither they nor what they import counts.
 EXEMPT = {
     "pipeline/runtime/errors.py": "an exception ends a stage; it writes nothing",
@@ -81,10 +82,14 @@ def libraries(stage: str, root: Path) -> list[str]:
     return sorted({package for top in tops & LIBRARIES.keys() for package in LIBRARIES[top]})
 
 
-def changed(before: str, after: str) -> list[str]:
-    """The modules and packages whose lines differ between two files of pins, by path and name."""
-    lines = set(before.splitlines()) ^ set(after.splitlines())
-    return sorted({re.split(" |==", line)[0] for line in lines})
+def read_pins(path: Path) -> dict[str, str]:
+    """What a file of pins holds: the digest of each module by its path, the version of each library by its name."""
+    return dict(re.split(" |==", line, maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """The modules and libraries of which two files of pins do not say the same."""
+    return sorted({name for name, _ in before.items() ^ after.items()})
 
 
 def digest(source: str | bytes, package: bool = False) -> str:

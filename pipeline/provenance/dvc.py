@@ -5,15 +5,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from pipeline.params import at
+from pipeline.provenance.code import PINS, changed, read_pins
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import quieten_dvc
 from pipeline.runtime.urls import without_secrets
@@ -35,11 +37,22 @@ class StageRecord:
         deps: hash by path; None for one that is not there.
         outs: likewise.
         params: values by their key in params.yaml.
+        code: what the stage's file of pins says, as `read_pins`; empty where nobody knows, and in records that have the
+            hash of each module among `deps`.
     """
 
     deps: dict[str, str | None]
     outs: dict[str, str | None]
     params: dict[str, Any]
+    code: dict[str, str] = field(default_factory=dict)
+
+    def with_code(self, stage: str) -> "StageRecord":
+        """This record with the code of the stage, as long as its file of pins lies there as the stage read it."""
+        path = PINS / f"{stage}.txt"
+        digest = self.deps.get(path.as_posix())
+        if self.code or digest is None or digest_if_there(path) != digest:
+            return self
+        return replace(self, code=read_pins(path))
 
     def stands(self, params: Mapping[str, Any]) -> bool:
         """Whether the stage ran with these parameters, and its outputs lie there as it left them."""
@@ -212,7 +225,7 @@ def out_of_date() -> dict[str, list[str]]:
     """
     with _repo() as repo:
         status = repo.status()
-    return {FIRST: []} if status and not LOCK.exists() else causes(status)
+    return {FIRST: []} if status and not (LOCK.exists() and read_lock().keys() - {"pins"}) else causes(status)
 
 
 def causes(status: dict[str, Any]) -> dict[str, list[str]]:
@@ -227,11 +240,25 @@ def causes(status: dict[str, Any]) -> dict[str, list[str]]:
                 if path == "params.yaml":
                     names = state if isinstance(state, dict) else {f"those of the new stage {stage}": state}
                     found.setdefault("parameters", {}).update(dict.fromkeys(names))
+                elif Path(path).parent == PINS:
+                    for name in _changed_code(stage, path):
+                        found.setdefault("code" if "/" in name or " " in name else "libraries", {})[name] = None
                 elif not path.startswith("data/"):
                     found.setdefault(KINDS.get(path, "data"), {})[without_secrets(path)] = None
     if status and not found:
         found["results"] = {"missing or not those of dvc.lock": None}
     return {kind: list(names) for kind, names in found.items()}
+
+
+def _changed_code(stage: str, path: str) -> list[str]:
+    """The modules and libraries that are others in a stage's file of pins than when the stage ran."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = Path(folder) / "pins"
+        try:
+            restore(path, str(read_lock()[stage].deps[path]), before)
+            return changed(read_pins(before), read_pins(Path(path)))
+        except (InputError, KeyError, OSError, ValueError):  # never run, or by a version without such files
+            return [f"the code of {stage}"]
 
 
 def in_words(found: Mapping[str, Sequence[str]]) -> str:
@@ -243,7 +270,7 @@ def in_words(found: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(parts) or "nothing"
 
 
-def repro(pull: bool, environment: dict[str, str]) -> Ran:
+def repro(pull: bool, environment: dict[str, str], *targets: str) -> Ran:
     """Run what is out of date; what DVC and the stages print is passed on.
 
     A process of its own, whose output is read, and not DVC's `Repo.reproduce`: that returns the stages, but does not
@@ -252,13 +279,14 @@ def repro(pull: bool, environment: dict[str, str]) -> Ran:
     Args:
         pull: whether there is a remote, which may have the results of an earlier run of a stage.
         environment: variables for the stages, beside those of this process.
+        targets: the stages to bring up to date, with those before them; all where none is named.
 
     Raises:
         InputError: a stage fails.
     """
     # A stage finds the project's code as we did, and tells its progress while it works.
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", *(["--pull"] if pull else [])],
+        [sys.executable, "-m", "dvc", "repro", *(["--pull"] if pull else []), *targets],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -70,6 +70,9 @@ def _bring_up_to_date(result: Retraining) -> Params:
             dvc.pull()
         else:
             _tell("dvc pull", "skipped, as DVC has no default remote")
+        # So that a comment in the code is not a reason to train.
+        _tell("dvc repro pins", "what the code does, and with which libraries")
+        dvc.repro(storage, {}, "pins")
         work.changes = dvc.out_of_date()
         _tell("dvc status", f"out of date: {dvc.in_words(work.changes)}")
         if work.changes:

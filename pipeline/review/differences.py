@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.params import flat
+from pipeline.provenance.code import PINS
 from pipeline.provenance.dvc import StageRecord
 from pipeline.review.listing import COMMIT, finite_metrics
 from pipeline.runtime.urls import without_secrets
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 Pair = tuple[Any, Any]  # of run A and of run B; None: not recorded there
 WRITTEN = "data/models/"  # what training writes differs with everything it read
 CODE = (".py", "constraints.txt")
-PINS = "data/pins/"  # versions of libraries, so code
 # Sections of params.yaml that a run has among its own parameters, merged for its cell.
 IN_RUN = ("model", "train", "cells")
 # Curves over epochs and seconds, whose last value says nothing.
@@ -29,7 +30,7 @@ CURVES = ("system/", "train/", "valid/loss", "valid/perplexity", "speed/epoch_se
 class Differences:
     """What two runs do not have in common, and all their metrics, equal ones too."""
 
-    code: dict[str, Pair]  # git commit, changes since, and by path the hash of each file of code or pinned versions
+    code: dict[str, Pair]  # git commit, changes since, by path what each module does, by name each library's version
     data: dict[str, Pair]  # by path: the hash of each file or folder of data
     parameters: dict[str, Pair]  # by SECTION.KEY of params.yaml, and those of the machine and its libraries
     metrics: dict[str, Pair]  # as `finite_metrics`
@@ -43,45 +44,56 @@ def differences(store: Store, a: "Run", b: "Run") -> Differences:
         InputError: a run's record of its files is damaged.
     """
     known = [read_provenance(store, run.info.run_id) for run in (a, b)]
-    remarks = tuple(
+    remarks = [
         f"{run.info.run_name}: no record of its files, so files and earlier stages are not compared."
         for run, provenance in zip((a, b), known, strict=True)
         if provenance is None
-    )
+    ]
     # What only one of the two has recorded is not a difference.
     stages_a, stages_b = ({} if remarks or not provenance else provenance.stages for provenance in known)
+    code_a, code_b = _modules(stages_a), _modules(stages_b)
+    if len({any(record.code for record in stages.values()) for stages in (stages_a, stages_b)}) == 2:
+        remarks.append("One run recorded the bytes of its code, the other what it does, so modules are not compared.")
+        code_a = code_b = {}
     metrics_a, metrics_b = _metrics(a), _metrics(b)
     return Differences(
-        _unequal(_code(a, stages_a), _code(b, stages_b)),
+        _unequal(_commit(a) | code_a, _commit(b) | code_b),
         _unequal(_data(a, stages_a), _data(b, stages_b)),
         _unequal(a.data.params | _upstream_params(stages_a), b.data.params | _upstream_params(stages_b)),
         {key: (metrics_a.get(key), metrics_b.get(key)) for key in metrics_a | metrics_b},
-        remarks,
+        tuple(remarks),
     )
 
 
-def _files(stages: Mapping[str, StageRecord], code: bool) -> dict[str, str | None]:
-    """The hash of all code, or of everything else, that the stages read."""
-    return {
-        path: digest
-        for record in stages.values()
-        for path, digest in record.deps.items()
-        if (path.endswith(CODE) or path.startswith(PINS)) == code
-    }
+def _is_code(path: str) -> bool:
+    return path.endswith(CODE) or Path(path).parent == PINS
 
 
-def _code(run: "Run", stages: Mapping[str, StageRecord]) -> dict[str, str | None]:
+def _modules(stages: Mapping[str, StageRecord]) -> dict[str, str | None]:
+    """The hash of all code that the stages read; where it is known what a file of pins says, that in its place."""
+    found: dict[str, str | None] = {}
+    for name, record in stages.items():
+        files = {path: digest for path, digest in record.deps.items() if _is_code(path)}
+        if record.code:
+            del files[(PINS / f"{name}.txt").as_posix()]
+        found |= files | record.code
+    return found
+
+
+def _commit(run: "Run") -> dict[str, str | None]:
     tags = run.data.tags
     changed = {"true": tags.get("git_changed_files", "yes"), "false": "none"}.get(tags.get("git_dirty", ""))
-    return {"git commit": tags.get(COMMIT), "changed since": changed, **_files(stages, code=True)}
+    return {"git commit": tags.get(COMMIT), "changed since": changed}
 
 
 def _data(run: "Run", stages: Mapping[str, StageRecord]) -> dict[str, str | None]:
     found = {}
     for used in run.inputs.dataset_inputs if run.inputs else []:
         found[json.loads(used.dataset.source).get("uri", used.dataset.name)] = used.dataset.digest
-    files = _files(stages, code=False)
-    return found | {path: digest for path, digest in files.items() if not path.startswith(WRITTEN)}
+    files = {path: digest for record in stages.values() for path, digest in record.deps.items()}
+    return found | {
+        path: digest for path, digest in files.items() if not _is_code(path) and not path.startswith(WRITTEN)
+    }
 
 
 def _upstream_params(stages: Mapping[str, StageRecord]) -> dict[str, str]:

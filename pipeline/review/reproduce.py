@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.evaluation.results import read_metrics
 from pipeline.params import at, flat, read_params
 from pipeline.provenance import git
+from pipeline.provenance.code import PINS, changed, read_pins
 from pipeline.provenance.dvc import StageRecord, digest_if_there, dvc_digest, repro_afresh, restore
 from pipeline.provenance.environment import machine_params
 from pipeline.provenance.warm_start_file import FOLDER as WARM_START
@@ -90,6 +91,10 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
         if start == "download" or name in ("train", "evaluate")
     }
     with _laid_out(run, provenance, read_artifact(store, run.info.run_id, PATCH)) as tree:
+        environment = _environment(tree, _threads(run))
+        if any(_pins(name) in record.deps for name, record in rerun.items()):
+            # Made from the code in the worktree: files of pins from anywhere else would hide that it is other code.
+            repro_afresh(tree, ["pins"], alone=True, environment=environment)
         stage, reasons = _other_inputs(tree, rerun)
         if stage:
             return Reproduction("different", stage, reasons)
@@ -97,7 +102,7 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
             _restore_inputs(rerun.values(), tree)
         targets = [f"{name}@{cell}" for name in ("train", "evaluate") if name in rerun]
         alone = start == "train"
-        repro_afresh(tree, targets if alone else targets[-1:], alone, _environment(tree, _threads(run)))
+        repro_afresh(tree, targets if alone else targets[-1:], alone, environment)
         return compared(run, rerun, tree)
 
 
@@ -159,18 +164,28 @@ def _other_inputs(tree: Path, records: Mapping[str, StageRecord]) -> tuple[str |
             if now.get(key) != then.get(key)
         ]
         for path, digest in record.deps.items():
-            if path not in made and (tree / path).exists() and not _has(tree, path, digest):
+            if path == _pins(name):
+                other = digest_if_there(tree / path) != digest
+                known = changed(record.code, read_pins(tree / path)) if other and record.code else []
+                reasons += [f"{what} is not what the run used" for what in known or [path] * other]
+            elif path not in made and (tree / path).exists() and not _has(tree, path, digest):
                 reasons.append(f"{path} is not what the run read")
         if reasons:
             return name, reasons
     return None, []
 
 
+def _pins(stage: str) -> str:
+    """The file that stands for a stage's code among its `deps`; records of older versions have each module there."""
+    return (PINS / f"{stage}.txt").as_posix()
+
+
 def _has(tree: Path, path: str, digest: str | None) -> bool:
     """Whether the worktree has an input as the run read it; copied from here if git did not have it so."""
-    if dvc_digest(tree / path) != digest and Path(path).exists() and dvc_digest(Path(path)) == digest:
+    here = Path(path)
+    if here.parent != PINS and dvc_digest(tree / path) != digest and digest_if_there(here) == digest:
         # A corpus that git ignores, or a file that was too large for the patch.
-        if Path(path).is_dir():
+        if here.is_dir():
             shutil.rmtree(tree / path)
             shutil.copytree(path, tree / path)
         else:

@@ -149,10 +149,13 @@ def masked(params: Any) -> Any:
 
 def _write(path: Path, provenance: Provenance) -> None:
     stages = {
-        name: StageRecord({without_secrets(path): digest for path, digest in record.deps.items()}, record.outs,
-                          masked(record.params))
+        name: dataclasses.replace(
+            record.with_code(name),
+            deps={without_secrets(path): digest for path, digest in record.deps.items()},
+            params=masked(record.params),
+        )
         for name, record in provenance.stages.items()
-    }  # fmt: skip
+    }
     content = dataclasses.asdict(dataclasses.replace(provenance, stages=stages))
     write_text(path, json.dumps(content, indent=1) + "\n")
 

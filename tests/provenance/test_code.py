@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.provenance.code import changed, closure, code_lines, digest, libraries
+from pipeline.provenance.code import changed, closure, code_lines, digest, libraries, read_pins
 from pipeline.runtime.errors import InputError
 from tests.conftest import PROJECT
 
@@ -302,11 +302,15 @@ def test_libraries_are_those_that_the_closure_imports(project: Path) -> None:
 
 
 def test_lines_tell_which_module_and_library_changed(project: Path) -> None:
-    before = "\n".join(["torch==1", *code_lines("train", project)])
+    path = project / "train.txt"
+    path.write_text("\n".join(["torch==1", *code_lines("train", project)]))
+    before = read_pins(path)
     (project / "pipeline/b/deep.py").write_text("x = 2  # more\n")
     (project / "pipeline/a/four.py").write_text("x = 2\n")
     (project / "pipeline/a/two.py").write_text("from pipeline.a import four\nfour.x\n")
-    after = "\n".join(["torch==2", *code_lines("train", project)])
+    path.write_text("\n".join(["torch==2", *code_lines("train", project)]))
+    after = read_pins(path)
+    assert after["torch"] == "2"
     assert changed(before, after) == ["pipeline/a/four.py", "pipeline/a/two.py", "pipeline/b/deep.py", "torch"]
     assert changed(after, after) == []
 

@@ -163,6 +163,7 @@ def test_causes_are_named_and_not_what_follows_from_them() -> None:
         "download": [{"changed deps": {"corpus": "modified", "https://host/a.csv?token=x": "update available"}}],
         "tokenize": [{"changed deps": {"data/raw/documents.parquet": "modified"}}, {"changed outs": {"a": "deleted"}}],
         "train@lstm": [{"changed deps": {"params.yaml": {"train.epochs": "modified"}}}],
+        "encode": [{"changed deps": {"data/pins/encode.txt": "modified"}}],  # which has never run
         "pins": [{"changed deps": {"constraints.txt": "modified", "pipeline": "modified"}}, "changed command"],
         "new": [{"changed deps": {"params.yaml": "new"}}],
     }
@@ -170,7 +171,7 @@ def test_causes_are_named_and_not_what_follows_from_them() -> None:
     assert found == {
         "data": ["corpus", "https://host/a.csv"],
         "parameters": ["train.epochs", "those of the new stage new"],
-        "code": ["pipeline", "the command of pins"],
+        "code": ["the code of encode", "pipeline", "the command of pins"],
         "libraries": ["constraints.txt"],
     }
     assert dvc.in_words(found).startswith("data: corpus, https://host/a.csv; parameters: train.epochs")

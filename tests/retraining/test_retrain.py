@@ -21,11 +21,16 @@ from tests.retraining.conftest import FILES, Repository
 METRICS = {"perplexity": 12.0, "unknown_share": 0.05}
 STAGE = """
 stages:
+  pins:
+    cmd: mkdir -p data/pins && echo "train/train.sh $(grep -v '^#' train.sh | md5sum | cut -c1-9)" > data/pins/train.txt
+    deps: [train.sh]
+    outs:
+    - data/pins/train.txt: {persist: true}
   train:
     foreach: [lstm]
     do:
       cmd: sh train.sh
-      deps: [warm_start.json]
+      deps: [warm_start.json, data/pins/train.txt]
       params: [train.epochs]
       outs:
       - data/models/lstm/history.csv: {cache: false}
@@ -53,6 +58,7 @@ def ready(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository
     Path(".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
     Path("dvc.yaml").write_text(STAGE)
     Path("train.sh").write_text(SCRIPT)
+    Path(".gitignore").write_text("/data/pins\n")
     Path("warm_start.json").write_text("{}\n")
     repository.commit("a pipeline")
     return repository
@@ -90,6 +96,22 @@ def test_without_mlflow_only_the_limits_are_held_and_results_are_pushed(
     result = retrain.retrain("retrained", tmp_path / "out")
     assert (result.judgement.verdict, result.work.changes) == ("kept", {"parameters": ["train.epochs"]})
     assert result.judgement.reasons == ["It scores 5,000 tokens a second; at least 6,000 is needed."]
+
+
+def test_a_comment_in_the_code_is_not_a_reason_to_train_and_other_code_is_named(
+    ready: Repository, tmp_path: Path
+) -> None:
+    def pushed_with(code: str) -> retrain.Retraining:
+        ready.git("checkout", "-q", "main")
+        Path("train.sh").write_text(code)
+        ready.commit("other code")
+        return retrain.retrain("retrained", tmp_path / "out")
+
+    assert retrain.retrain("retrained", tmp_path / "out").judgement.verdict == "trained"
+    result = pushed_with(f"{SCRIPT}# A comment.\n")
+    assert (result.judgement.verdict, result.work.changes, result.work.ran) == ("unchanged", {}, ())
+    result = pushed_with(f"{SCRIPT}echo more\n")
+    assert (result.work.changes, result.work.ran) == ({"code": ["train/train.sh"]}, ("train@lstm",))
 
 
 def test_on_a_ci_machine_a_database_that_vanishes_is_no_mlflow_for_the_stages_either(

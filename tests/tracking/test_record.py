@@ -95,6 +95,19 @@ def test_stages_before_the_training_are_those_that_made_its_data(project: Projec
     assert "vocabulary" not in found.stages  # dvc.lock tells of another vocabulary than the one that was read
 
 
+def test_a_record_says_what_the_code_of_each_stage_did(project: Project, commit: str) -> None:
+    pins = Path("data/pins/train.txt")
+    pins.parent.mkdir(parents=True)
+    pins.write_text("torch==2.0\npipeline/model/cells.py 0123456789abcdef\n")
+    listener = train(project)
+    _, begun = provenance_of(connect())
+    assert begun.stages["train"].code == {"torch": "2.0", "pipeline/model/cells.py": "0123456789abcdef"}
+    pins.write_text("torch==2.1\n")  # other code than it ran with
+    listener.finished(1.0)
+    _, ended = provenance_of(connect())
+    assert ended.stages["train"].code == begun.stages["train"].code
+
+
 def test_a_restored_model_is_explained_by_dvc_lock(project: Project, commit: str) -> None:
     record = stage_record("train@lstm")
     lock(train=record)
