@@ -14,11 +14,7 @@ def is_of_the_machine(error: Exception) -> bool:
 
 
 class StoppedError(Exception):
-    """The process was asked to end, and it was ready to.
-
-    Attributes:
-        signal: the number of the signal received; the exit status is 128 more, as in a shell.
-    """
+    """The process was asked to end by a `signal`, and was ready to; the exit status is 128 more, as in a shell."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)

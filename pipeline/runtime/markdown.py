@@ -12,11 +12,9 @@ def plain(text: str) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]], right: bool = False) -> str:
-    """A table, the header first; Markdown in its cells acts, but a pipe ends no cell.
+    """A table, the header first; Markdown in its cells acts, but a pipe does not end a cell.
 
-    Args:
-        rows: the cells, equally many in each row.
-        right: all columns but the first are aligned to the right.
+    With `right`, all columns but the first are aligned to the right.
     """
     rule = ["---", *["---:" if right else "---"] * (len(rows[0]) - 1)]
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in (rows[0], rule, *rows[1:])]

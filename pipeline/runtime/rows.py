@@ -25,9 +25,7 @@ def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Iterable[objec
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     """The rows of a file, at least one.
 
-    Args:
-        path: the file.
-        kind: a dataclass or NamedTuple; its fields, of type int, float or str, are the columns, in their order.
+    The fields of `kind`, a dataclass or NamedTuple, are the columns, in order, and of type int, float or str.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -38,11 +38,7 @@ OUT_OF_MEMORY = "out of memory; use a smaller corpus, vocabulary, batch or hidde
 
 
 class Stop:
-    """Whether the process was asked to end.
-
-    Attributes:
-        signal: the one that was sent, or None.
-    """
+    """Whether the process was asked to end, and by which `signal`."""
 
     signal: int | None = None
 

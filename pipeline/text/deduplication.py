@@ -18,11 +18,8 @@ RECORD = np.dtype([("digest", np.uint8, 16), ("place", np.int64)])
 class Deduplication(ExitStack):
     """First `add` all sentences in their order, then `decide`, then ask for what is `kept` in the same order.
 
-    The stack holds the files open until then.
-
-    Args:
-        folder: for the files, made here; whoever makes the folder above removes it.
-        sentences: how many will be added.
+    Makes `folder` for its files, which the stack holds open until `decide`; whoever makes the folder above removes it.
+    `sentences` is how many will be added.
     """
 
     def __init__(self, folder: Path, sentences: int) -> None:

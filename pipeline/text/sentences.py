@@ -86,9 +86,7 @@ def _pretrained(language: str) -> PunktParameters:
 class SentenceSplitter:
     """Splits documents into sentences.
 
-    Args:
-        language: one of `LANGUAGES`, or `TRAIN`.
-        training_text: the texts that Punkt learns abbreviations and sentence starters from when `language` is `TRAIN`.
+    `language` is one of `LANGUAGES`, or `TRAIN`: Punkt learns abbreviations and sentence starters from `training_text`.
 
     Raises:
         InputError: no such language, or nothing to train on.

@@ -183,11 +183,7 @@ def _with_contractions(text: str, lower: str, odd_case: bool = False) -> str:
 
 
 class Tokenizer:
-    """Splits a sentence into words and punctuation marks.
-
-    Args:
-        lowercase: lower-case the tokens, after they are split.
-    """
+    """Splits a sentence into words and punctuation marks, and then lower-cases them if `lowercase`."""
 
     def __init__(self, lowercase: bool) -> None:
         self._lowercase = lowercase

@@ -11,7 +11,7 @@ SCHEMA = pa.schema([pa.field("id", pa.int64())])
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), pa.ArrowMemoryError("malloc failed"), PermissionError(errno.EACCES, "Permission denied")]
+    "error", [pa.ArrowMemoryError("malloc failed"), PermissionError(errno.EACCES, "Permission denied")]
 )
 def test_what_the_machine_lacks_is_not_the_files_fault(error: Exception, tmp_path: Path) -> None:
     path = tmp_path / "file.parquet"

@@ -122,11 +122,9 @@ def file_documents(
     JSON), which is not a character and cannot be stored, becomes U+FFFD. Nothing else is changed.
 
     Args:
-        path: a file, a folder or an archive.
+        path: a file, a folder or an archive, which errors call `name`.
         members: fsspec's notation for members of an archive (`zip://folder/*.txt`), or empty: all of a known kind.
-        source: what is said of the file.
-        params: what holds for all files.
-        name: what errors call `path`.
+        source: settings of this file; `params` has those of all files.
 
     Raises:
         InputError: a path is missing, of an unknown kind, damaged, too large, not UTF-8, or lacks the column; a value
