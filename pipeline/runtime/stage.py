@@ -22,17 +22,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 WATCHED_SECONDS = 0.5  # between two looks at the parent
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
 
-SPACE, PERMISSION = "free space on the disk", "fix the permissions"
-FILES = "allow more open files (`ulimit -n`)"
 FIXABLE: dict[int | None, str] = {
-    errno.ENOSPC: SPACE,
-    errno.EDQUOT: SPACE,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space on the disk"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "fix the permissions"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (`ulimit -n`)"),
     errno.EFBIG: "allow larger files (`ulimit -f`)",
-    errno.EROFS: PERMISSION,
-    errno.EACCES: PERMISSION,
-    errno.EPERM: PERMISSION,
-    errno.EMFILE: FILES,
-    errno.ENFILE: FILES,
 }
 OUT_OF_MEMORY = "out of memory; use a smaller corpus, vocabulary, batch or hidden size, or a larger machine"
 
