@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.params import flat
 from pipeline.provenance.code import PINS
-from pipeline.provenance.dvc import StageRecord
+from pipeline.provenance.dvc import KINDS, StageRecord
 from pipeline.review.listing import COMMIT, finite_metrics
 from pipeline.runtime.urls import without_secrets
 from pipeline.tracking.record import read_provenance
@@ -90,9 +90,12 @@ def _data(run: "Run", stages: Mapping[str, StageRecord]) -> dict[str, str | None
     found = {}
     for used in run.inputs.dataset_inputs if run.inputs else []:
         found[json.loads(used.dataset.source).get("uri", used.dataset.name)] = used.dataset.digest
-    files = {path: digest for record in stages.values() for path, digest in record.deps.items()}
     return found | {
-        path: digest for path, digest in files.items() if not _is_code(path) and not path.startswith(WRITTEN)
+        path: digest
+        for record in stages.values()
+        for path, digest in record.deps.items()
+        # `pins` reads folders of code, comments included; what of them counts is among the modules.
+        if not _is_code(path) and path not in KINDS and not path.startswith(WRITTEN)
     }
 
 

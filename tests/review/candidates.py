@@ -95,6 +95,7 @@ def record(store: Store, run_id: str, **changes: Any) -> None:
     """Give a run the record of its files that its training run would have left, but for `changes`."""
     tokenize = {"language": "english", "splits": {"train": 92, "valid": 4, "test": 4}} | changes.get("tokenize", {})
     stages = {
+        "pins": StageRecord({"pipeline": changes.get("code", "1"), "stages": "1"}, {}, {}),
         "tokenize": StageRecord(
             {"pipeline/text/tokenizer.py": changes.get("code", "1"), "data/raw/documents.parquet": "2"},
             {"data/tokens/sentences.parquet": "3"},
