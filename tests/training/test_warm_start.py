@@ -12,8 +12,9 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.provenance.warm_start_file import read_digests
 from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.training.warm_start import warm_start
+from pipeline.training.warm_start import first_weights_of, warm_start
 from tests.conftest import model_params, saved_model
+from tests.projects import as_commit_726b98c
 
 WORDS = ["the", "cat", "sees", "a", "dog"]
 SHAPES: list[dict[str, Any]] = [
@@ -107,6 +108,22 @@ def test_without_a_model_nothing_happens(tmp_path: Path) -> None:
     later, random = model(words, 2), model(words, 2)
     assert warm_start(later, words, tmp_path) is None
     assert all(torch.equal(*pair) for pair in zip(later.parameters(), random.parameters(), strict=True))
+
+
+def test_a_champion_of_commit_726b98c_gives_its_weights(tmp_path: Path) -> None:
+    words = vocabulary(WORDS)
+    earlier, later = saved(tmp_path, words), model(words, 2)
+    digest = as_commit_726b98c(tmp_path)
+    words.save(tmp_path / "vocabulary.tsv")  # which lay beside it in data/warm_start then too
+    assert str(warm_start(later, words, tmp_path)).endswith("knows 8 of the 8 words")
+    assert all(torch.equal(*pair) for pair in zip(later.parameters(), earlier.parameters(), strict=True))
+    assert first_weights_of(later.params, tmp_path) == digest
+
+
+def test_only_the_shape_is_read_to_see_whether_weights_can_be_taken(tmp_path: Path) -> None:
+    saved(tmp_path, vocabulary(WORDS))
+    (tmp_path / "model.safetensors").unlink()
+    assert first_weights_of(model_params(hidden_size=9), tmp_path) is None
 
 
 def test_a_vocabulary_of_another_model_is_refused(tmp_path: Path) -> None:
