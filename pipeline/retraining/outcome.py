@@ -33,40 +33,6 @@ HEADLINES = {
 }
 
 
-@dataclass
-class Work:
-    """What was out of date, and what was done about it.
-
-    Attributes:
-        changes: what was out of date, by kind.
-        ran: stages that ran.
-        restored: stages whose results came from the cache.
-        warm_start: what training runs began with, where that is asked for and anything was out of date.
-    """
-
-    changes: dict[str, list[str]] = field(default_factory=dict)
-    ran: tuple[str, ...] = ()
-    restored: tuple[str, ...] = ()
-    warm_start: str | None = None
-
-
-@dataclass
-class Commits:
-    """Where the branch was and where it got to.
-
-    Attributes:
-        trigger: the commit that was checked out.
-        before: the branch's tip before.
-        after: its tip now.
-        pushed: whether the remote has that.
-    """
-
-    trigger: str | None = None
-    before: str | None = None
-    after: str | None = None
-    pushed: bool = False
-
-
 @dataclass(frozen=True)
 class Judgement:
     """The verdict and what it rests on.
@@ -75,9 +41,7 @@ class Judgement:
         verdict: `promoted`; `kept`: the champion stays; `unchanged`: nothing to do; `trained`: without MLflow there is
             no champion; `failed`.
         reasons: sentences.
-        champion_before: version; None where there was none.
-        champion_after: version.
-        challenger: version.
+        champion_before: version; None where there was none; likewise those after and of the challenger.
         cell: of the challenger.
         metrics: of `challenger` and `champion`, with intervals; the champion's as of when it was registered.
         test: champion (A) against challenger (B) on the same sentences.
@@ -107,17 +71,36 @@ class Judgement:
 
 @dataclass
 class Retraining:
-    """What is known of a retraining; filled in step by step, so that one that fails can say how far it came."""
+    """What is known of a retraining; filled in step by step, so that one that fails can say how far it came.
 
-    branch: str  # that its results are on
-    work: Work = field(default_factory=Work)
-    commits: Commits = field(default_factory=Commits)
+    Attributes:
+        branch: that its results are on.
+        changes: what was out of date, by kind.
+        ran: stages that ran.
+        restored: stages whose results came from the cache.
+        warm_start: what training runs began with, where that is asked for and anything was out of date.
+        trigger: the commit that was checked out.
+        before: the branch's tip before.
+        after: its tip now.
+        pushed: whether the remote has that.
+    """
+
+    branch: str
+    changes: dict[str, list[str]] = field(default_factory=dict)
+    ran: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+    warm_start: str | None = None
+    trigger: str | None = None
+    before: str | None = None
+    after: str | None = None
+    pushed: bool = False
     judgement: Judgement = field(default_factory=Judgement)
 
     def as_json(self) -> dict[str, Any]:
         """All of it on one level, for retrain.json."""
-        parts = [dataclasses.asdict(part) for part in (self.judgement, self.work, self.commits)]
-        return {"headline": self.judgement.headline, "branch": self.branch} | parts[0] | parts[1] | parts[2]
+        fields = dataclasses.asdict(self)
+        judgement = fields.pop("judgement")
+        return {"headline": self.judgement.headline, "branch": self.branch} | judgement | fields
 
 
 def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> None:
@@ -131,14 +114,13 @@ def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     for name in (REPORT, SUMMARY, FILE, *PICTURES):
         (folder / name).unlink(missing_ok=True)
-    figures = []
-    if cells and (result.work.ran or result.work.restored):
-        figures = [name for name in PICTURES if (Path("data/report") / name).is_file()]
-        for name in figures:
+    figures = ""
+    for name, title in PICTURES.items() if cells and (result.ran or result.restored) else ():
+        if (Path("data/report") / name).is_file():
             shutil.copyfile(Path("data/report") / name, folder / name)
+            figures += f"\n![{title}]({name})\n"
     summary = _markdown(result, cells)
-    shown = "".join(f"\n![{PICTURES[name]}]({name})\n" for name in figures)
-    write_text(folder / REPORT, summary + ("\n## Figures\n" + shown if shown else ""))
+    write_text(folder / REPORT, summary + ("\n## Figures\n" + figures if figures else ""))
     write_text(folder / SUMMARY, summary)
     write_text(folder / FILE, json.dumps(_finite(result.as_json()), indent=1, allow_nan=False) + "\n")
     judgement = result.judgement
@@ -154,29 +136,27 @@ def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> Non
 
 
 def _markdown(result: Retraining, cells: Sequence[str]) -> str:
-    work, commits, judgement = result.work, result.commits, result.judgement
+    judgement = result.judgement
     parts = [f"# Retraining: {judgement.headline}", *judgement.reasons]
     if judgement.challenger and judgement.verdict in ("promoted", "kept"):
         parts += [_comparison(judgement), *(judgement.test["remarks"] if judgement.test else [])]
     elif judgement.gates:
         parts.append(_gates(judgement.gates))
-    moves = [f"triggered by `{short(commits.trigger)}`"] if commits.trigger else []
-    if commits.before:
-        moves.append(f"before it, `{result.branch}` was at `{short(commits.before)}`")
-    if commits.after:
-        moves.append(f"now at `{short(commits.after)}`" + (", pushed" if commits.pushed else ", not pushed"))
-    parts += [
-        "## What changed",
-        "\n".join(
-            [
-                f"- Out of date: {_code(in_words(work.changes))}",
-                *([f"- Training runs began {work.warm_start}"] if work.warm_start else []),
-                f"- Stages that ran: {', '.join(work.ran) or 'none'}",
-                f"- Stages restored from the cache: {', '.join(work.restored) or 'none'}",
-                f"- Commits: {'; '.join(moves) or 'none'}",
-            ]
-        ),
+    moves = [f"triggered by `{short(result.trigger)}`"] if result.trigger else []
+    if result.before:
+        moves.append(f"before it, `{result.branch}` was at `{short(result.before)}`")
+    if result.after:
+        moves.append(f"now at `{short(result.after)}`, {'pushed' if result.pushed else 'not pushed'}")
+    # As code, because file names are not Markdown.
+    changes = in_words(result.changes).replace("`", "'")
+    lines = [
+        f"- Out of date: `{changes}`",
+        *([f"- Training runs began {result.warm_start}"] if result.warm_start else []),
+        f"- Stages that ran: {', '.join(result.ran) or 'none'}",
+        f"- Stages restored from the cache: {', '.join(result.restored) or 'none'}",
+        f"- Commits: {'; '.join(moves) or 'none'}",
     ]
+    parts += ["## What changed", "\n".join(lines)]
     if cells:
         rows = table_cells(comparison_table(Path("data/evaluation"), Path("data/models"), cells))
         parts += ["## All models", markdown_table(rows)]
@@ -184,7 +164,6 @@ def _markdown(result: Retraining, cells: Sequence[str]) -> str:
 
 
 def _comparison(judgement: Judgement) -> str:
-    """Champion and challenger, with intervals."""
     challenger, champion = judgement.metrics.get("challenger", {}), judgement.metrics.get("champion", {})
     before = f"champion v{judgement.champion_before}" if judgement.champion_before else "no champion"
     rows = [["", before, f"challenger v{judgement.challenger} ({judgement.cell})"]]
@@ -226,13 +205,8 @@ def _interval(metrics: Mapping[str, Any], key: str, form: str) -> str:
     return figure if None in ends else f"{figure} ({ends[0]:{form}} to {ends[1]:{form}})"
 
 
-def _code(text: str) -> str:
-    """File names are no Markdown."""
-    return f"`{text.replace('`', chr(39))}`"
-
-
 def _finite(value: Any) -> Any:
-    """JSON knows no number that is not finite."""
+    """`value` with None for each number that is not finite, which JSON cannot hold."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

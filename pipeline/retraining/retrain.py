@@ -15,7 +15,7 @@ from pipeline.params import Params, load_params
 from pipeline.provenance import dvc
 from pipeline.provenance.warm_start_file import write_digests
 from pipeline.retraining import branch as git
-from pipeline.retraining.outcome import REPORT, Commits, Judgement, Retraining, Work, write_reports
+from pipeline.retraining.outcome import REPORT, Judgement, Retraining, write_reports
 from pipeline.retraining.warm_start import champion_files
 from pipeline.review import gates as gate
 from pipeline.review.promotion import Gate
@@ -46,7 +46,7 @@ def retrain(branch: str, output: Path) -> Retraining:
                 with open_store():
                     pass  # what it has to say, such as that it has moved, is said before hours of training
             params = _bring_up_to_date(result)
-            result.judgement = _judge(result.work, params)
+            result.judgement = _judge(result, params)
         except InputError as error:
             result.judgement = Judgement("failed", [f"{error}."])
             write_reports(result, output, [])
@@ -59,11 +59,10 @@ def retrain(branch: str, output: Path) -> Retraining:
 
 def _bring_up_to_date(result: Retraining) -> Params:
     """From the commit that triggered to results that are committed and pushed."""
-    work, commits = result.work, result.commits
-    commits.trigger = git.head()
+    result.trigger = git.head()
     remote, storage = git.remote_name(), dvc.has_remote()
     for _ in range(ATTEMPTS):
-        _start(result.branch, commits, remote)
+        _start(result, remote)
         params = load_params()
         if storage:
             _tell("dvc pull", "results from DVC's remote")
@@ -73,41 +72,41 @@ def _bring_up_to_date(result: Retraining) -> Params:
         # So that a comment in the code is not a reason to train.
         _tell("dvc repro pins", "what the code does, and with which libraries")
         dvc.repro(storage, {}, "pins")
-        work.changes = dvc.out_of_date()
-        _tell("dvc status", f"out of date: {dvc.in_words(work.changes)}")
-        if work.changes:
-            work.warm_start = _warm_start(params)
-        _repro(work, storage)
+        result.changes = dvc.out_of_date()
+        _tell("dvc status", f"out of date: {dvc.in_words(result.changes)}")
+        if result.changes:
+            result.warm_start = _warm_start(params)
+        _repro(result, storage)
         if storage:
             _tell("dvc push", "results to DVC's remote")
             dvc.push()
         else:
             _tell("dvc push", "skipped, as DVC has no default remote")
         _tell("git commit", f"results to {result.branch}")
-        if not git.commit_results(_message(str(commits.trigger), work)):
+        if not git.commit_results(_message(result)):
             _tell("git commit", "nothing new")
-        commits.after = git.head()
+        result.after = git.head()
         if remote is None:
             _tell("git push", "skipped, as git has no remote")
             return params
         _tell("git push", f"{result.branch} to {remote}")
         if git.push(remote, result.branch):
-            commits.pushed = True
+            result.pushed = True
             return params
         _tell("git push", "another retraining was faster; once more, from what it left")
     raise InputError(f"others pushed to {result.branch} {ATTEMPTS} times meanwhile; retrain again")
 
 
-def _start(branch: str, commits: Commits, remote: str | None) -> None:
+def _start(result: Retraining, remote: str | None) -> None:
     """Go to the branch, where it has the commit that triggered."""
+    branch, trigger = result.branch, str(result.trigger)
     if remote:
         _tell("git fetch", f"{branch} from {remote}")
         git.fetch(remote, branch)
     else:
         _tell("git fetch", "skipped, as git has no remote")
-    trigger = str(commits.trigger)
     start = git.merge(remote, branch, trigger)
-    commits.before = commits.before or start.before
+    result.before = result.before or start.before
     merged = f", merged with {', '.join(map(git.short, start.merged))}" if start.merged else ""
     _tell("git merge", f"{branch} at {git.short(start.before or trigger)}{merged}; this checkout goes there")
     git.check_out(branch, start.commit)
@@ -135,24 +134,24 @@ def _warm_start(params: Params) -> str | None:
     return told
 
 
-def _repro(work: Work, storage: bool) -> None:
-    if not work.changes:
+def _repro(result: Retraining, storage: bool) -> None:
+    if not result.changes:
         _tell("dvc repro", "skipped, as nothing is out of date")
         return
     _tell("dvc repro", "run what is out of date")
     done = dvc.repro(storage, {} if _has_mlflow() else {"RNNLM_TRACKING": "off"})
     # An attempt before this one has its part in it.
-    work.ran, work.restored = (*work.ran, *done.ran), (*work.restored, *done.restored)
+    result.ran, result.restored = result.ran + done.ran, result.restored + done.restored
     _tell("dvc repro", f"{len(done.ran)} stages ran, {len(done.restored)} came from the cache")
 
 
-def _judge(work: Work, params: Params) -> Judgement:
+def _judge(result: Retraining, params: Params) -> Judgement:
     """From results to a verdict, carried out."""
     found = gate.candidate(params)
     figures = {"challenger": found.metrics}
     if not _has_mlflow():
         _tell("mlflow", f"skipped, as {_why_no_mlflow()}")
-        return _judge_alone(work, found, params)
+        return _judge_alone(result, found, params)
     _tell("mlflow", "runs, versions and the challenger")
     with open_store() as store:
         for line in sync(store):
@@ -181,10 +180,10 @@ def _judge(work: Work, params: Params) -> Judgement:
         )
 
 
-def _judge_alone(work: Work, found: gate.Candidate, params: Params) -> Judgement:
+def _judge_alone(result: Retraining, found: gate.Candidate, params: Params) -> Judgement:
     """Without MLflow there is no champion: only the limits can be held."""
     figures = {"challenger": found.metrics}
-    if not work.ran and not work.restored:
+    if not result.ran and not result.restored:
         return Judgement("unchanged", ["Nothing was out of date."], cell=found.cell, metrics=figures)
     _tell("gate", "the limits of params.yaml")
     gates = gate.limits(found.metrics, gate.scoring_speed(Path("data/models") / found.cell), params.retrain)
@@ -203,9 +202,10 @@ def _reasons(gates: Sequence[Gate]) -> list[str]:
     return [item.reason for item in [item for item in gates if not item.passed] or gates]
 
 
-def _message(trigger: str, work: Work) -> str:
-    what = f"out of date: {dvc.in_words(work.changes)}" if work.changes else "nothing was out of date"
-    return f"Retrain at {git.short(trigger)}\n\n{what}\nstages that ran: {', '.join(work.ran) or 'none'}\n"
+def _message(result: Retraining) -> str:
+    what = f"out of date: {dvc.in_words(result.changes)}" if result.changes else "nothing was out of date"
+    stages = ", ".join(result.ran) or "none"
+    return f"Retrain at {git.short(str(result.trigger))}\n\n{what}\nstages that ran: {stages}\n"
 
 
 def _has_mlflow() -> bool:
@@ -227,15 +227,13 @@ def _alone() -> Iterator[None]:
     LOCKS.mkdir(parents=True, exist_ok=True)
     lock = FileLock(LOCKS / "retrain.lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         _tell("lock", "another retraining works in this folder; waiting for its end")
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         _tell("lock", "held")
         yield
-    finally:
-        lock.release()
 
 
 def _stop(number: int) -> None:

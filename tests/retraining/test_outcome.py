@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.retraining.outcome import Commits, Judgement, Outcome, Retraining, Work, write_reports
+from pipeline.retraining.outcome import Judgement, Outcome, Retraining, write_reports
 from pipeline.review.promotion import Gate
 
 METRICS = {"perplexity": 12.0, "perplexity_low": 11.0, "perplexity_high": 13.0, "unknown_share": 0.05}
@@ -25,9 +25,13 @@ COMPARED = {
 def judged(verdict: Outcome) -> Retraining:
     return Retraining(
         "retrained",
-        Work({"data": ["corpus"]}, ("train@lstm",)),
-        Commits("a" * 40, "b" * 40, "c" * 40, pushed=True),
-        Judgement(
+        {"data": ["corpus"]},
+        ("train@lstm",),
+        trigger="a" * 40,
+        before="b" * 40,
+        after="c" * 40,
+        pushed=True,
+        judgement=Judgement(
             verdict,
             ["Because."],
             champion_before="1",

@@ -80,7 +80,7 @@ def test_without_mlflow_only_the_limits_are_held_and_results_are_pushed(
     ready: Repository, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     result = retrain.retrain("retrained", tmp_path / "out")
-    assert (result.judgement.verdict, result.commits.pushed) == ("trained", True)
+    assert (result.judgement.verdict, result.pushed) == ("trained", True)
     assert ready.git("show", "origin/retrained:data/models/lstm/history.csv").startswith("epochs: 3")
     assert "train@lstm" in ready.git("show", "origin/retrained:dvc.lock")
     told = capsys.readouterr().out
@@ -90,11 +90,11 @@ def test_without_mlflow_only_the_limits_are_held_and_results_are_pushed(
 
     # What ran before comes from the cache or lies there, and a model beyond a limit is kept back.
     again = retrain.retrain("retrained", tmp_path / "out")
-    assert (again.judgement.verdict, again.work.ran, again.commits.after) == ("unchanged", (), result.commits.after)
+    assert (again.judgement.verdict, again.ran, again.after) == ("unchanged", (), result.after)
     trigger(ready, "epochs: 3", "epochs: 4")
     trigger(ready, "slowest_scoring: 1000", "slowest_scoring: 6000")
     result = retrain.retrain("retrained", tmp_path / "out")
-    assert (result.judgement.verdict, result.work.changes) == ("kept", {"parameters": ["train.epochs"]})
+    assert (result.judgement.verdict, result.changes) == ("kept", {"parameters": ["train.epochs"]})
     assert result.judgement.reasons == ["It scores 5,000 tokens a second; at least 6,000 is needed."]
 
 
@@ -135,10 +135,10 @@ def test_who_is_second_starts_once_more_from_what_the_first_left(ready: Reposito
     (tmp_path / "rival").write_text("rm ../rival; cd ../other && git push -q origin retrained")
     result = retrain.retrain("retrained", tmp_path / "out")
     assert not (tmp_path / "rival").exists()
-    assert result.work.ran == ("train@lstm",)  # once, as the second attempt had its results
+    assert result.ran == ("train@lstm",)  # once, as the second attempt had its results
     theirs = ready.git("rev-parse", "retrained", folder=other)
     assert ready.git("merge-base", "--is-ancestor", theirs, "origin/retrained") == ""
-    assert result.commits.after == ready.git("rev-parse", "origin/retrained")
+    assert result.after == ready.git("rev-parse", "origin/retrained")
 
 
 def test_a_failure_is_one_line_and_stands_in_the_reports(ready: Repository, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_without_any_remote_each_step_is_skipped_with_a_line(
     ready: Repository, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     ready.git("remote", "remove", "origin")
-    assert not retrain.retrain("retrained", tmp_path).commits.pushed
+    assert not retrain.retrain("retrained", tmp_path).pushed
     told = capsys.readouterr().out
     for step in ("git fetch", "git push", "dvc pull", "dvc push", "mlflow"):
         assert f"\n{step}: skipped, as " in told
@@ -189,32 +189,32 @@ def test_training_runs_begin_with_the_champions_weights_where_that_is_asked_for(
     monkeypatch.setenv("RNNLM_TRACKING", "")
     trigger(ready, "warm_start: false", "warm_start: true")
     result = retrain.retrain("retrained", tmp_path / "out")
-    assert result.work.warm_start == "from the weights of champion v3, where the shapes agree"
-    assert result.work.warm_start in (tmp_path / "out/report.md").read_text()
+    assert result.warm_start == "from the weights of champion v3, where the shapes agree"
+    assert result.warm_start in (tmp_path / "out/report.md").read_text()
     assert json.loads(ready.git("show", "origin/retrained:warm_start.json")) == FILES
 
     # A champion since then is no reason to train, ...
     monkeypatch.setattr(retrain, "champion_files", lambda *_: ("4", {}))
     result = retrain.retrain("retrained", tmp_path / "out")
-    assert (result.work.warm_start, result.work.ran) == (None, ())
+    assert (result.warm_start, result.ran) == (None, ())
     assert json.loads(Path("warm_start.json").read_text()) == FILES
 
     # ... who has none, or no MLflow, is told why, ...
     monkeypatch.setattr(retrain, "champion_files", lambda *_: no_champion())
     trigger(ready, "epochs: 3", "epochs: 4")
     result = retrain.retrain("retrained", tmp_path / "out")
-    assert result.work.warm_start == "from random weights: there is no champion yet"
+    assert result.warm_start == "from random weights: there is no champion yet"
     assert ready.git("show", "origin/retrained:warm_start.json") == "{}"
     monkeypatch.setenv("RNNLM_TRACKING", "off")
     trigger(ready, "epochs: 4", "epochs: 5")
     result = retrain.retrain("retrained", tmp_path / "out")
-    assert result.work.warm_start == "from random weights, as RNNLM_TRACKING is off"
+    assert result.warm_start == "from random weights, as RNNLM_TRACKING is off"
 
     # ... and who no longer asks for it is told nothing.
     trigger(ready, "warm_start: true", "warm_start: false")
     trigger(ready, "epochs: 5", "epochs: 6")
     result = retrain.retrain("retrained", tmp_path / "out")
-    assert (result.work.warm_start, result.work.ran) == (None, ("train@lstm",))
+    assert (result.warm_start, result.ran) == (None, ("train@lstm",))
     assert "began" not in (tmp_path / "out/report.md").read_text()
 
 
