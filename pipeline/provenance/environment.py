@@ -17,14 +17,13 @@ def machine_params() -> dict[str, str]:
     """Parameters that name the libraries and the machine of this process."""
     import torch
 
-    cuda = torch.cuda.is_available()
     return {
         "env.python": platform.python_version(),
         **{f"env.{library}": version(library) for library in LIBRARIES},
         "machine.platform": platform.platform(),
         "machine.processor": _processor(),
         "machine.threads": str(torch.get_num_threads()),
-        "machine.gpu": torch.cuda.get_device_name() if cuda else "none",
+        "machine.gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
 
 

@@ -25,16 +25,8 @@ INPUTS = (".", ":(exclude)dvc.lock", ":(exclude)warm_start.json", ":(exclude)dat
 QUIET = ("git", "-c", "core.hooksPath=/dev/null")
 NO_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 LARGEST_NEW_FILE = 5_000_000  # bytes; a patch is the wrong place for a corpus
-SECRETS = (
-    ".env*",
-    ".netrc",
-    "*.pem",
-    "*.key",
-    "id_rsa*",
-    "id_ed25519*",
-    "*credentials*",
-    "*secret*",
-)  # names of files never copied
+# Names of files that are never copied.
+SECRETS = (".env*", ".netrc", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "*credentials*", "*secret*")
 
 Done = subprocess.CompletedProcess[bytes]
 

@@ -6,7 +6,6 @@ that a conflict, or a kill, leaves the checkout as it was.
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -82,13 +81,13 @@ def fetch(remote: str, branch: str) -> None:
 def merge(remote: str | None, branch: str, trigger: str) -> Start:
     """The branch's tip merged with the commit that triggered; the checkout stays as it is.
 
-    Where both sides changed a result (`RESULT_FILES`), that of the branch stays: `dvc repro`
-    then says what is out of date.
+    Where both sides changed a result (`RESULT_FILES`), that of the branch stays: `dvc repro` then says what is out of
+    date.
 
     Args:
         remote: whose branch counts, as last fetched; None where there is only this clone's own.
         branch: its name.
-        trigger: a commit.
+        trigger: the commit.
 
     Raises:
         InputError: the two cannot be merged.
@@ -100,7 +99,12 @@ def merge(remote: str | None, branch: str, trigger: str) -> Start:
         tips = [here]  # results that were never pushed
     start = tips[0] if tips else trigger
     others = tuple(dict.fromkeys(tip for tip in (*tips[1:], trigger) if not _is_ancestor(tip, start)))
-    commit = _merged(start, others, branch) if others else start
+    commit = start
+    if others:
+        with git.worktree(WORKTREE, start):
+            for other in others:
+                _merge_one(other, branch)
+            commit = git.output("-C", str(WORKTREE), "rev-parse", "HEAD")
     return Start(commit, tips[0] if tips else None, others)
 
 
@@ -140,13 +144,6 @@ def push(remote: str, branch: str) -> bool:
 def short(commit: str) -> str:
     """A commit as a person reads it."""
     return commit[:8]
-
-
-def _merged(start: str, others: Sequence[str], branch: str) -> str:
-    with git.worktree(WORKTREE, start):
-        for other in others:
-            _merge_one(other, branch)
-        return git.output("-C", str(WORKTREE), "rev-parse", "HEAD")
 
 
 def _merge_one(other: str, branch: str) -> None:

@@ -42,7 +42,7 @@ def retrain(branch: str, output: Path) -> Retraining:
     with handled_signals(_stop), _alone():
         try:
             git.check_clean()
-            if _has_mlflow():
+            if not _no_mlflow():
                 with open_store():
                     pass  # what it has to say, such as that it has moved, is said before hours of training
             params = _bring_up_to_date(result)
@@ -64,11 +64,9 @@ def _bring_up_to_date(result: Retraining) -> Params:
     for _ in range(ATTEMPTS):
         _start(result, remote)
         params = load_params()
+        _tell("dvc pull", "results from DVC's remote" if storage else "skipped, as DVC has no default remote")
         if storage:
-            _tell("dvc pull", "results from DVC's remote")
             dvc.pull()
-        else:
-            _tell("dvc pull", "skipped, as DVC has no default remote")
         # So that a comment in the code is not a reason to train.
         _tell("dvc repro pins", "what the code does, and with which libraries")
         dvc.repro(storage, {}, "pins")
@@ -77,11 +75,9 @@ def _bring_up_to_date(result: Retraining) -> Params:
         if result.changes:
             result.warm_start = _warm_start(params)
         _repro(result, storage)
+        _tell("dvc push", "results to DVC's remote" if storage else "skipped, as DVC has no default remote")
         if storage:
-            _tell("dvc push", "results to DVC's remote")
             dvc.push()
-        else:
-            _tell("dvc push", "skipped, as DVC has no default remote")
         _tell("git commit", f"results to {result.branch}")
         if not git.commit_results(_message(result)):
             _tell("git commit", "nothing new")
@@ -100,11 +96,9 @@ def _bring_up_to_date(result: Retraining) -> Params:
 def _start(result: Retraining, remote: str | None) -> None:
     """Go to the branch, where it has the commit that triggered."""
     branch, trigger = result.branch, str(result.trigger)
+    _tell("git fetch", f"{branch} from {remote}" if remote else "skipped, as git has no remote")
     if remote:
-        _tell("git fetch", f"{branch} from {remote}")
         git.fetch(remote, branch)
-    else:
-        _tell("git fetch", "skipped, as git has no remote")
     start = git.merge(remote, branch, trigger)
     result.before = result.before or start.before
     merged = f", merged with {', '.join(map(git.short, start.merged))}" if start.merged else ""
@@ -119,8 +113,8 @@ def _warm_start(params: Params) -> str | None:
         It in words; None where nobody asks for a warm start.
     """
     told, digests = None, {}
-    if params.retrain.warm_start and not _has_mlflow():
-        told = f"from random weights, as {_why_no_mlflow()}"
+    if params.retrain.warm_start and _no_mlflow():
+        told = f"from random weights, as {_no_mlflow()}"
     elif params.retrain.warm_start:
         try:
             with open_store() as store:
@@ -139,7 +133,7 @@ def _repro(result: Retraining, storage: bool) -> None:
         _tell("dvc repro", "skipped, as nothing is out of date")
         return
     _tell("dvc repro", "run what is out of date")
-    done = dvc.repro(storage, {} if _has_mlflow() else {"RNNLM_TRACKING": "off"})
+    done = dvc.repro(storage, {"RNNLM_TRACKING": "off"} if _no_mlflow() else {})
     # An attempt before this one has its part in it.
     result.ran, result.restored = result.ran + done.ran, result.restored + done.restored
     _tell("dvc repro", f"{len(done.ran)} stages ran, {len(done.restored)} came from the cache")
@@ -149,8 +143,8 @@ def _judge(result: Retraining, params: Params) -> Judgement:
     """From results to a verdict, carried out."""
     found = gate.candidate(params)
     figures = {"challenger": found.metrics}
-    if not _has_mlflow():
-        _tell("mlflow", f"skipped, as {_why_no_mlflow()}")
+    if _no_mlflow():
+        _tell("mlflow", f"skipped, as {_no_mlflow()}")
         return _judge_alone(result, found, params)
     _tell("mlflow", "runs, versions and the challenger")
     with open_store() as store:
@@ -208,15 +202,12 @@ def _message(result: Retraining) -> str:
     return f"Retrain at {git.short(str(result.trigger))}\n\n{what}\nstages that ran: {stages}\n"
 
 
-def _has_mlflow() -> bool:
-    return not is_off() and (bool(os.environ.get("MLFLOW_TRACKING_URI")) or not os.environ.get("CI"))
-
-
-def _why_no_mlflow() -> str:
-    """A CI machine's own database would vanish with it, and every model would be the first."""
+def _no_mlflow() -> str:
+    """Why this retraining goes without MLflow; empty if it does not."""
+    # A CI machine's own database would vanish with it, and every model would be the first.
     if os.environ.get("CI") and not os.environ.get("MLFLOW_TRACKING_URI"):
         return "MLFLOW_TRACKING_URI names no server"
-    return "RNNLM_TRACKING is off"
+    return "RNNLM_TRACKING is off" if is_off() else ""
 
 
 @contextmanager

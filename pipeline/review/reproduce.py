@@ -76,7 +76,6 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
     """Rebuild a run in a git worktree of its commit, without caches, checkpoints or MLflow, and compare.
 
     Args:
-        store: where the run is.
         run: a finished training run.
         start: `train` restores its recorded inputs by their hashes, from DVC's cache or remote; `download` makes all.
 
@@ -85,11 +84,9 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
     """
     provenance = _complete_provenance(store, run, start)
     cell = run.data.tags["cell"]
-    rerun = {
-        name: record
-        for name, record in provenance.stages.items()
-        if start == "download" or name in ("train", "evaluate")
-    }
+    alone = start == "train"
+    models = ("train", "evaluate")
+    rerun = {name: record for name, record in provenance.stages.items() if not alone or name in models}
     with _laid_out(run, provenance, read_artifact(store, run.info.run_id, PATCH)) as tree:
         environment = _environment(tree, _threads(run))
         if any(_pins(name) in record.deps for name, record in rerun.items()):
@@ -98,10 +95,9 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
         stage, reasons = _other_inputs(tree, rerun)
         if stage:
             return Reproduction("different", stage, reasons)
-        if start == "train":
+        if alone:
             _restore_inputs(rerun.values(), tree)
-        targets = [f"{name}@{cell}" for name in ("train", "evaluate") if name in rerun]
-        alone = start == "train"
+        targets = [f"{name}@{cell}" for name in models if name in rerun]
         repro_afresh(tree, targets if alone else targets[-1:], alone, environment)
         return compared(run, rerun, tree)
 
@@ -222,9 +218,7 @@ def compared(run: "Run", records: Mapping[str, StageRecord], tree: Path) -> Repr
     """Compare what the stages left in the worktree with what they read and wrote then.
 
     Args:
-        run: as MLflow has it.
         records: of the stages that ran again, by name, in their order.
-        tree: the worktree.
     """
     others: dict[str, list[str]] = {}
     seen: set[str] = set()

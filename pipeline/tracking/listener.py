@@ -19,14 +19,7 @@ class TrainingRun:
     """
 
     def __init__(self, params: Params, name: str, vocabulary_size: int, run_file: Path) -> None:
-        """Nothing is sent yet.
-
-        Args:
-            params: of the project.
-            name: of the cell that is trained.
-            vocabulary_size: C.
-            run_file: keeps the run's id while training may be interrupted.
-        """
+        """Nothing is sent yet; `name` is that of the cell, `run_file` keeps the run's id until training ends."""
         self._params, self._name, self._vocabulary_size, self._run_file = params, name, vocabulary_size, run_file
         self._try = BestEffort()
         self._run_id: str | None = None

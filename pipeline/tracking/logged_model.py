@@ -29,7 +29,6 @@ def log_model(store: Store, run_id: str, name: str, folder: Path, step: int) -> 
     """Log a model into a run, which ends FINISHED.
 
     Args:
-        store: an open store.
         run_id: the run that trained it.
         name: what MLflow's list of models calls it.
         folder: what `save_model` wrote.
@@ -60,7 +59,6 @@ def read_model(store: Store, uri: str, called: str) -> SavedModel:
     """A model that was logged.
 
     Args:
-        store: an open store.
         uri: as MLflow has it: `models:/rnnlm@champion`, `models:/rnnlm/3`, `models:/m-...`.
         called: what errors call it.
 

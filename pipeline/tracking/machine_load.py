@@ -28,11 +28,7 @@ class MachineLoad:
     """
 
     def __init__(self, began: int) -> None:
-        """Start sampling.
-
-        Args:
-            began: when the run began, in milliseconds since 1970.
-        """
+        """Start sampling for a run that began at `began`, in milliseconds since 1970."""
         self._began = began
         self._interval = float(os.environ.get(INTERVAL) or SECONDS)
         self._points: list[Metric] = []
@@ -100,10 +96,8 @@ class Gpus:
 
     def _memory(self, handle: Any) -> dict[str, float]:
         memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
-        return {
-            "memory_usage_percentage": memory.used / memory.total * 100,
-            "memory_usage_megabytes": memory.used / 1e6,
-        }
+        share = memory.used / memory.total
+        return {"memory_usage_percentage": share * 100, "memory_usage_megabytes": memory.used / 1e6}
 
     def _load(self, handle: Any) -> dict[str, float]:
         return {"utilization_percentage": self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu}

@@ -72,9 +72,8 @@ def training_note(
         f"{cell.model.cell}, {cell.model.hidden_size} units, {parameter_count:,} parameters."
     )
     if begun_with:
-        note += (
-            f" Training began with the weights of another model, whose run has the tag `model_digest` `{begun_with}`."
-        )
+        whose = f"another model, whose run has the tag `model_digest` `{begun_with}`"
+        note += f" Training began with the weights of {whose}."
     if tags.get("git_dirty") == "true":
         files = tags.get("git_changed_files", "").replace("`", "'")
         note += f"\n\n**Made with uncommitted changes** (artifact `provenance/changes.patch`): `{files}`.\n"

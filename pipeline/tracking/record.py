@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.provenance.dvc import StageRecord, read_lock, stage_record
 from pipeline.provenance.environment import packages
@@ -69,9 +69,7 @@ def record_restored(store: Store, run_id: str, cell: str, this_code: bool) -> No
     """Log what dvc.lock knows about a training run that was not seen.
 
     Args:
-        store: an open store.
         run_id: the run made for it.
-        cell: which one was trained.
         this_code: `lock_is_current` of it; else nobody knows by which commit it was made.
     """
     train = _locked_records().get(f"train@{cell}")
@@ -85,15 +83,8 @@ def lock_is_current(cell: str) -> bool:
     return locked is not None and locked.deps == stage_record(f"train@{cell}").deps
 
 
-def record_outputs(store: Store, run_id: str, stage: str, cell: str) -> None:
-    """Add to a run's record what a stage, which has just ended, wrote; and read, unless that is known from its start.
-
-    Args:
-        store: an open store.
-        run_id: whose record it is.
-        stage: `train` or `evaluate`.
-        cell: whose.
-    """
+def record_outputs(store: Store, run_id: str, stage: Literal["train", "evaluate"], cell: str) -> None:
+    """Add to a run's record what a stage that has just ended wrote; and read, unless that is known from its start."""
     known = read_provenance(store, run_id)
     if known is None:
         return  # of an older version, or its start was missed: half a record could mislead

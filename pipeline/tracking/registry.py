@@ -29,8 +29,7 @@ def register(store: Store, run_id: str) -> bool:
     run = store.run(run_id)
     version = store.version_of(run.data.tags["model_digest"])
     made = version is None
-    if version is None:
-        version = _create(store, run)
+    version = version or _create(store, run)
     # Trained again to the same bytes, it stays the model of the run that it was registered from.
     tags = _tags(run) | {"run_id": version.run_id or run.info.run_id}
     changed = {key: value for key, value in tags.items() if version.tags.get(key) != value}
@@ -48,13 +47,7 @@ def make_challenger(store: Store, digest: str) -> None:
 
 
 def note_decision(store: Store, number: str, line: str) -> None:
-    """Put a decision on a version's page, above earlier ones; the latest is not said twice.
-
-    Args:
-        store: an open store.
-        number: of the version.
-        line: Markdown, its date included.
-    """
+    """Put a decision, Markdown with its date, on a version's page above earlier ones; the latest is not said twice."""
     version = store.version(number)
     headline, _, earlier = (version.description or "").partition(DECISIONS)
     if not earlier.startswith(f"- {line}\n"):

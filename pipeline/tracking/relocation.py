@@ -42,10 +42,12 @@ def moved_from(uri: str, recorded: str) -> Path | None:
     if now is None or before == now or before.name != FOLDER:
         return None
     if before.is_dir():
+        from mlflow.store.tracking.dbmodels.models import SqlRun
+
         # A copy has artifacts of its own; a database that was kept apart on purpose has none beside it.
         engine = create_engine(uri)
         with engine.connect() as connection:
-            runs = connection.execute(select(_address_columns()[1])).scalars().all()
+            runs = connection.execute(select(SqlRun.run_uuid)).scalars().all()
         engine.dispose()
         if not any((now / run).is_dir() for run in runs):
             return None
@@ -53,12 +55,7 @@ def moved_from(uri: str, recorded: str) -> Path | None:
 
 
 def relocate(uri: str, recorded: str) -> str:
-    """Make the database at `uri` say where its artifacts are now; returns a sentence on what was done.
-
-    Args:
-        uri: of MLflow's store.
-        recorded: the experiment's artifact location, as the database has it.
-    """
+    """Make the database say where its artifacts are now; takes what `moved_from` takes, and says what was done."""
     from sqlalchemy import create_engine, func, literal, update
 
     now, before = folder_beside(uri), moved_from(uri, recorded)
@@ -69,7 +66,7 @@ def relocate(uri: str, recorded: str) -> str:
     count, engine = 0, create_engine(uri)
     # One transaction: a process that is killed leaves no half of it.
     with engine.begin() as connection:
-        for column in _address_columns()[0]:
+        for column in _address_columns():
             # MLflow keeps some addresses as URIs and some as paths.
             for old, new in ((before.as_uri(), now.as_uri()), (str(before), str(now))):
                 inside = func.substr(column.concat("/"), 1, len(old) + 1) == f"{old}/"
@@ -80,12 +77,12 @@ def relocate(uri: str, recorded: str) -> str:
     return f"{count} addresses in the database now start with {now} instead of {before}"
 
 
-def _address_columns() -> "tuple[tuple[InstrumentedAttribute[Any], ...], InstrumentedAttribute[Any]]":
-    """The columns in which MLflow 3.17 keeps addresses of artifacts, and that of the runs' ids."""
+def _address_columns() -> "tuple[InstrumentedAttribute[Any], ...]":
+    """The columns in which MLflow 3.17 keeps addresses of artifacts."""
     from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
     from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun, SqlTraceTag
 
-    addresses = (
+    return (
         SqlExperiment.artifact_location,
         SqlRun.artifact_uri,
         SqlLoggedModel.artifact_location,
@@ -93,4 +90,3 @@ def _address_columns() -> "tuple[tuple[InstrumentedAttribute[Any], ...], Instrum
         SqlModelVersion.storage_location,
         SqlTraceTag.value,  # of the tag mlflow.artifactLocation
     )
-    return addresses, SqlRun.run_uuid  # pyright: ignore[reportReturnType]

@@ -50,10 +50,6 @@ def log_evaluation(params: Params, name: str) -> None:
 
     The model becomes a version of the registered model. If MLflow fails, there is one warning and no error, as in
     `log_report` and during a training run.
-
-    Args:
-        params: of the project.
-        name: of the cell.
     """
     BestEffort()(lambda store: add_evaluation(store, params, name))
 
@@ -72,8 +68,6 @@ def create_run(
     """Begin the run of a training run, with parameters, tags and dataset; returns its id.
 
     Args:
-        store: an open store.
-        params: of the project.
         name: of the cell that is trained.
         vocabulary_size: C.
         parameter_count: numbers that training changes.
@@ -100,9 +94,8 @@ def create_run(
         tags["restored"] = "true"
     else:
         values |= machine_params() | {"machine.precision": _precision(cell.train.precision)}
-    run_id = store.client.create_run(
-        store.experiment_id, run_name=run_name(cell, cell.train.epochs), tags=tags
-    ).info.run_id
+    title = run_name(cell, cell.train.epochs)
+    run_id = store.client.create_run(store.experiment_id, run_name=title, tags=tags).info.run_id
     store.client.log_batch(run_id, params=[Param(key, value) for key, value in values.items()])
     store.client.log_inputs(run_id, [_dataset(corpus, "train", "training")])
     if restored:
@@ -118,14 +111,7 @@ def epochs_of(store: Store, run_id: str) -> set[int]:
 
 
 def complete_run(store: Store, run_id: str, params: Params, name: str) -> None:
-    """Bring a run up to what data/models/NAME holds: missing epochs, model, note, digest; and end it.
-
-    Args:
-        store: an open store.
-        run_id: a run of `create_run`; nothing that it already has is logged twice.
-        params: of the project.
-        name: of the cell that was trained.
-    """
+    """Bring a run up to what data/models/NAME holds: missing epochs, model, note, digest; and end it."""
     cell, folder = params.cell(name), MODELS / name
     history, logged = read_history(folder / "history.csv"), epochs_of(store, run_id)
     best = best_epoch(history)
@@ -150,11 +136,10 @@ def trained_run(store: Store, params: Params, name: str) -> "Run":
         size = read_config(folder).vocabulary_size
         inputs = _training_inputs(params, name, size)
         begun = store.newest_run(f"tags.training_inputs = '{inputs}' and attributes.status != 'FINISHED'")
-        run_id = (
-            begun.info.run_id
-            if begun
-            else create_run(store, params, name, size, _parameter_count(folder), restored=True)
-        )
+        if begun:
+            run_id = begun.info.run_id
+        else:
+            run_id = create_run(store, params, name, size, _parameter_count(folder), restored=True)
         complete_run(store, run_id, params, name)
         run = store.run(run_id)
     return run
@@ -189,8 +174,7 @@ def add_evaluation(store: Store, params: Params, name: str) -> bool:
     note = evaluation_note(training, measured, (folder / "samples.txt").read_text(encoding="utf-8").splitlines())
     store.note(run_id, note)
     for model in models:
-        tags = {NOTE: fitting(note), "cell": name, "cell_type": cell.model.cell}
-        store.client.set_logged_model_tags(model, tags)
+        store.client.set_logged_model_tags(model, {NOTE: fitting(note), "cell": name, "cell_type": cell.model.cell})
     store.tag(run_id, evaluation_digest=digest)
     register(store, run_id)
     return True

@@ -109,9 +109,9 @@ def test_a_comment_in_the_code_is_not_a_reason_to_train_and_other_code_is_named(
 
     assert retrain.retrain("retrained", tmp_path / "out").judgement.verdict == "trained"
     result = pushed_with(f"{SCRIPT}# A comment.\n")
-    assert (result.judgement.verdict, result.work.changes, result.work.ran) == ("unchanged", {}, ())
+    assert (result.judgement.verdict, result.changes, result.ran) == ("unchanged", {}, ())
     result = pushed_with(f"{SCRIPT}echo more\n")
-    assert (result.work.changes, result.work.ran) == ({"code": ["train/train.sh"]}, ("train@lstm",))
+    assert (result.changes, result.ran) == ({"code": ["train/train.sh"]}, ("train@lstm",))
 
 
 def test_on_a_ci_machine_a_database_that_vanishes_is_no_mlflow_for_the_stages_either(
