@@ -186,6 +186,24 @@ def test_asked_to_end_a_training_saves_and_says_how_to_go_on(number: signal.Sign
     assert not list((clone.folder / ".rnnlm/checkpoints/gru").iterdir())
 
 
+def test_code_that_changes_no_byte_keeps_a_half_trained_model(encoded: Clone) -> None:
+    clone = encoded
+    with started(clone, sys.executable, "-m", "stages.train", "gru") as process:
+        wait_for_checkpoint(clone, "gru")
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    for room in ("review", "tracking", "retraining"):
+        for path in (clone.folder / "pipeline" / room).glob("*.py"):
+            path.write_text(path.read_text() + "\n\nANOTHER_CONSTANT = 1\n")
+    cells = clone.folder / "pipeline/model/cells.py"
+    cells.write_text("# The equations.\n" + cells.read_text())
+    with started(clone, sys.executable, "-m", "stages.train", "gru") as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0
+    assert "resuming from a checkpoint at step" in output
+
+
 def wait_for_checkpoint(clone: Clone, cell: str) -> None:
     deadline = time.monotonic() + 60
     while not list(clone.folder.glob(f".rnnlm/checkpoints/{cell}/*/*.safetensors")):
