@@ -19,13 +19,7 @@ BATCH_TOKENS = 8192  # in one forward pass: enough to keep the processor busy; a
 
 
 class Predictor:
-    """Scores, suggests and generates with one model.
-
-    Attributes:
-        model: in evaluation mode.
-        vocabulary: its words.
-        text: its text rules.
-    """
+    """Scores, suggests and generates with one model, which is in evaluation mode."""
 
     def __init__(self, saved: SavedModel) -> None:
         self.model, self.vocabulary, self.text = saved.model, saved.vocabulary, saved.text
@@ -33,11 +27,7 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
-        """The model of a folder.
-
-        Raises:
-            InputError: as `load_model`.
-        """
+        """The model of a folder; raises what `load_model` does."""
         return cls(load_model(folder))
 
     def tokens(self, texts: Iterable[str]) -> list[list[str]]:

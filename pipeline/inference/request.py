@@ -55,11 +55,7 @@ def read_request(body: bytes, content_type: str | None) -> Request:
 
 
 def check_request(texts: list[str], params: dict[str, Any]) -> Request:
-    """The request that is already Python's.
-
-    Raises:
-        InputError: a text or a parameter does not fit.
-    """
+    """As `read_request`, of texts and parameters that are Python's already."""
     return _checked(lambda: Request.model_validate({"inputs": texts, "params": params}))
 
 

@@ -83,10 +83,7 @@ class ServedLanguageModel(PythonModel):
     ) -> list[Any]:
         """An answer for each text, from passes of texts of similar length that hold `MOST_LOGITS`, or one text.
 
-        Args:
-            texts: in tokens.
-            count: rows of logits for a token.
-            answer: to the texts that share a pass.
+        `count` is the rows of logits for a token; `answer` is what answers the texts that share a pass.
         """
         rows: list[Any] = [None] * len(texts)
         if texts:

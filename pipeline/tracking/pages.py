@@ -98,11 +98,7 @@ def experiment_note(report: str, link: str | None) -> str:
 
 
 def report_page(report: Path) -> str:
-    """HTML of a Markdown file, which needs nothing else: no file beside it, nothing from the web, no script.
-
-    Args:
-        report: the Markdown; its images are PNG files beside it.
-    """
+    """HTML of a Markdown file and the PNG files beside it that it shows; needs nothing from the web, and no script."""
     # What models wrote stands in it: HTML in the Markdown stays text.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(report.read_text(encoding="utf-8"))

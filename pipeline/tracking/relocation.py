@@ -14,11 +14,7 @@ FOLDER = "mlruns"
 
 
 def folder_beside(uri: str) -> Path | None:
-    """Where a store keeps its artifacts: beside its SQLite file; None for any other store.
-
-    Args:
-        uri: of MLflow's store, such as `sqlite:////home/me/project/mlflow.db`.
-    """
+    """Where a store such as `sqlite:////home/me/project/mlflow.db` keeps its artifacts; None if it is not SQLite."""
     from sqlalchemy.engine import make_url
 
     if not uri.startswith("sqlite:"):
