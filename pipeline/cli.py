@@ -56,9 +56,11 @@ def score(
     model: ModelOption = None,
 ) -> None:
     """Score sentences: print each line's natural-log probability, a tab, and its tokens, counting the end."""
+    from pipeline.inference.scoring import score_split
+
     lines = _lines(file)
     predictor = _predictor(model)
-    scores = predictor.score(predictor.encode(predictor.tokens(lines)), "score").sentences
+    scores = score_split(predictor, predictor.encode(predictor.tokens(lines)), "score").sentences
     for nats, tokens in zip(scores.nats, scores.tokens, strict=True):
         print(f"{-nats:.6f}\t{tokens}")
 

@@ -7,6 +7,7 @@ from pipeline.evaluation.gradient_flow import gradient_norms, write_gradient_nor
 from pipeline.evaluation.scores import summarise, write_bands, write_metrics, write_sentences
 from pipeline.inference.generation import Decoding, readable
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.scoring import score_split
 from pipeline.params import load_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
@@ -30,7 +31,7 @@ def evaluate() -> None:
         raise InputError(f"{model_folder} was trained with another vocabulary than {VOCABULARY}; run `dvc repro`")
     test = load_split(Path("data/encoded/test"), len(predictor.vocabulary))
 
-    sums = predictor.score(test, f"evaluate {cell.name}")
+    sums = score_split(predictor, test, f"evaluate {cell.name}")
     metrics = summarise(sums.sentences, options.bootstrap_samples, options.seed)
     write_metrics(folder / "metrics.json", metrics | {"parameters": predictor.model.parameter_count()})
     write_bands(folder / "bands.csv", sums.bands(cell.name))

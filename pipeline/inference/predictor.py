@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.evaluation.scores import ScoreSums
 from pipeline.inference import generation
 from pipeline.inference.generation import Decoding
 from pipeline.model.batches import token_budget_batches
 from pipeline.model.folder import SavedModel, load_model
 from pipeline.model.packed import PackedBatch, pack, steps_and_sequences
-from pipeline.runtime.progress import progress_bar
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.tokenizer import Tokenizer
 
@@ -38,26 +36,10 @@ class Predictor:
         """Sentences of tokens as the model reads them."""
         return EncodedSplit.of(self.vocabulary.sentence_ids(tokens) for tokens in sentences)
 
-    def score(self, split: EncodedSplit, task: str) -> ScoreSums:
-        """Sums over every target of `split`, by sentence and by frequency band, under the full softmax.
-
-        Args:
-            split: sentences in the order in which the sums will stand, encoded with the model's vocabulary.
-            task: what the progress bar calls this.
-        """
-        sums = ScoreSums(len(split), len(self.vocabulary))
-        with progress_bar(task, split.tokens, "tokens") as bar:
-            for batch, sentence_N in self._passes(split):
-                scores = self.model.score(batch)
-                target_N, nats_N, rank_N = (part.cpu().numpy() for part in (batch.y_N, scores.nats_N, scores.rank_N))
-                sums.add(sentence_N, target_N, nats_N, rank_N)
-                bar.advance(len(sentence_N))
-        return sums
-
     def nats(self, split: EncodedSplit) -> np.ndarray:
-        """-ln P of each sentence of `split`, float64 (sentences,): what `score` has, in two thirds of its time."""
+        """-ln P of each sentence of `split`, float64 (sentences,); see `scoring.score_split` for more."""
         nats = np.zeros(len(split))
-        for batch, sentence_N in self._passes(split):
+        for batch, sentence_N in self.passes(split):
             np.add.at(nats, sentence_N, self.model.nats(batch).cpu().numpy().astype(np.float64))
         return nats
 
@@ -69,7 +51,7 @@ class Predictor:
         """Sentences that begin with each of several prompts, in tokens; see `generation.generate`."""
         return generation.generate(self.model, self.vocabulary, prompts, count, decoding)
 
-    def _passes(self, split: EncodedSplit) -> Iterator[tuple[PackedBatch, np.ndarray]]:
+    def passes(self, split: EncodedSplit) -> Iterator[tuple[PackedBatch, np.ndarray]]:
         """The batches that go through the model together, on its device, and the sentence that each row belongs to."""
         for sentences in token_budget_batches(split, BATCH_TOKENS, seed=0, epoch=0) if len(split) else ():
             batch = pack(split, sentences).to(self.model.output_weight.device)

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_bootstrap
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.scoring import score_split
 from pipeline.params import Params, at, read_params
 from pipeline.provenance.dvc import read_lock
 from pipeline.review.listing import SHORT_ID
@@ -96,7 +97,7 @@ def _score(predictor: Predictor, tokens: Path, unknown: int, task: str) -> tuple
     split = predictor.encode(words for rows in read_tokens(tokens, "test") for words in rows.to_pylist())
     if not len(split):
         raise InputError(f"{tokens} has no test sentence; raise tokenize.splits.test and run `dvc repro`")
-    scores = predictor.score(split, task).sentences
+    scores = score_split(predictor, split, task).sentences
     return nats_over_types(scores.nats, scores.unknown, unknown), scores.tokens
 
 

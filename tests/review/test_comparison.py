@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.evaluation.paired import paired_bootstrap
+from pipeline.inference.scoring import score_split
 from pipeline.params import load_params
 from pipeline.review.comparison import TOKENS, compare_models, load_logged_model
 from pipeline.review.listing import differing, find, list_runs
@@ -46,7 +47,7 @@ def test_a_quarter_of_the_vocabulary_does_not_win_and_the_models_come_from_mlflo
     for run in (whole, quarter):
         loaded = load_logged_model(store, run)
         split = loaded.encode(words for rows in read_tokens(TOKENS, "test") for words in rows.to_pylist())
-        raw.append(loaded.score(split, "score").sentences)
+        raw.append(score_split(loaded, split, "score").sentences)
     assert paired_bootstrap(raw[0].nats, raw[1].nats, raw[0].tokens, 100, 1).better == "B"
     compared = compare_models(store, whole, quarter, load_params())
     assert compared.result.better == "A"
