@@ -37,7 +37,7 @@ def pins() -> None:
             write(stage, stage, libraries(stage, root), code_lines(stage, root))
     write("download", "corpus", load_params().download.packages, [])
     for what, names in sorted(reruns.items()):
-        print(f"{what} changed in meaning; reruns {', '.join(dict.fromkeys(names))}")
+        print(f"{what} changed{' in meaning' * ('/' in what)}; reruns {', '.join(dict.fromkeys(names))}")
     if not reruns:
         print("nothing changed in meaning" if known else "first run: there is nothing yet to compare the code with")
 

@@ -110,6 +110,7 @@ def record(store: Store, run_id: str, **changes: Any) -> None:
             },
             {},
             {"train": {"seed": changes.get("seed", 1)}},
+            changes.get("did", {}),
         ),
         "evaluate": StageRecord({"data/models/lstm": changes.get("model", "7")}, {}, {}),
     }

@@ -64,6 +64,31 @@ def test_each_difference_is_under_its_kind(pair: "tuple[Store, Run, Run]") -> No
     assert found.remarks == ()
 
 
+def test_modules_that_do_something_else_are_named_and_not_the_file_that_says_so(
+    pair: "tuple[Store, Run, Run]",
+) -> None:
+    store, a, b = pair
+    record(store, a.info.run_id, did={"torch": "2.0", "stages/train.py": "1", "pipeline/model/cells.py": "1"})
+    record(store, b.info.run_id, did={"torch": "2.1", "stages/train.py": "1", "pipeline/model/cells.py": "2"}, pins="9")
+    assert differences(store, a, b).code == {
+        "changed since": ("none", "a.py"),
+        "torch": ("2.0", "2.1"),
+        "pipeline/model/cells.py": ("1", "2"),
+    }
+
+
+def test_bytes_of_code_are_not_compared_with_what_code_does(pair: "tuple[Store, Run, Run]") -> None:
+    store, a, b = pair
+    record(store, a.info.run_id, code="old")
+    record(store, b.info.run_id, did={"pipeline/text/tokenizer.py": "1"}, data="9")
+    found = differences(store, a, b)
+    assert set(found.code) == {"changed since"}
+    assert found.data == {"data/vocabulary.tsv": ("5", "9")}
+    assert found.remarks == (
+        "One run recorded the bytes of its code, the other what it does, so modules are not compared.",
+    )
+
+
 def test_equal_runs_do_not_differ(pair: "tuple[Store, Run, Run]") -> None:
     store, a, _ = pair
     record(store, a.info.run_id)

@@ -1,5 +1,6 @@
 """What `rnnlm reproduce` says of files that came out; tests/system/test_versions.py makes runs again in earnest."""
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,27 @@ def test_a_run_that_began_with_a_model_is_not_made_from_text_alone(
     assert message(dvc_digest(stage.FOLDER)) == (
         "run id began with the weights of another model, which no text makes; leave out `--from download`"
     )
+
+
+def test_code_of_the_commit_is_compared_by_what_it_does_and_never_brought_from_here(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+    (tree / "params.yaml").write_text("train: {}\n")
+    pins, corpus = "data/pins/train.txt", "data/pins/corpus.txt"
+    for folder, digest in ((tree, "b"), (Path(), "a")):
+        (folder / pins).parent.mkdir(parents=True)
+        (folder / pins).write_text(f"torch==2\npipeline/model/cells.py {digest}\n")
+        (folder / corpus).write_text(digest)
+    then = StageRecord({pins: dvc_digest(Path(pins))}, {}, {}, {"torch": "2", "pipeline/model/cells.py": "a"})
+    found = ("train", ["pipeline/model/cells.py is not what the run used"])
+    assert reproduce._other_inputs(tree, {"train": then}) == found
+    unknown = dataclasses.replace(then, code={})
+    assert reproduce._other_inputs(tree, {"train": unknown}) == ("train", [f"{pins} is not what the run used"])
+    download = StageRecord({corpus: dvc_digest(Path(corpus))}, {}, {})
+    assert reproduce._other_inputs(tree, {"x": download}) == ("x", [f"{corpus} is not what the run read"])
+    (tree / pins).write_bytes(Path(pins).read_bytes())
+    assert reproduce._other_inputs(tree, {"train": then}) == (None, [])
 
 
 def test_equal_bytes_are_identical_whatever_the_machine(tree: Path) -> None:

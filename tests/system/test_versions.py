@@ -74,7 +74,11 @@ def test_another_clone_makes_the_first_run_again(versions: Versions, elsewhere: 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("identical")
     # Really run, one after the other, and nothing but them; no trace is left.
-    assert re.findall(r"^> python -m (.+)", done.stderr, re.MULTILINE) == ["stages.train lstm", "stages.evaluate lstm"]
+    assert re.findall(r"^> python -m (.+)", done.stderr, re.MULTILINE) == [
+        "stages.pins",
+        "stages.train lstm",
+        "stages.evaluate lstm",
+    ]
     assert "cached" not in done.stderr
     assert elsewhere.call("runs", "--json") == known
     assert elsewhere.git("status", "--porcelain") == before
