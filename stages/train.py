@@ -16,7 +16,7 @@ from pipeline.runtime.stage import heeded_signals, run_stage
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.listener import TrainingRun
-from pipeline.training.checkpoint import Checkpoints, fingerprint
+from pipeline.training.checkpoint import Checkpoints, training_key
 from pipeline.training.history import write_history
 from pipeline.training.trainer import Trainer
 from pipeline.training.warm_start import model_files, warm_start
@@ -39,7 +39,7 @@ def train() -> None:
 
     # Not data/pins/train.txt, which may be older than the code that runs here.
     code = code_lines("train", Path(__file__).parents[1])
-    checkpoints = Checkpoints(cell.name, fingerprint(code, data, sections))
+    checkpoints = Checkpoints(cell.name, training_key(code, data, sections))
     listener = TrainingRun(project, cell.name, len(vocabulary), checkpoints.folder / "mlflow_run")
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(cell.train.seed))
     started = warm_start(model, vocabulary)

@@ -27,6 +27,7 @@ from torch import Tensor
 from pipeline.model.language_model import LanguageModel
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path
+from pipeline.runtime.hashes import fingerprint
 from pipeline.training.history import EpochRecord
 
 CHECKPOINTS = Path(".rnnlm/checkpoints")
@@ -37,19 +38,20 @@ KEPT = 2  # checkpoints of one training run
 TRAININGS = 3  # unfinished runs of one cell that are kept, the newest
 
 
-def fingerprint(code: Sequence[str], data: Iterable[Path], params: Mapping[str, object]) -> str:
-    """What decides the result of a training run, as one short hash.
+def training_key(code: Sequence[str], data: Iterable[Path], params: Mapping[str, object]) -> str:
+    """The fingerprint of all that decides the result of a training run.
 
     Args:
         code: lines that change where the code does something else, as `pipeline.provenance.code` makes them.
         data: files that are trained on.
         params: as JSON can hold them.
     """
-    found = hashlib.sha256(json.dumps([code, params, version("torch"), version("numpy")], sort_keys=True).encode())
+    digests = []
     for path in data:
         with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()[:32]
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    libraries = {name: version(name) for name in ("torch", "numpy")}
+    return fingerprint({"code": code, "data": digests, "params": params, "libraries": libraries})
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Checkpoints:
 
     Args:
         name: of the cell.
-        key: the run's `fingerprint`.
+        key: its `training_key`.
         folder: holds a folder per cell, which holds one per key.
 
     Raises:

@@ -10,7 +10,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.runtime.errors import StoppedError
 from pipeline.runtime.stage import Stop
 from pipeline.training import checkpoint
-from pipeline.training.checkpoint import KEPT, TRAININGS, Checkpoints, TrainingState, fingerprint
+from pipeline.training.checkpoint import KEPT, TRAININGS, Checkpoints, TrainingState, training_key
 from pipeline.training.history import EpochRecord
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.params import TrainParams
@@ -142,11 +142,11 @@ def test_what_was_half_written_is_no_checkpoint(
 def test_a_checkpoint_of_another_training_is_never_used(make_model: MakeModel, tmp_path: Path) -> None:
     data = tmp_path / "ids.npy"
     data.write_text("b")
-    keys = [fingerprint(["a.py 1"], [data], {"epochs": 3}), fingerprint(["a.py 1"], [data], {"epochs": 4})]
-    assert keys[0] == fingerprint(["a.py 1"], [data], {"epochs": 3})
-    keys.append(fingerprint(["a.py 2"], [data], {"epochs": 3}))
+    keys = [training_key(["a.py 1"], [data], {"epochs": 3}), training_key(["a.py 1"], [data], {"epochs": 4})]
+    assert keys[0] == training_key(["a.py 1"], [data], {"epochs": 3})
+    keys.append(training_key(["a.py 2"], [data], {"epochs": 3}))
     data.write_text("d")
-    keys.append(fingerprint(["a.py 1"], [data], {"epochs": 3}))
+    keys.append(training_key(["a.py 1"], [data], {"epochs": 3}))
     assert len(set(keys)) == 4
     Checkpoints("gru", keys[0], tmp_path).save(saved_state(make_model(), 1))
     for name, key in (("gru", keys[1]), ("lstm", keys[0])):
