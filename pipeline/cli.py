@@ -274,15 +274,18 @@ def _predictor(model: str | None) -> "Predictor":
 
         with _store() as (store, _):
             return Predictor(read_model(store, model, model))
-    if model is not None and Path(model).parts != (model,):
+    if (model is not None and Path(model).parts != (model,)) or model == "..":
         return Predictor.load(Path(model))
     from pipeline.training.history import best_cell
 
+    folder = Path.cwd() / (model or "")
     cells = list(_project().cells)
     name = model or best_cell(MODELS, cells)
-    if name not in cells and not (MODELS / name).is_dir():
-        raise InputError(f"no model named {name!r} in {MODELS}; name one such as {cells[0]}, or a folder, with a slash")
-    return Predictor.load(MODELS / name)
+    if name in cells or (MODELS / name).is_dir():
+        return Predictor.load(MODELS / name)
+    if not folder.is_dir():
+        raise InputError(f"no model named {name!r} in {MODELS}, and no such folder; name one such as {cells[0]}")
+    return Predictor.load(folder)
 
 
 def _print_json(value: object) -> None:

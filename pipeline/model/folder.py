@@ -1,7 +1,7 @@
 """A model on disk, whole: nothing but the three files of its folder is needed to use it.
 
     model.safetensors   the weights, without metadata, whose keys safetensors would write in random order
-    config.json         its shape, its text rules, how it was trained, and the size of its vocabulary; sorted keys
+    config.json         its shape, its text rules, how it was trained, and the SHA-256 of the other two; sorted keys
     vocabulary.tsv      the words that it knows, as pipeline/text/vocabulary.py writes them
 
 Commit 726b98c and those before it kept vocabulary and text rules elsewhere: their config.json is the shape and the size
@@ -41,21 +41,24 @@ class Config(Section):
     Attributes:
         model: the shape.
         text: None where commit 726b98c wrote the file.
-        train: section `train` as the model was trained with it; None where `text` is.
+        train: section `train` as the model was trained with it; None where `text` is, as is `files`.
         vocabulary_size: C.
+        files: SHA-256 of the other two files by their names, so that no file of another model is taken for its own.
     """
 
     model: ModelParams
     text: TextRules | None
     train: dict[str, Any] | None
     vocabulary_size: int
+    files: dict[str, str] | None
 
     @model_validator(mode="before")
     @classmethod
     def _of_commit_726b98c(cls, content: Any) -> Any:
         if isinstance(content, dict) and "cell" in content:
             shape = dict(content)
-            return {"text": None, "train": None, "vocabulary_size": shape.pop("vocabulary_size", None), "model": shape}
+            size = shape.pop("vocabulary_size", None)
+            return {"files": None, "text": None, "train": None, "vocabulary_size": size, "model": shape}
         return content
 
 
@@ -74,13 +77,15 @@ def save_model(saved: SavedModel, folder: Path) -> None:
     weights = {name: weight.detach().cpu().contiguous() for name, weight in saved.model.state_dict().items()}
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         safetensors.torch.save_file(weights, temporary)
-    size = saved.model.vocabulary_size
-    write_config(Config(model=saved.model.params, text=saved.text, train=saved.train, vocabulary_size=size), folder)
     saved.vocabulary.save(folder / VOCABULARY_FILE)
+    shape, size = saved.model.params, saved.model.vocabulary_size
+    write_config(Config(files=None, model=shape, text=saved.text, train=saved.train, vocabulary_size=size), folder)
 
 
 def write_config(config: Config, folder: Path) -> None:
-    """Write config.json."""
+    """Write config.json, for the other two files as they lie in the folder."""
+    files = {name: _sha256(folder / name) for name in (WEIGHTS_FILE, VOCABULARY_FILE)}
+    config = config.model_copy(update={"files": files})
     write_text(folder / CONFIG_FILE, json.dumps(config.model_dump(), indent=2, sort_keys=True) + "\n")
 
 
@@ -122,6 +127,7 @@ def read_vocabulary(folder: Path, config: Config) -> Vocabulary:
     """
     path = folder / VOCABULARY_FILE
     vocabulary = Vocabulary.load(path, ADVICE)
+    _check_own(path, config)
     if len(vocabulary) != config.vocabulary_size:
         raise InputError(f"{path} holds {len(vocabulary)} words, the model has {config.vocabulary_size}; {ADVICE}")
     return vocabulary
@@ -140,6 +146,7 @@ def read_weights(folder: Path, config: Config) -> LanguageModel:
         raise InputError(f"{path} is missing; {ADVICE}") from None
     except safetensors.SafetensorError as error:
         raise InputError(f"{path} is not a safetensors file ({error}); {ADVICE}") from None
+    _check_own(path, config)
     model = LanguageModel(config.model, config.vocabulary_size)
     try:
         model.load_state_dict(weights)
@@ -160,6 +167,16 @@ def model_digest(folder: Path) -> str:
     for name in FILES if read_config(folder).text else (WEIGHTS_FILE, CONFIG_FILE):
         digest.update(_bytes(folder / name))
     return digest.hexdigest()
+
+
+def _check_own(path: Path, config: Config) -> None:
+    if config.files is not None and config.files.get(path.name) != _sha256(path):
+        raise InputError(f"{path} is not the file that {CONFIG_FILE} beside it describes; {ADVICE}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _bytes(path: Path) -> bytes:

@@ -26,7 +26,6 @@ EXEMPT = {
     "pipeline/runtime/section.py": "the same",
     "pipeline/*/params.py": "the same",
     "pipeline/runtime/stage.py": "when and how a stage ends, not what it writes",
-    "pipeline/runtime/settings.py": "waiting, time limits and logging, no values",
     "pipeline/runtime/urls.py": "what messages show of a URL",
     "pipeline/runtime/progress.py": "writes to the terminal",
     "pipeline/provenance/code.py": "names checkpoints, and the files that stages depend on",

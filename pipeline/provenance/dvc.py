@@ -165,7 +165,8 @@ def restore(name: str, digest: str, destination: Path) -> None:
                 try:
                     repo.cloud.pull([HashInfo("md5", digest)])
                 except DvcException as error:
-                    why = f"is not in DVC's cache, and cannot be pulled: {error}"
+                    reason = without_secrets(" ".join(str(error).split()))
+                    why = f"is not in DVC's cache, and cannot be pulled: {reason}"
                     raise InputError(f"{name} ({digest}) {why}") from None
             if not cache.exists(digest):
                 raise InputError(f"{name} ({digest}) is neither in DVC's cache nor in its remote")

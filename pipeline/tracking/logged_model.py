@@ -78,10 +78,10 @@ def read_model(store: Store, uri: str, called: str) -> SavedModel:
             intact = model_digest(files["model"]) == digest
             if intact and "vocabulary" in files:
                 _complete(**files)
-        except (MlflowException, OSError, KeyError, ValueError, InputError):
+        except (MlflowException, FileNotFoundError, NotADirectoryError, KeyError, ValueError, InputError):
             raise InputError(
-                f"{called}: MLflow does not have the files of this model; "
-                "put them back, or bring the model back (`dvc checkout`) and run `rnnlm sync`"
+                f"{called}: MLflow does not have the files of this model; if the name is right (`rnnlm runs` lists "
+                "versions), put them back, or bring the model back (`dvc checkout`) and run `rnnlm sync`"
             ) from None
         if not intact:
             raise InputError(f"{called}: MLflow's files of its model are not those that were trained")

@@ -15,7 +15,7 @@ from pipeline.evaluation.results import read_metrics
 from pipeline.model.folder import WEIGHTS_FILE, model_digest, read_config
 from pipeline.model.output import Precision, uses_bf16
 from pipeline.params import Params
-from pipeline.provenance.dvc import dvc_digest
+from pipeline.provenance.dvc import digest_if_there, dvc_digest
 from pipeline.provenance.environment import machine_params
 from pipeline.runtime.hashes import fingerprint
 from pipeline.text.encoded import load_split
@@ -242,6 +242,7 @@ def _training_inputs(params: Params, name: str, vocabulary_size: int) -> str:
     return fingerprint(
         {
             "params": cell_params(params.cell(name), vocabulary_size),
+            "code": digest_if_there(Path("data/pins/train.txt")),
             **{split: dvc_digest(ENCODED / split) for split in ("train", "valid")},
             **({"warm_start": begun_with} if begun_with else {}),
         }

@@ -1,6 +1,6 @@
 """Checkpoints: a training run between two steps on disk, so that a kill costs a minute at most.
 
-They lie outside DVC's outputs, which DVC deletes before it runs a stage, in a folder named by a fingerprint of code,
+They lie outside DVC's outputs, which DVC deletes before it runs a stage, in a folder named by a key made of code,
 data and parameters, so those of another run are never found. Each is a safetensors file with all tensors and, as JSON
 in its head, all numbers of a `TrainingState`; random numbers are functions of the seed and the step, so there is no
 random state. The name ends with the hash of the content: a damaged one is recognised, set aside, and the one before it

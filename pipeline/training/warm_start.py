@@ -11,7 +11,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
 FOLDER = Path("data/warm_start")  # a model folder, or none of its files where the first weights are random
-NAMES = "warm_start.json"  # what the stage `warm_start` was asked for
+REQUEST = "warm_start.json"  # what the stage `warm_start` was asked for
 WITHOUT_SHAPE = {"dropout", "lookup_init"}
 
 
@@ -23,7 +23,7 @@ def model_files(folder: Path = FOLDER) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is missing; run `dvc repro warm_start`")
-    return sorted(path for path in folder.iterdir() if path.name != NAMES)
+    return sorted(path for path in folder.iterdir() if path.name != REQUEST)
 
 
 def first_weights_of(params: ModelParams, folder: Path = FOLDER) -> str | None:

@@ -7,8 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.model.folder import load_model, model_digest, read_config, read_vocabulary, read_weights, save_model
+from pipeline.model.folder import (
+    SavedModel,
+    load_model,
+    model_digest,
+    read_config,
+    read_vocabulary,
+    read_weights,
+    save_model,
+)
 from pipeline.runtime.errors import InputError
+from pipeline.text.vocabulary import Vocabulary
 from tests.conftest import saved_model
 from tests.model.test_language_model import SHAPES, build, random_batch
 from tests.projects import as_commit_726b98c
@@ -99,3 +108,16 @@ def test_a_folder_of_an_earlier_version_is_named_with_the_command_that_migrates_
     assert read_vocabulary(tmp_path, config).tokens == saved.vocabulary.tokens
     weights, expected = read_weights(tmp_path, config).state_dict(), saved.model.state_dict()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "vocabulary.tsv"])
+def test_a_file_of_another_model_of_the_same_shape_is_refused(name: str, tmp_path: Path) -> None:
+    """Old weights with new words of the same number would say something, and nobody would know what."""
+    first = saved_model(build())
+    words = [token if token.isupper() else f"{token}x" for token in first.vocabulary.tokens]
+    second = SavedModel(build(seed=2), Vocabulary(words, first.vocabulary.counts), first.text, first.train)
+    for number, saved in enumerate((first, second)):
+        save_model(saved, tmp_path / str(number))
+    (tmp_path / "0" / name).write_bytes((tmp_path / "1" / name).read_bytes())
+    with pytest.raises(InputError, match=rf"{name} is not the file that config\.json beside it describes; .*`dvc"):
+        load_model(tmp_path / "0")
