@@ -26,31 +26,15 @@ settings.load_profile("patient")
 # Whether `make soak` is running, where some tests do the same with many more kills, files and documents.
 SOAK = os.environ.get("RNNLM_SOAK") == "1"
 PROJECT = Path(__file__).resolve().parents[1]
-# The groups of tests that take longest, which begin first, so that no process of pytest waits long for the other.
-LONGEST = ["test_retraining", "test_versions", "built", "test_interruptions", "readme", "test_workflows", "test_limits"]
-LONGEST += [
-    "test_hostile",
-    "test_pipeline",
-    "test_serving",
-    "test_registry",
-    "test_promotion",
-    "test_sources",
-    "test_ui",
-    "test_cli",
-]
+# The files that take longest, which begin first, so that no process of pytest waits long for the other.
+LONGEST = ["test_retraining", "test_versions", "test_pipeline", "test_interruptions", "test_workflows", "test_limits"]
+LONGEST += ["test_code_changes", "test_hostile", "test_serving", "test_registry", "test_promotion", "test_sources"]
+LONGEST += ["test_ui", "test_cli"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests of a file run in one process, unless they are in a group of their own."""
-
-    def group(item: pytest.Item) -> str:
-        mark = item.get_closest_marker("xdist_group")
-        return mark.args[0] if mark else item.path.stem
-
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: LONGEST.index(group(item)) if group(item) in LONGEST else len(LONGEST))
+    """Put the longest files first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -104,7 +104,6 @@ def with_another_constant(source: bytes) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("code changes")
 def test_words_and_annotations_rerun_nothing_but_pins(plain: Clone, tmp_path: Path) -> None:
     clone = plain.copy(tmp_path / "clone")
     for path in MODULES:
@@ -138,7 +137,6 @@ def test_a_constant_reruns_the_stages_that_import_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("code changes")
 def test_dvc_names_the_stages_that_import_a_changed_constant(plain: Clone, tmp_path: Path) -> None:
     clone = plain.copy(tmp_path / "clone")
     for path in ("pipeline/text/deduplication.py", "pipeline/model/batches.py", "pipeline/evaluation/figures.py"):

@@ -187,8 +187,8 @@ def test_any_text_goes_through_the_text_stages_unchanged(
     params = TokenizeParams(language="english", lowercase=False, deduplicate=False, splits=shares)
     write_documents(documents, folder / "documents.parquet")
     assert list(read_documents(folder / "documents.parquet")) == documents
-    documents, tokenizer = read_documents(folder / "documents.parquet"), Tokenizer(params.lowercase)
-    write_tokens(documents, SPLITTER, tokenizer, params, folder / "tokens.parquet", 1, Bar())
+    stored, tokenizer = read_documents(folder / "documents.parquet"), Tokenizer(params.lowercase)
+    write_tokens(stored, SPLITTER, tokenizer, params, folder / "tokens.parquet", 1, Bar())
     with scratch_folder(folder / "vocabulary") as scratch:
         vocabulary = build_vocabulary(count_words(folder / "tokens.parquet", "train", scratch, 1, Bar()), None)
     vocabulary.save(folder / "vocabulary.tsv")

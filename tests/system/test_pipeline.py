@@ -18,7 +18,6 @@ from tests.conftest import PROJECT
 from tests.system.conftest import CELLS, Clone, forget_models
 
 
-@pytest.mark.xdist_group("built")
 def test_the_first_run_leaves_what_the_readme_promises(built: Clone) -> None:
     data = built.folder / "data"
     for cell in CELLS:
@@ -40,7 +39,6 @@ def test_the_first_run_leaves_what_the_readme_promises(built: Clone) -> None:
     assert re.fullmatch(r"(\S+\t0\.\d+\n){4}", suggestions)
 
 
-@pytest.mark.xdist_group("built")
 def test_the_plots_page_needs_nothing_from_the_web(built: Clone) -> None:
     built.dvc("plots", "show", "-o", "dvc_plots")
     page = (built.folder / "dvc_plots" / "index.html").read_text()
@@ -51,7 +49,6 @@ def test_the_plots_page_needs_nothing_from_the_web(built: Clone) -> None:
     assert {(cell, epoch) for epoch, cell in points} == {(cell, epoch) for cell in CELLS for epoch in "12"}
 
 
-@pytest.mark.xdist_group("built")
 def test_one_run_a_cell_in_mlflow(built: Clone) -> None:
     client = MlflowClient(f"sqlite:///{built.folder}/mlflow.db")
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
@@ -61,7 +58,6 @@ def test_one_run_a_cell_in_mlflow(built: Clone) -> None:
         assert run.data.metrics["test/perplexity"] == json.loads(file.read_text())["perplexity"]
 
 
-@pytest.mark.xdist_group("built")
 def test_a_second_repro_runs_nothing_and_git_stays_clean_of_stray_files(built: Clone) -> None:
     assert built.repro() == []
     untracked = [line for line in built.git("status", "--porcelain", "-uall").splitlines() if line.startswith("??")]
@@ -69,7 +65,6 @@ def test_a_second_repro_runs_nothing_and_git_stays_clean_of_stray_files(built: C
         assert re.fullmatch(r"\?\? (dvc\.lock|data/(models/\w+/history\.csv|evaluation/\w+/metrics\.json))", line), line
 
 
-@pytest.mark.xdist_group("built")
 def test_data_comes_back_from_the_cache_without_training(built: Clone) -> None:
     before = built.digests()
     shutil.rmtree(built.folder / "data")
@@ -78,7 +73,6 @@ def test_data_comes_back_from_the_cache_without_training(built: Clone) -> None:
     assert built.digests() == before
 
 
-@pytest.mark.xdist_group("built")
 def test_git_checkout_and_dvc_checkout_bring_data_back(built: Clone) -> None:
     before = built.digests()
     built.git("add", "dvc.lock", "data")
@@ -90,7 +84,6 @@ def test_git_checkout_and_dvc_checkout_bring_data_back(built: Clone) -> None:
     assert built.git("status", "--porcelain") == ""
 
 
-@pytest.mark.xdist_group("readme")
 def test_every_command_of_the_readme_works_as_printed(plain: Clone, tmp_path: Path) -> None:
     """The block under "Work with it", `dvc exp run` included, where one cell is trained: its text is ready."""
     clone = plain.copy(tmp_path / "clone", tracking=True)
@@ -225,6 +218,5 @@ def test_a_bad_corpus_is_refused_in_one_clear_line_and_leaves_no_half_file(
         assert copy.digests() == before
 
 
-@pytest.mark.xdist_group("built")
 def test_two_runs_from_scratch_give_the_same_bytes_with_mlflow_and_without(built: Clone, plain: Clone) -> None:
     assert plain.digests() == built.digests()

@@ -15,7 +15,8 @@ import pytest
 
 from tests.system.conftest import STAGE_ORDER, Clone, Site, write_corpus
 
-STAGES = [stage for stage in STAGE_ORDER if stage.partition("@")[2] in ("", "lstm")]
+# Without `pins`, which retraining runs to find out what else is out of date.
+STAGES = [stage for stage in STAGE_ORDER if stage.partition("@")[2] in ("", "lstm") and stage != "pins"]
 # Lines that a retraining says as each step begins, and those of DVC while it works.
 STEPS = ["git fetch:", "git merge:", "dvc pull:", "dvc status:", "dvc repro:", "Running stage 'train", "dvc push:"]
 STEPS += ["git commit:", "git push:", "mlflow:", "gate:", "promote:", "report:"]
