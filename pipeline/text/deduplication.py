@@ -26,7 +26,11 @@ class Deduplication(ExitStack):
         super().__init__()
         folder.mkdir()
         self._paths = [folder / f"{part:02x}" for part in range(PARTS)]
-        self._files = [self.enter_context(path.open("wb")) for path in self._paths]
+        try:
+            self._files = [self.enter_context(path.open("wb")) for path in self._paths]
+        except OSError:
+            self.close()  # with all of them open, nobody could even remove the folder
+            raise
         # A byte a sentence, on disk too. Written before it is mapped: a map that outgrows the disk ends in a bus error.
         with (folder / "kept").open("wb") as file:
             for start in range(0, sentences, WRITTEN):

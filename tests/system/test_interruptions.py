@@ -230,6 +230,7 @@ def test_one_stage_does_not_run_twice_at_once(encoded: Clone) -> None:
     clone = encoded
     with started(clone, sys.executable, "-m", "stages.train", "gru") as process:
         wait_for_checkpoint(clone, "gru")
+        process.send_signal(signal.SIGSTOP)  # else it could be done before the other has begun
         script = (
             "import pipeline.runtime.stage as s; s.LOCK_SECONDS = 0.2\nfrom stages.train import *; run_stage(train)"
         )
