@@ -6,7 +6,6 @@ import re
 import struct
 import subprocess
 import sys
-import time
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 import yaml
 
 from pipeline.evaluation.figures import learning_curves
-from pipeline.text.tokenizer import Tokenizer
 from pipeline.training.history import read_history
 from tests.conftest import PROJECT
 
@@ -124,24 +122,6 @@ def test_the_sentences_are_what_the_command_prints() -> None:
         pytest.skip("needs the LSTM with the committed hash in data/models/lstm")
     words = [sys.executable, "-c", "from pipeline.cli import main; main()", *command[1].split()]
     assert subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout == expected
-
-
-def test_the_tokenizer_is_many_times_faster_than_nltk() -> None:
-    """README has what was measured on prose on a quiet machine; this text is full of marks, the machine may be busy."""
-    from nltk.tokenize import NLTKWordTokenizer
-
-    ours, theirs = Tokenizer(lowercase=False), NLTKWordTokenizer()
-    sentences = [
-        line.strip("-*|# ") for path in DOCUMENTS for line in path.read_text().splitlines() if line.strip()
-    ] * 3
-    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for _ in range(3):
-        for name, tokenize in (("ours", ours.tokenize), ("theirs", theirs.tokenize)):
-            begun = time.perf_counter()
-            for sentence in sentences:
-                tokenize(sentence)
-            seconds[name].append(time.perf_counter() - begun)
-    assert min(seconds["theirs"]) > 3 * min(seconds["ours"])
 
 
 def test_the_equations_fit_on_one_screen() -> None:
