@@ -37,7 +37,6 @@ def test_the_file_is_plain_text_with_unix_line_ends(tmp_path: Path) -> None:
         b"thing,pieces,cost\na,1.5,2\n",
         b"thing,pieces,cost\na,1,2\n\n",
         b"thing,pieces,cost\n\xff,1,2\n",
-        b'thing,pieces,cost\n"' + b"a" * 200_000 + b'",1,2\n',
     ],
 )
 def test_anything_but_such_a_table_is_refused(content: bytes, tmp_path: Path) -> None:
