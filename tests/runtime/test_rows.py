@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,16 @@ def test_anything_but_such_a_table_is_refused(content: bytes, tmp_path: Path) ->
     (tmp_path / "prices.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"."):
         read_rows(tmp_path / "prices.csv", Price)
+
+
+def test_what_the_csv_module_refuses_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "prices.csv").write_bytes(b'thing,pieces,cost\n"' + b"a" * 2000 + b'",1,2\n')
+    limit = csv.field_size_limit(1000)  # of the whole process; the text stages lift it
+    try:
+        with pytest.raises(ValueError, match="field larger than field limit"):
+            read_rows(tmp_path / "prices.csv", Price)
+    finally:
+        csv.field_size_limit(limit)
 
 
 def test_a_missing_file_is_told_from_a_damaged_one(tmp_path: Path) -> None:
