@@ -31,8 +31,8 @@ from pipeline.text.counting import build_vocabulary, count_words
 from pipeline.text.encoded import load_split
 from pipeline.text.encoding import encode_tokens
 from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.first_weights import warm_start
 from pipeline.training.trainer import validation_nats
-from pipeline.training.warm_start import warm_start
 
 TOKENS = Path("data/tokens/sentences.parquet")
 CELL = "lstm"

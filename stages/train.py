@@ -17,9 +17,9 @@ from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.listener import TrainingRun
 from pipeline.training.checkpoint import Checkpoints, training_key
+from pipeline.training.first_weights import model_files, warm_start
 from pipeline.training.history import write_history
 from pipeline.training.trainer import Trainer
-from pipeline.training.warm_start import model_files, warm_start
 
 ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
 

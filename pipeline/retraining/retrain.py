@@ -15,8 +15,8 @@ from pipeline.params import Params, load_params
 from pipeline.provenance import dvc
 from pipeline.provenance.warm_start_file import write_digests
 from pipeline.retraining import branch as git
+from pipeline.retraining.champion import champion_files
 from pipeline.retraining.outcome import REPORT, Judgement, Retraining, write_reports
-from pipeline.retraining.warm_start import champion_files
 from pipeline.review import gates as gate
 from pipeline.review.promotion import Gate
 from pipeline.runtime.errors import InputError, StoppedError

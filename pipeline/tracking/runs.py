@@ -34,8 +34,8 @@ from pipeline.tracking.pages import (
 from pipeline.tracking.record import code_tags, lock_is_current, record_outputs, record_restored, record_training
 from pipeline.tracking.registry import make_challenger, register
 from pipeline.tracking.store import NOTE, BestEffort, Store, fitting
+from pipeline.training.first_weights import first_weights_of
 from pipeline.training.history import best_cell, best_epoch, read_history
-from pipeline.training.warm_start import first_weights_of
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run

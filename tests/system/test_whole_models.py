@@ -22,7 +22,7 @@ from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
 from pipeline.text.tokens import SCHEMA
 from pipeline.tracking.store import connect
-from pipeline.training.warm_start import warm_start
+from pipeline.training.first_weights import warm_start
 from stages.evaluate import evaluate
 from stages.train import train
 from tests.conftest import vocabulary_of

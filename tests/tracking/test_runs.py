@@ -10,7 +10,7 @@ from pipeline.model.folder import model_digest
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.tracking import runs
 from pipeline.tracking.store import connect
-from pipeline.training.warm_start import FOLDER, first_weights_of
+from pipeline.training.first_weights import FOLDER, first_weights_of
 from tests.projects import Project
 from tests.tracking.test_listener import all_runs, points, train
 

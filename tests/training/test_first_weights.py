@@ -12,7 +12,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.provenance.warm_start_file import read_digests
 from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.training.warm_start import first_weights_of, warm_start
+from pipeline.training.first_weights import first_weights_of, warm_start
 from tests.conftest import model_params, saved_model
 from tests.projects import as_commit_726b98c
 

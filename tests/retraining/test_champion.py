@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.params import load_params
 from pipeline.provenance.dvc import StageRecord
-from pipeline.retraining import warm_start
+from pipeline.retraining import champion as module
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.record import Provenance
 from pipeline.tracking.store import Store
@@ -56,17 +56,17 @@ def test_the_champions_files_or_why_not(
     reason: str | None,
 ) -> None:
     run = SimpleNamespace(info=SimpleNamespace(run_id="id"), data=SimpleNamespace(tags={"cell": "lstm"}))
-    monkeypatch.setattr(warm_start, "find", lambda *_: run)
-    monkeypatch.setattr(warm_start, "read_provenance", lambda *_: stages and Provenance("c", {}, stages))
+    monkeypatch.setattr(module, "find", lambda *_: run)
+    monkeypatch.setattr(module, "read_provenance", lambda *_: stages and Provenance("c", {}, stages))
     params = load_params(PROJECT / "params.yaml")
     store = cast(Store, SimpleNamespace(aliases=lambda: {"champion": champion} if champion else {}))
     if reason:
         (repository.folder / ".dvc").mkdir()
         (repository.folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
         with pytest.raises(InputError, match=f"^{reason}"):
-            warm_start.champion_files(store, params)
+            module.champion_files(store, params)
         return
     restored = []
-    monkeypatch.setattr(warm_start, "restore", lambda _, digest, path: restored.append((path.name, digest)))
-    assert warm_start.champion_files(store, params) == (champion, FILES)
+    monkeypatch.setattr(module, "restore", lambda _, digest, path: restored.append((path.name, digest)))
+    assert module.champion_files(store, params) == (champion, FILES)
     assert dict(restored) == FILES
