@@ -7,7 +7,6 @@ before.
 
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import torch
 
@@ -15,13 +14,13 @@ from benchmarks.harness import Result, run
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams, load_params
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import ENCODED, VOCABULARY
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.history import EpochRecord
 from pipeline.training.params import TrainParams
 from pipeline.training.trainer import Trainer, validation_nats
 
-ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
 CHANGES = {
     "full softmax": {"sampled_words": None},
     "fp32": {"precision": "fp32"},

@@ -26,6 +26,7 @@ from nltk.tokenize.destructive import NLTKWordTokenizer
 
 from benchmarks.harness import JsonFile, Result, compare, report, start
 from pipeline.params import load_params
+from pipeline.runtime.paths import DOCUMENTS, PINS
 from pipeline.runtime.progress import Bar
 from pipeline.text.documents import Document, read_documents
 from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
@@ -34,7 +35,6 @@ from pipeline.text.sources.fetch import Fetcher, mirror_folder
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.tokens import write_tokens
 
-DEFAULT_CORPUS = Path("data/raw/documents.parquet")
 CHARACTERS = 1_500_000  # of each corpus, for the rows against NLTK
 MEDIUM = 60_000_000  # bytes of text, for the row of two processes
 SMALL, LARGE = 20_000_000, 400_000_000  # for the row of memory
@@ -51,16 +51,16 @@ def main(
 
 def rows(corpora: list[str]) -> Iterator[Result]:
     """All rows, in the order of the module's head."""
-    if DEFAULT_CORPUS.exists():
-        yield tokenizer("default", read_documents(DEFAULT_CORPUS))
-        yield from punkt(list(read_documents(DEFAULT_CORPUS)))
+    if DOCUMENTS.exists():
+        yield tokenizer("default", read_documents(DOCUMENTS))
+        yield from punkt(list(read_documents(DOCUMENTS)))
     else:
-        print(f"{DEFAULT_CORPUS} is missing: no row tokenizer_default; run `make repro` first", file=sys.stderr)
+        print(f"{DOCUMENTS} is missing: no row tokenizer_default; run `make repro` first", file=sys.stderr)
     params = load_params().download
     for name in corpora:
         changes = {"source": name} if name in params.sources else {"source": "files", "path": name}
         fetcher = Fetcher(params.max_bytes, mirror=mirror_folder())
-        found = documents(params.model_copy(update=changes), Path("data/pins/corpus.txt"), fetcher)
+        found = documents(params.model_copy(update=changes), PINS / "corpus.txt", fetcher)
         yield tokenizer(Path(name).stem, found)
     with tempfile.TemporaryDirectory() as folder:
         yield processes(Path(folder))
@@ -151,9 +151,9 @@ def peak_memory(folder: Path, stage: str) -> int:
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     params["download"] |= {"source": "files", "path": "corpus.txt"}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    (folder / "data/pins").mkdir(parents=True, exist_ok=True)
+    (folder / PINS).mkdir(parents=True, exist_ok=True)
     for name in ("corpus", "tokenize"):
-        (folder / f"data/pins/{name}.txt").touch()
+        (folder / PINS / f"{name}.txt").touch()
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     peak = 0
     with subprocess.Popen([sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=environment) as process:

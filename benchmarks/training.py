@@ -24,12 +24,12 @@ from pipeline.model.packed import PackedBatch, pack
 from pipeline.model.params import ModelParams
 from pipeline.model.recurrence import run_layer
 from pipeline.params import CellParams, load_params
+from pipeline.runtime.paths import ENCODED, VOCABULARY
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.checkpoint import SECONDS, SHARE, Checkpoints, TrainingState
 from pipeline.training.optimizers import build_optimizer
 
-ENCODED, VOCABULARY = Path("data/encoded/train"), Path("data/vocabulary.tsv")
 EPOCH_SHARE = 24  # rows `epoch_*` train on every 24th batch of an epoch
 PLAIN_OUTPUT = "F.linear and F.cross_entropy, fp32"
 MODULES: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -47,10 +47,10 @@ def rows() -> Iterator[Result]:
     yield from word_language_model()
     yield peak_share()
     yield checkpoint()
-    if not ENCODED.is_dir():
+    if not (ENCODED / "train").is_dir():
         print(f"{ENCODED} is missing: no rows epoch_* and tutorial_step; run `make repro` first", file=sys.stderr)
         return
-    split, vocabulary = load_split(ENCODED), Vocabulary.load(VOCABULARY)
+    split, vocabulary = load_split(ENCODED / "train"), Vocabulary.load(VOCABULARY)
     cells = load_params().cells
     for cell in cells.values():
         yield epoch(cell, split, vocabulary)

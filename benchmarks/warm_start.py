@@ -26,6 +26,7 @@ from pipeline.model.folder import SavedModel, TextRules, save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams, load_params
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import TOKENS
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.counting import build_vocabulary, count_words
 from pipeline.text.encoded import load_split
@@ -34,7 +35,6 @@ from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.first_weights import warm_start
 from pipeline.training.trainer import validation_nats
 
-TOKENS = Path("data/tokens/sentences.parquet")
 CELL = "lstm"
 NEW_SHARES = (0.05, 0.2)  # of today's documents
 SEEDS = (1, 2, 3)

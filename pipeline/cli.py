@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import EVALUATION, MODELS, TIMINGS
 from pipeline.runtime.stage import run
 
 if TYPE_CHECKING:
@@ -18,11 +19,8 @@ if TYPE_CHECKING:
     from pipeline.params import Params
     from pipeline.tracking.store import Store
 
-MODELS, EVALUATION = Path("data/models"), Path("data/evaluation")
-TIMINGS = Path(".rnnlm/timings")
-
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Use and inspect the trained language models.")
-MODEL_HELP = "a name in data/models, a folder, or an MLflow URI (models:/...); default: the best on validation"
+MODEL_HELP = f"a name in {MODELS}, a folder, or an MLflow URI (models:/...); default: the best on validation"
 ModelOption = Annotated[str | None, typer.Option("--model", help=MODEL_HELP)]
 RunArgument = Annotated[
     str, typer.Argument(help="an id or its first characters, a name, champion, challenger, or a version such as v3")

@@ -1,10 +1,9 @@
 """baselines: the train and test splits -> the figures of models that only count words."""
 
-from pathlib import Path
-
 from pipeline.evaluation.baselines import ORDERS, baseline_scores
 from pipeline.evaluation.scores import summarise, write_bands, write_metrics, write_sentences
 from pipeline.params import load_params
+from pipeline.runtime.paths import ENCODED, EVALUATION, VOCABULARY
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
 from pipeline.text.encoded import load_split
@@ -14,9 +13,9 @@ from pipeline.text.vocabulary import Vocabulary
 def baselines() -> None:
     """Write data/evaluation/baselines/: metrics.json, bands.csv and sentences/MODEL.parquet."""
     options = load_params().evaluate
-    vocabulary = Vocabulary.load(Path("data/vocabulary.tsv"))
-    train, test = (load_split(Path("data/encoded") / split, len(vocabulary)) for split in ("train", "test"))
-    folder = Path("data/evaluation/baselines")
+    vocabulary = Vocabulary.load(VOCABULARY)
+    train, test = (load_split(ENCODED / split, len(vocabulary)) for split in ("train", "test"))
+    folder = EVALUATION / "baselines"
     metrics, bands = {}, []
     with progress_bar("baselines", len(ORDERS), "models") as bar:
         for name, sums in baseline_scores(train, test, len(vocabulary)):

@@ -1,9 +1,9 @@
 """download: the configured source of text -> data/raw/documents.parquet."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pipeline.params import load_params
+from pipeline.runtime.paths import DOCUMENTS, PINS
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
 from pipeline.text.documents import Document, write_documents
@@ -18,11 +18,11 @@ def download() -> None:
     with progress_bar("download", None, "documents") as bar:
 
         def counted() -> Iterator[Document]:
-            for document in documents(params, Path("data/pins/corpus.txt"), fetcher):
+            for document in documents(params, PINS / "corpus.txt", fetcher):
                 yield document
                 bar.advance()
 
-        write_documents(counted(), Path("data/raw/documents.parquet"))
+        write_documents(counted(), DOCUMENTS)
 
 
 if __name__ == "__main__":

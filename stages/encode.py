@@ -1,8 +1,7 @@
 """encode: data/tokens/sentences.parquet and data/vocabulary.tsv -> ids.npy and offsets.npy of each split."""
 
-from pathlib import Path
-
 from pipeline.runtime.parallel import available_workers
+from pipeline.runtime.paths import ENCODED, TOKENS, VOCABULARY
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
 from pipeline.text.encoding import encode_tokens
@@ -11,9 +10,9 @@ from pipeline.text.vocabulary import Vocabulary
 
 def encode() -> None:
     """Replace every token by its id."""
-    words = Vocabulary.load(Path("data/vocabulary.tsv"))
+    words = Vocabulary.load(VOCABULARY)
     with progress_bar("encode", None, "sentences") as bar:
-        encode_tokens(Path("data/tokens/sentences.parquet"), words, Path("data/encoded"), available_workers(), bar)
+        encode_tokens(TOKENS, words, ENCODED, available_workers(), bar)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """evaluate NAME: a trained model and the test split -> its figures, what it writes, how its gradient flows."""
 
 import sys
-from pathlib import Path
 
 from pipeline.evaluation.gradient_flow import gradient_norms, write_gradient_norms
 from pipeline.evaluation.scores import summarise, write_bands, write_metrics, write_sentences
@@ -11,12 +10,11 @@ from pipeline.inference.scoring import score_split
 from pipeline.params import load_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
+from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, VOCABULARY
 from pipeline.runtime.stage import run_stage
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import log_evaluation
-
-VOCABULARY = Path("data/vocabulary.tsv")
 
 
 def evaluate() -> None:
@@ -25,11 +23,11 @@ def evaluate() -> None:
         raise InputError("say which cell of params.yaml to evaluate: python -m stages.evaluate NAME")
     params = load_params()
     cell, options = params.cell(sys.argv[1]), params.evaluate
-    model_folder, folder = Path("data/models") / cell.name, Path("data/evaluation") / cell.name
+    model_folder, folder = MODELS / cell.name, EVALUATION / cell.name
     predictor = Predictor.load(model_folder)
     if predictor.vocabulary.tokens != Vocabulary.load(VOCABULARY).tokens:
         raise InputError(f"{model_folder} was trained with another vocabulary than {VOCABULARY}; run `dvc repro`")
-    test = load_split(Path("data/encoded/test"), len(predictor.vocabulary))
+    test = load_split(ENCODED / "test", len(predictor.vocabulary))
 
     sums = score_split(predictor, test, f"evaluate {cell.name}")
     metrics = summarise(sums.sentences, options.bootstrap_samples, options.seed)

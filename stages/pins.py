@@ -9,7 +9,8 @@ from pathlib import Path
 import yaml
 
 from pipeline.params import load_params
-from pipeline.provenance.code import PINS, changed, code_lines, libraries, read_pins
+from pipeline.provenance.code import changed, code_lines, libraries, read_pins
+from pipeline.runtime.paths import PINS
 from pipeline.runtime.pins import read_constraints, write_pins
 from pipeline.runtime.stage import run_stage
 

@@ -1,9 +1,8 @@
 """report: the evaluations of all cells and of the baselines -> data/report/."""
 
-from pathlib import Path
-
 from pipeline.evaluation.report import write_report
 from pipeline.params import load_params
+from pipeline.runtime.paths import EVALUATION, MODELS, REPORT
 from pipeline.runtime.stage import run_stage
 from pipeline.tracking.runs import log_report
 
@@ -11,8 +10,7 @@ from pipeline.tracking.runs import log_report
 def report() -> None:
     """Write data/report/: report.md and its figures."""
     names = list(load_params().cells)
-    folder = Path("data/report")
-    write_report(Path("data/evaluation"), Path("data/models"), names, folder)
+    write_report(EVALUATION, MODELS, names, REPORT)
     log_report(names)
 
 

@@ -1,9 +1,8 @@
 """tokenize: data/raw/documents.parquet -> data/tokens/sentences.parquet."""
 
-from pathlib import Path
-
 from pipeline.params import load_params
 from pipeline.runtime.parallel import available_workers
+from pipeline.runtime.paths import DOCUMENTS, PINS, TOKENS
 from pipeline.runtime.pins import check_installed
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
@@ -12,13 +11,10 @@ from pipeline.text.sentences import TRAIN, SentenceSplitter, training_sample
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.tokens import write_tokens
 
-DOCUMENTS = Path("data/raw/documents.parquet")
-TOKENS = Path("data/tokens/sentences.parquet")
-
 
 def tokenize() -> None:
     """Split the documents into sentences and these into tokens, every sentence in one split only."""
-    check_installed(Path("data/pins/tokenize.txt"))
+    check_installed(PINS / "tokenize.txt")
     params = load_params().tokenize
     sample = training_sample(read_documents(DOCUMENTS)) if params.language == TRAIN else ()
     splitter = SentenceSplitter(params.language, sample)

@@ -12,6 +12,7 @@ from pipeline.params import load_params
 from pipeline.provenance.code import code_lines
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.files import write_text
+from pipeline.runtime.paths import ENCODED, MODELS, TIMINGS, VOCABULARY
 from pipeline.runtime.stage import heeded_signals, run_stage
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
@@ -21,8 +22,6 @@ from pipeline.training.first_weights import model_files, warm_start
 from pipeline.training.history import write_history
 from pipeline.training.trainer import Trainer
 
-ENCODED, VOCABULARY = Path("data/encoded"), Path("data/vocabulary.tsv")
-
 
 def train() -> None:
     """Write data/models/NAME/: model.safetensors, config.json, vocabulary.tsv and history.csv."""
@@ -30,7 +29,7 @@ def train() -> None:
         raise InputError("say which cell of params.yaml to train: python -m stages.train NAME")
     project = load_params()
     cell = project.cell(sys.argv[1])
-    folder = Path("data/models") / cell.name
+    folder = MODELS / cell.name
     vocabulary = Vocabulary.load(VOCABULARY)
     train_split, valid_split = load_split(ENCODED / "train"), load_split(ENCODED / "valid")
     data = [VOCABULARY, *sorted(ENCODED.glob("train/*")), *sorted(ENCODED.glob("valid/*"))]
@@ -58,7 +57,7 @@ def train() -> None:
     # Times differ from run to run, so no output of the stage holds them.
     seconds = checkpoints.seconds
     timing = {"seconds": seconds, "tokens_per_second": len(history) * train_split.tokens / seconds}
-    write_text(Path(".rnnlm/timings") / f"{cell.name}.json", json.dumps(timing) + "\n")
+    write_text(TIMINGS / f"{cell.name}.json", json.dumps(timing) + "\n")
     listener.finished(seconds)
     checkpoints.discard()
 

@@ -1,15 +1,12 @@
 """vocabulary: data/tokens/sentences.parquet -> data/vocabulary.tsv."""
 
-from pathlib import Path
-
 from pipeline.params import load_params
 from pipeline.runtime.files import scratch_folder
 from pipeline.runtime.parallel import available_workers
+from pipeline.runtime.paths import TOKENS, VOCABULARY
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
 from pipeline.text.counting import build_vocabulary, count_words
-
-TOKENS, VOCABULARY = Path("data/tokens/sentences.parquet"), Path("data/vocabulary.tsv")
 
 
 def vocabulary() -> None:

@@ -13,9 +13,10 @@ import torch
 import yaml
 
 from pipeline.evaluation.scores import MEASURES, write_metrics
-from pipeline.model.folder import FILES, save_model
+from pipeline.model.folder import save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams, Params, load_params
+from pipeline.runtime.paths import MODEL_FILES
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.history import EpochRecord, write_history
 from tests.conftest import PROJECT, saved_model, vocabulary_of
@@ -119,7 +120,7 @@ def lock_everything() -> None:
         "tokenize": (["tokenize"], []),
         "train@lstm": (
             ["model", "train", "cells.lstm"],
-            [f"data/models/lstm/{name}" for name in (*FILES, "history.csv")],
+            [f"data/models/lstm/{name}" for name in (*MODEL_FILES, "history.csv")],
         ),
         "evaluate@lstm": (
             ["evaluate"],

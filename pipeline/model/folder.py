@@ -22,10 +22,10 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path, write_text
+from pipeline.runtime.paths import CONFIG_FILE, MODEL_FILES, VOCABULARY_FILE, WEIGHTS_FILE
 from pipeline.runtime.section import Section
 from pipeline.text.vocabulary import Vocabulary
 
-WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE = FILES = ("model.safetensors", "config.json", "vocabulary.tsv")
 ADVICE = "train the model again (`dvc repro`) or restore the file (`dvc checkout`)"
 
 
@@ -164,7 +164,7 @@ def model_digest(folder: Path) -> str:
         InputError: a file is missing, or config.json does not describe a model.
     """
     digest = hashlib.sha256()
-    for name in FILES if read_config(folder).text else (WEIGHTS_FILE, CONFIG_FILE):
+    for name in MODEL_FILES if read_config(folder).text else (WEIGHTS_FILE, CONFIG_FILE):
         digest.update(_bytes(folder / name))
     return digest.hexdigest()
 

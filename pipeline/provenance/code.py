@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 from pipeline.runtime.errors import InputError
 
-PINS = Path("data/pins")  # where the stage `pins` writes STAGE.txt
 # Modules that change no byte of any output, and why; neither they nor what they import counts.
 EXEMPT = {
     "pipeline/runtime/errors.py": "an exception ends a stage; it writes nothing",

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pipeline.params import at
-from pipeline.provenance.code import PINS, changed, read_pins
+from pipeline.provenance.code import changed, read_pins
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import DATA, LOCK, PINS
 from pipeline.runtime.settings import quieten_dvc
 from pipeline.runtime.urls import without_secrets
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-LOCK = Path("dvc.lock")
 FIRST = "everything: nothing has run here before"
 KINDS = {"pipeline": "code", "stages": "code", "constraints.txt": "libraries"}  # of what stages read; else data
 LISTED = 5  # files or parameters of a kind that are named
@@ -243,7 +243,7 @@ def causes(status: dict[str, Any]) -> dict[str, list[str]]:
                 elif Path(path).parent == PINS:
                     for name in _changed_code(stage, path):
                         found.setdefault("code" if "/" in name or " " in name else "libraries", {})[name] = None
-                elif not path.startswith("data/"):
+                elif not Path(path).is_relative_to(DATA):
                     found.setdefault(KINDS.get(path, "data"), {})[without_secrets(path)] = None
     if status and not found:
         found["results"] = {"missing or not those of dvc.lock": None}

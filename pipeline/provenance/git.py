@@ -16,11 +16,13 @@ from pathlib import Path
 
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import DATA, LOCK, WARM_START_REQUEST
 from pipeline.runtime.urls import without_secrets
 
 # What the pipeline and retraining write says nothing about what a person put in. (What warm_start.json names is among
 # the hashed inputs of a training run, as data/warm_start.)
-INPUTS = (".", ":(exclude)dvc.lock", ":(exclude)warm_start.json", ":(exclude)data")
+RESULTS = (LOCK, WARM_START_REQUEST, DATA)
+INPUTS = (".", *(f":(exclude){path}" for path in RESULTS))
 # Nobody waits to answer a question about a commit or a password, and DVC's hooks would check out data unasked.
 QUIET = ("git", "-c", "core.hooksPath=/dev/null")
 NO_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

@@ -10,13 +10,10 @@ from pathlib import Path
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
-
-FILE = Path("warm_start.json")
-FOLDER = Path("data/warm_start")  # of the stage's output: the files, and a copy of warm_start.json
-NAMES = ("config.json", "model.safetensors", "vocabulary.tsv")
+from pipeline.runtime.paths import MODEL_FILES, WARM_START_REQUEST
 
 
-def read_digests(path: Path = FILE) -> dict[str, str]:
+def read_digests(path: Path = WARM_START_REQUEST) -> dict[str, str]:
     """The MD5 of each file of the model, by name, as dvc.lock has it.
 
     Raises:
@@ -24,18 +21,22 @@ def read_digests(path: Path = FILE) -> dict[str, str]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        hashes = set(found) == set(NAMES) and all(re.fullmatch("[0-9a-f]{32}", found[name]) for name in NAMES)
+        hashes = set(found) == set(MODEL_FILES) and all(
+            re.fullmatch("[0-9a-f]{32}", found[name]) for name in MODEL_FILES
+        )
         if found == {} or hashes:
             return found
     except FileNotFoundError:
         raise InputError(f"{path} is missing; `git checkout {path}`, or write {{}} into it") from None
     except (ValueError, TypeError):
         pass
-    raise InputError(f"{path} must hold {{}}, or the MD5 of {', '.join(NAMES)} by these names, as dvc.lock has them")
+    raise InputError(
+        f"{path} must hold {{}}, or the MD5 of {', '.join(sorted(MODEL_FILES))} by these names, as dvc.lock has them"
+    )
 
 
 def write_digests(digests: Mapping[str, str], folder: Path = Path()) -> None:
     """Write warm_start.json, unless it says so already."""
-    text, path = json.dumps(digests, indent=1, sort_keys=True) + "\n", folder / FILE
+    text, path = json.dumps(digests, indent=1, sort_keys=True) + "\n", folder / WARM_START_REQUEST
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)

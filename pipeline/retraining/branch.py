@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pipeline.provenance import git
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import DATA, LOCK, WARM_START_REQUEST
 
-# What `commit_results` commits: of data/ only what git does not ignore.
-RESULTS = ("dvc.lock", "warm_start.json", "data")
-RESULT_FILES = ("dvc.lock", "warm_start.json", "data/*/metrics.json", "data/*/history.csv")
+# What of `git.RESULTS` git does not ignore.
+RESULT_FILES = (f"{LOCK}", f"{WARM_START_REQUEST}", f"{DATA}/*/metrics.json", f"{DATA}/*/history.csv")
 WORKTREE = Path(".rnnlm/retrain-merge")
 IDENTITY = {"NAME": "rnnlm retrain", "EMAIL": "retrain@rnnlm.invalid"}  # where git knows none
 
@@ -115,7 +115,7 @@ def check_out(branch: str, commit: str) -> None:
 
 def commit_results(message: str) -> bool:
     """Commit dvc.lock and the small results in data/; says whether there was anything new."""
-    git.output("add", "--all", "--", *(path for path in RESULTS if Path(path).exists()))
+    git.output("add", "--all", "--", *(str(path) for path in git.RESULTS if path.exists()))
     if git.run("diff", "--cached", "--quiet").returncode == 0:
         return False
     git.output("commit", "--quiet", "--message", message, environment=_identity())

@@ -3,11 +3,11 @@
 import tempfile
 from pathlib import Path
 
-from pipeline.model.folder import CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from pipeline.params import Params
 from pipeline.provenance.dvc import restore
 from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import MODEL_FILES, MODELS, VOCABULARY, VOCABULARY_FILE
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import CHAMPION, Store
 
@@ -29,14 +29,10 @@ def champion_files(store: Store, params: Params) -> tuple[str, dict[str, str]]:
     # Documents stay in their split only as long as the shares are the same.
     if stages["tokenize"].params["tokenize"]["splits"] != params.tokenize.model_dump()["splits"]:
         raise InputError(f"tokenize.splits was different for champion v{version}: it may have learned test sentences")
-    folder = f"data/models/{run.data.tags['cell']}"
-    outs = stages["train"].outs
-    digests = {
-        CONFIG_FILE: outs.get(f"{folder}/{CONFIG_FILE}"),
-        WEIGHTS_FILE: outs.get(f"{folder}/{WEIGHTS_FILE}"),
-        # Champions of commit 726b98c have no copy of their vocabulary.
-        VOCABULARY_FILE: outs.get(f"{folder}/{VOCABULARY_FILE}") or stages["train"].deps.get("data/vocabulary.tsv"),
-    }
+    folder, train = MODELS / run.data.tags["cell"], stages["train"]
+    digests = {name: train.outs.get((folder / name).as_posix()) for name in sorted(MODEL_FILES)}
+    # Champions of commit 726b98c have no copy of their vocabulary.
+    digests[VOCABULARY_FILE] = digests[VOCABULARY_FILE] or train.deps.get(VOCABULARY.as_posix())
     found = {name: digest for name, digest in digests.items() if digest}
     if found != digests:
         raise InputError(f"MLflow does not say which files champion v{version} has")

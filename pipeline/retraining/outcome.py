@@ -16,9 +16,10 @@ from pipeline.retraining.branch import short
 from pipeline.review.promotion import Gate
 from pipeline.runtime.files import write_text
 from pipeline.runtime.markdown import markdown_table
+from pipeline.runtime.paths import EVALUATION, MODELS, REPORT
 
 Outcome = Literal["promoted", "kept", "unchanged", "trained", "failed"]
-REPORT, SUMMARY, FILE = "report.md", "summary.md", "retrain.json"
+REPORT_FILE, SUMMARY_FILE, JSON_FILE = "report.md", "summary.md", "retrain.json"
 PICTURES = {
     "learning_curves.png": "Validation perplexity after each epoch",
     "perplexity_by_band.png": "Test perplexity by frequency band",
@@ -112,24 +113,24 @@ def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> Non
         cells: the names of the models of data/; none where they are not those of this retraining.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (REPORT, SUMMARY, FILE, *PICTURES):
+    for name in (REPORT_FILE, SUMMARY_FILE, JSON_FILE, *PICTURES):
         (folder / name).unlink(missing_ok=True)
     figures = ""
     for name, title in PICTURES.items() if cells and (result.ran or result.restored) else ():
-        if (Path("data/report") / name).is_file():
-            shutil.copyfile(Path("data/report") / name, folder / name)
+        if (REPORT / name).is_file():
+            shutil.copyfile(REPORT / name, folder / name)
             figures += f"\n![{title}]({name})\n"
     summary = _markdown(result, cells)
-    write_text(folder / REPORT, summary + ("\n## Figures\n" + figures if figures else ""))
-    write_text(folder / SUMMARY, summary)
-    write_text(folder / FILE, json.dumps(_finite(result.as_json()), indent=1, allow_nan=False) + "\n")
+    write_text(folder / REPORT_FILE, summary + ("\n## Figures\n" + figures if figures else ""))
+    write_text(folder / SUMMARY_FILE, summary)
+    write_text(folder / JSON_FILE, json.dumps(_finite(result.as_json()), indent=1, allow_nan=False) + "\n")
     judgement = result.judgement
     outputs = {
         "verdict": judgement.verdict,
         "headline": judgement.headline,
         "champion": judgement.champion_after or "",
         "challenger": judgement.challenger or "",
-        "report": str(folder / REPORT),
+        "report": str(folder / REPORT_FILE),
     }
     _append("GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in outputs.items()))
     _append("GITHUB_STEP_SUMMARY", summary)
@@ -158,7 +159,7 @@ def _markdown(result: Retraining, cells: Sequence[str]) -> str:
     ]
     parts += ["## What changed", "\n".join(lines)]
     if cells:
-        rows = table_cells(comparison_table(Path("data/evaluation"), Path("data/models"), cells))
+        rows = table_cells(comparison_table(EVALUATION, MODELS, cells))
         parts += ["## All models", markdown_table(rows)]
     return "\n\n".join(parts) + "\n"
 

@@ -16,10 +16,11 @@ from pipeline.provenance import dvc
 from pipeline.provenance.warm_start_file import write_digests
 from pipeline.retraining import branch as git
 from pipeline.retraining.champion import champion_files
-from pipeline.retraining.outcome import REPORT, Judgement, Retraining, write_reports
+from pipeline.retraining.outcome import REPORT_FILE, Judgement, Retraining, write_reports
 from pipeline.review import gates as gate
 from pipeline.review.promotion import Gate
 from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.paths import MODELS
 from pipeline.runtime.stage import LOCKS, handled_signals
 from pipeline.tracking.store import CHAMPION, is_off, open_store
 from pipeline.tracking.sync import sync
@@ -51,7 +52,7 @@ def retrain(branch: str, output: Path) -> Retraining:
             result.judgement = Judgement("failed", [f"{error}."])
             write_reports(result, output, [])
             raise
-        _tell("report", str(output / REPORT))
+        _tell("report", str(output / REPORT_FILE))
         write_reports(result, output, list(params.cells))
         _tell("verdict", "\n  ".join([result.judgement.headline, *result.judgement.reasons]))
     return result
@@ -156,7 +157,7 @@ def _judge(result: Retraining, params: Params) -> Judgement:
             _tell("gate", "nothing to judge")
             return Judgement("unchanged", [settled], champion, champion, cell=found.cell, metrics=figures)
         _tell("gate", "challenger against champion, and the limits of params.yaml")
-        verdict = gate.judge(store, found, gate.scoring_speed(Path("data/models") / found.cell), params)
+        verdict = gate.judge(store, found, gate.scoring_speed(MODELS / found.cell), params)
         figures["champion"] = gate.champion_figures(store, verdict.champion)
         _tell_gates(verdict.gates)
         _tell("promote", f"v{verdict.challenger}: {verdict.outcome}")
@@ -180,7 +181,7 @@ def _judge_alone(result: Retraining, found: gate.Candidate, params: Params) -> J
     if not result.ran and not result.restored:
         return Judgement("unchanged", ["Nothing was out of date."], cell=found.cell, metrics=figures)
     _tell("gate", "the limits of params.yaml")
-    gates = gate.limits(found.metrics, gate.scoring_speed(Path("data/models") / found.cell), params.retrain)
+    gates = gate.limits(found.metrics, gate.scoring_speed(MODELS / found.cell), params.retrain)
     _tell_gates(gates)
     verdict = "trained" if all(item.passed for item in gates) else "kept"
     return Judgement(verdict, _reasons(gates), cell=found.cell, metrics=figures, gates=gates)

@@ -19,6 +19,7 @@ from pipeline.params import Params, at, read_params
 from pipeline.provenance.dvc import read_lock
 from pipeline.review.listing import SHORT_ID
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import TOKENS
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.counting import unknown_types
 from pipeline.text.params import SplitShares
@@ -29,8 +30,6 @@ from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-TOKENS = Path("data/tokens/sentences.parquet")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.params import flat
-from pipeline.provenance.code import PINS
 from pipeline.provenance.dvc import KINDS, StageRecord
 from pipeline.review.listing import COMMIT, finite_metrics
+from pipeline.runtime.paths import MODELS, PINS
 from pipeline.runtime.urls import without_secrets
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import Store
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Pair = tuple[Any, Any]  # of run A and of run B; None: not recorded there
-WRITTEN = "data/models/"  # what training writes differs with everything it read
 CODE = (".py", "constraints.txt")
 # Sections of params.yaml that a run has among its own parameters, merged for its cell.
 IN_RUN = ("model", "train", "cells")
@@ -94,8 +93,9 @@ def _data(run: "Run", stages: Mapping[str, StageRecord]) -> dict[str, str | None
         path: digest
         for record in stages.values()
         for path, digest in record.deps.items()
-        # `pins` reads folders of code, comments included; what of them counts is among the modules.
-        if not _is_code(path) and path not in KINDS and not path.startswith(WRITTEN)
+        # `pins` reads folders of code, comments included; what of them counts is among the modules. And what training
+        # writes differs with everything it read.
+        if not _is_code(path) and path not in KINDS and not Path(path).is_relative_to(MODELS)
     }
 
 

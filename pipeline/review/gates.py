@@ -15,11 +15,12 @@ from pipeline.inference.scoring import score_split
 from pipeline.model.folder import model_digest
 from pipeline.params import Params, RetrainParams
 from pipeline.provenance.dvc import dvc_digest, restore
-from pipeline.review.comparison import TOKENS, compare_models
+from pipeline.review.comparison import compare_models
 from pipeline.review.listing import find
 from pipeline.review.promotion import ROLLED_BACK, Gate, Verdict, carry_out, decide
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.hashes import fingerprint
+from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, TOKENS
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import CHALLENGER, CHAMPION, Store
@@ -44,9 +45,8 @@ def candidate(params: Params) -> Candidate:
     Raises:
         InputError: a result is missing or damaged.
     """
-    models = Path("data/models")
-    cell = best_cell(models, list(params.cells))
-    return Candidate(cell, model_digest(models / cell), read_metrics(Path("data/evaluation") / cell / "metrics.json"))
+    cell = best_cell(MODELS, list(params.cells))
+    return Candidate(cell, model_digest(MODELS / cell), read_metrics(EVALUATION / cell / "metrics.json"))
 
 
 def limits(metrics: Mapping[str, Any], tokens_per_second: float, params: RetrainParams) -> tuple[Gate, ...]:
@@ -74,7 +74,7 @@ def limits(metrics: Mapping[str, Any], tokens_per_second: float, params: Retrain
 def scoring_speed(model_folder: Path) -> float:
     """Test tokens per second that a model scores on this machine: the best of a few runs, as others may disturb one."""
     predictor = Predictor.load(model_folder)
-    test = load_split(Path("data/encoded/test"), len(predictor.vocabulary))
+    test = load_split(ENCODED / "test", len(predictor.vocabulary))
     sentences = min(len(test), TIMED_SENTENCES)
     part = EncodedSplit(test.ids[: test.offsets[sentences]], test.offsets[: sentences + 1])
     best = 0.0

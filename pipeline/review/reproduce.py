@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.evaluation.results import read_metrics
 from pipeline.params import at, flat, read_params
 from pipeline.provenance import git
-from pipeline.provenance.code import PINS, changed, read_pins
+from pipeline.provenance.code import changed, read_pins
 from pipeline.provenance.dvc import StageRecord, digest_if_there, dvc_digest, repro_afresh, restore
 from pipeline.provenance.environment import machine_params
-from pipeline.provenance.warm_start_file import FOLDER as WARM_START
 from pipeline.provenance.warm_start_file import write_digests
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import EVALUATION, PINS, WARM_START
 from pipeline.tracking.record import PATCH, Provenance, masked, read_artifact, read_provenance
 from pipeline.tracking.store import Store
 
@@ -239,7 +239,7 @@ def compared(run: "Run", records: Mapping[str, StageRecord], tree: Path) -> Repr
     }
     perplexity = None
     if "evaluate" in records and "test/perplexity" in run.data.metrics:
-        measured = read_metrics(tree / "data/evaluation" / run.data.tags["cell"] / "metrics.json")["perplexity"]
+        measured = read_metrics(tree / EVALUATION / run.data.tags["cell"] / "metrics.json")["perplexity"]
         perplexity = (run.data.metrics["test/perplexity"], measured)
     # Text stages give the same bytes everywhere; only training may differ a little.
     near = perplexity is not None and abs(perplexity[1] / perplexity[0] - 1) <= TOLERANCE

@@ -7,7 +7,6 @@ from pathlib import Path
 import pipeline
 from pipeline.inference.request import Options
 from pipeline.model.folder import (
-    VOCABULARY_FILE,
     SavedModel,
     TextRules,
     load_model,
@@ -16,6 +15,7 @@ from pipeline.model.folder import (
     write_config,
 )
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import VOCABULARY_FILE
 from pipeline.runtime.pins import canonical, read_constraints
 from pipeline.tracking.store import Store
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.evaluation.results import read_metrics
-from pipeline.model.folder import WEIGHTS_FILE, model_digest, read_config
+from pipeline.model.folder import model_digest, read_config
 from pipeline.model.output import Precision, uses_bf16
 from pipeline.params import Params
 from pipeline.provenance.dvc import digest_if_there, dvc_digest
 from pipeline.provenance.environment import machine_params
 from pipeline.runtime.hashes import fingerprint
+from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, PINS, REPORT, WEIGHTS_FILE
 from pipeline.text.encoded import load_split
 from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.pages import (
@@ -40,8 +41,6 @@ from pipeline.training.history import best_cell, best_epoch, read_history
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
-ENCODED = Path("data/encoded")
-MODELS, EVALUATION, REPORT = Path("data/models"), Path("data/evaluation"), Path("data/report")
 REPORT_PAGE = "report/report.html"  # among a run's artifacts
 
 
@@ -242,7 +241,7 @@ def _training_inputs(params: Params, name: str, vocabulary_size: int) -> str:
     return fingerprint(
         {
             "params": cell_params(params.cell(name), vocabulary_size),
-            "code": digest_if_there(Path("data/pins/train.txt")),
+            "code": digest_if_there(PINS / "train.txt"),
             **{split: dvc_digest(ENCODED / split) for split in ("train", "valid")},
             **({"warm_start": begun_with} if begun_with else {}),
         }

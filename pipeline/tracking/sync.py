@@ -1,14 +1,11 @@
 """Bringing MLflow up to what lies in data/: runs that DVC restored, or that MLflow missed."""
 
-from pathlib import Path
-
 from pipeline.model.folder import model_digest
 from pipeline.params import load_params, read_params
 from pipeline.provenance.dvc import read_lock
+from pipeline.runtime.paths import MODELS
 from pipeline.tracking.runs import add_evaluation, add_report, trained_run
 from pipeline.tracking.store import Store
-
-DATA = Path("data")
 
 
 def sync(store: Store) -> list[str]:
@@ -31,7 +28,7 @@ def sync(store: Store) -> list[str]:
         if not (stands("tokenize") and stands(f"train@{name}")):
             lines.append(f"{name}: no model of these parameters; run `dvc repro` first")
             continue
-        known = store.find_run(model_digest(DATA / "models" / name)) is not None
+        known = store.find_run(model_digest(MODELS / name)) is not None
         run = trained_run(store, params, name)
         evaluated = stands(f"evaluate@{name}") and add_evaluation(store, params, name)
         done = "up to date" if known and not evaluated else "evaluation added" if known else "run made"

@@ -8,14 +8,13 @@ from pipeline.model.folder import model_digest, read_config, read_vocabulary, re
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import WARM_START, WARM_START_REQUEST
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
-FOLDER = Path("data/warm_start")  # a model folder, or none of its files where the first weights are random
-REQUEST = "warm_start.json"  # what the stage `warm_start` was asked for
 WITHOUT_SHAPE = {"dropout", "lookup_init"}
 
 
-def model_files(folder: Path = FOLDER) -> list[Path]:
+def model_files(folder: Path = WARM_START) -> list[Path]:
     """The files of the model that training runs begin with; none where the first weights are random.
 
     Raises:
@@ -23,10 +22,10 @@ def model_files(folder: Path = FOLDER) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is missing; run `dvc repro warm_start`")
-    return sorted(path for path in folder.iterdir() if path.name != REQUEST)
+    return sorted(path for path in folder.iterdir() if path.name != WARM_START_REQUEST.name)
 
 
-def first_weights_of(params: ModelParams, folder: Path = FOLDER) -> str | None:
+def first_weights_of(params: ModelParams, folder: Path = WARM_START) -> str | None:
     """The `model_digest` of the model that training runs of this shape begin with; None: with random weights.
 
     Raises:
@@ -38,7 +37,7 @@ def first_weights_of(params: ModelParams, folder: Path = FOLDER) -> str | None:
 
 
 @torch.no_grad()
-def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = FOLDER) -> str | None:
+def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = WARM_START) -> str | None:
     """Give a fresh model the weights of the one in `folder`; words that are new keep their random ones.
 
     Args:

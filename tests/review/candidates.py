@@ -15,6 +15,7 @@ from pipeline.model.folder import save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
 from pipeline.provenance.dvc import StageRecord, dvc_digest
+from pipeline.runtime.paths import TOKENS
 from pipeline.text.tokens import SCHEMA
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 from pipeline.tracking import runs
@@ -25,7 +26,6 @@ from tests.conftest import saved_model, vocabulary_of
 from tests.projects import Project, lock_everything
 
 TYPES = 40
-TOKENS = Path("data/tokens/sentences.parquet")
 
 
 def write_corpus(sentences: int = 200) -> None:

@@ -14,9 +14,10 @@ from pipeline.cli import app
 from pipeline.evaluation.paired import paired_bootstrap
 from pipeline.inference.scoring import score_split
 from pipeline.params import load_params
-from pipeline.review.comparison import TOKENS, compare_models, load_logged_model
+from pipeline.review.comparison import compare_models, load_logged_model
 from pipeline.review.listing import differing, find, list_runs
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import TOKENS
 from pipeline.text.tokens import read_tokens
 from pipeline.tracking.store import Store, connect
 from tests.projects import Project

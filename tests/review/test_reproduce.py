@@ -69,10 +69,10 @@ def test_a_run_that_began_with_a_model_is_not_made_from_text_alone(
             reproduce.reproduce(SimpleNamespace(), cast("Run", run), "download")  # pyright: ignore[reportArgumentType]
         return str(caught.value)
 
-    for digest in (None, dvc_digest(stage.FOLDER)):
+    for digest in (None, dvc_digest(stage.WARM_START)):
         assert "is not in this clone" in message(digest)
-    (stage.FOLDER / "config.json").write_text("{}")
-    assert message(dvc_digest(stage.FOLDER)) == (
+    (stage.WARM_START / "config.json").write_text("{}")
+    assert message(dvc_digest(stage.WARM_START)) == (
         "run id began with the weights of another model, which no text makes; leave out `--from download`"
     )
 

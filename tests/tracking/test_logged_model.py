@@ -7,8 +7,9 @@ import pytest
 import torch
 import yaml
 
-from pipeline.model.folder import FILES, SavedModel, load_model
+from pipeline.model.folder import SavedModel, load_model
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import MODEL_FILES
 from pipeline.tracking import runs
 from pipeline.tracking.logged_model import read_model
 from pipeline.tracking.store import Store, connect
@@ -37,7 +38,7 @@ def check(read: SavedModel, saved: SavedModel) -> None:
 def test_the_model_folder_is_the_one_artifact_and_is_whole(logged: tuple[Store, Path, SavedModel]) -> None:
     store, folder, saved = logged
     (kept,) = (folder / "artifacts").iterdir()
-    assert {path.name for path in kept.iterdir()} == {*FILES, "history.csv"}
+    assert {path.name for path in kept.iterdir()} == {*MODEL_FILES, "history.csv"}
     check(read_model(store, URI, "it"), saved)
     # A vocabulary of the same length, but of another model.
     path = kept / "vocabulary.tsv"

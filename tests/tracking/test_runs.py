@@ -8,9 +8,10 @@ import pytest
 
 from pipeline.model.folder import model_digest
 from pipeline.provenance.dvc import dvc_digest
+from pipeline.runtime.paths import WARM_START
 from pipeline.tracking import runs
 from pipeline.tracking.store import connect
-from pipeline.training.first_weights import FOLDER, first_weights_of
+from pipeline.training.first_weights import first_weights_of
 from tests.projects import Project
 from tests.tracking.test_listener import all_runs, points, train
 
@@ -69,9 +70,9 @@ def test_an_evaluation_that_runs_again_draws_no_point_twice(project: Project) ->
 
 
 def test_a_warm_start_is_on_the_run_and_its_page(project: Project) -> None:
-    shutil.copytree(project.models, FOLDER)
-    project.vocabulary.save(FOLDER / "vocabulary.tsv")
-    begun_with = model_digest(FOLDER)
+    shutil.copytree(project.models, WARM_START)
+    project.vocabulary.save(WARM_START / "vocabulary.tsv")
+    begun_with = model_digest(WARM_START)
     project.train(seed=2)
     train(project).finished(9.0)
     (run,) = all_runs(connect())
@@ -83,8 +84,8 @@ def test_a_warm_start_is_on_the_run_and_its_page(project: Project) -> None:
 
 def test_what_broke_off_from_other_weights_is_another_training(project: Project) -> None:
     train(project, until=1).failed(killed=True)
-    shutil.copytree(project.models, FOLDER)
-    project.vocabulary.save(FOLDER / "vocabulary.tsv")
+    shutil.copytree(project.models, WARM_START)
+    project.vocabulary.save(WARM_START / "vocabulary.tsv")
     project.train(seed=2)
     runs.log_evaluation(project.params, project.cell.name)
     assert [run.info.status for run in all_runs(connect())] == ["FINISHED", "KILLED"]
