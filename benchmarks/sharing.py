@@ -21,17 +21,17 @@ from pipeline.model.output import Sampler
 from pipeline.model.packed import PackedBatch
 from pipeline.params import load_params
 
-REPEATS = 5
-SECONDS = 4.0  # for which a training run is watched
-SENTENCES, LENGTH = 64, 16
+RUNS = 5
+WATCHED = 4.0  # for which a training run is watched
+SENTENCE_COUNT, LENGTH = 64, 16
 SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def rows() -> Iterator[Result]:
     """One training run alone, and one of two."""
     for name, count in (("alone", 1), ("two_at_once", 2)):
-        pairs = [(seconds_a_step(count, "import stages"), seconds_a_step(count, "pass")) for _ in range(REPEATS)]
-        yield from_pairs(name, "OpenMP's own patience", pairs, SENTENCES * LENGTH, "tokens/s")
+        pairs = [(seconds_a_step(count, "import stages"), seconds_a_step(count, "pass")) for _ in range(RUNS)]
+        yield from_pairs(name, "OpenMP's own patience", pairs, SENTENCE_COUNT * LENGTH, "tokens/s")
 
 
 def seconds_a_step(count: int, first: str) -> float:
@@ -51,19 +51,19 @@ def seconds_a_step(count: int, first: str) -> float:
 
 
 def train() -> None:
-    """Train for `SECONDS`, and print the seconds of a step."""
+    """Train for `WATCHED`, and print the seconds of a step."""
     params = load_params()
     cell, C = params.cells["gru"], params.vocabulary.size or 8000
     chances = 1 / torch.arange(1, C + 1)  # Zipf's law
-    x_N, y_N = torch.multinomial(chances, 2 * SENTENCES * LENGTH, replacement=True).view(2, -1)
-    batch = PackedBatch(x_N, y_N, (SENTENCES,) * LENGTH, np.arange(SENTENCES))
+    x_N, y_N = torch.multinomial(chances, 2 * SENTENCE_COUNT * LENGTH, replacement=True).view(2, -1)
+    batch = PackedBatch(x_N, y_N, (SENTENCE_COUNT,) * LENGTH, np.arange(SENTENCE_COUNT))
     sampler = Sampler((1e6 * chances).long().tolist(), cell.train.sampled_words or 1000, cell.train.sampling_power, 1)
     model = LanguageModel(cell.model, C, torch.Generator().manual_seed(1))
     step = our_step(model, batch, "auto", sampler, "adamw")
     for _ in range(5):
         step()
     start, steps = time.perf_counter(), 0
-    while time.perf_counter() - start < SECONDS:
+    while time.perf_counter() - start < WATCHED:
         step()
         steps += 1
     print((time.perf_counter() - start) / steps)

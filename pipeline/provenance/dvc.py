@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 FIRST = "everything: nothing has run here before"
-KINDS = {"pipeline": "code", "stages": "code", "constraints.txt": "libraries"}  # of what stages read; else data
-LISTED = 5  # files or parameters of a kind that are named
+CODE_KINDS = {"pipeline": "code", "stages": "code", "constraints.txt": "libraries"}  # of what stages read; else data
+NAMED_CAUSES = 5  # files or parameters of a kind that are named
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def causes(status: dict[str, Any]) -> dict[str, list[str]]:
                     for name in _changed_code(stage, path):
                         found.setdefault("code" if "/" in name or " " in name else "libraries", {})[name] = None
                 elif not Path(path).is_relative_to(DATA):
-                    found.setdefault(KINDS.get(path, "data"), {})[without_secrets(path)] = None
+                    found.setdefault(CODE_KINDS.get(path, "data"), {})[without_secrets(path)] = None
     if status and not found:
         found["results"] = {"missing or not those of dvc.lock": None}
     return {kind: list(names) for kind, names in found.items()}
@@ -265,8 +265,8 @@ def in_words(found: Mapping[str, Sequence[str]]) -> str:
     """What is out of date, on one line."""
     parts = []
     for kind, names in found.items():
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        parts.append(f"{kind}: {', '.join(names[:LISTED])}{more}" if names else kind)
+        more = f" and {len(names) - NAMED_CAUSES} more" if len(names) > NAMED_CAUSES else ""
+        parts.append(f"{kind}: {', '.join(names[:NAMED_CAUSES])}{more}" if names else kind)
     return "; ".join(parts) or "nothing"
 
 

@@ -4,8 +4,6 @@ import platform
 from importlib.metadata import distributions, version
 from pathlib import Path
 
-LIBRARIES = ("torch", "numpy", "nltk", "mlflow")
-
 
 def packages() -> str:
     """Every package of this process's environment, `NAME==VERSION` a line, as constraints.txt has them."""
@@ -19,7 +17,7 @@ def machine_params() -> dict[str, str]:
 
     return {
         "env.python": platform.python_version(),
-        **{f"env.{library}": version(library) for library in LIBRARIES},
+        **{f"env.{library}": version(library) for library in ("torch", "numpy", "nltk", "mlflow")},
         "machine.platform": platform.platform(),
         "machine.processor": _processor(),
         "machine.threads": str(torch.get_num_threads()),

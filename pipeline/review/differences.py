@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.params import flat
-from pipeline.provenance.dvc import KINDS, StageRecord
-from pipeline.review.listing import COMMIT, finite_metrics
+from pipeline.provenance.dvc import CODE_KINDS, StageRecord
+from pipeline.review.listing import finite_metrics
 from pipeline.runtime.paths import MODELS, PINS
 from pipeline.runtime.urls import without_secrets
 from pipeline.tracking.record import read_provenance
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import COMMIT, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Pair = tuple[Any, Any]  # of run A and of run B; None: not recorded there
-CODE = (".py", "constraints.txt")
+CODE_ENDINGS = (".py", "constraints.txt")
 # Sections of params.yaml that a run has among its own parameters, merged for its cell.
 IN_RUN = ("model", "train", "cells")
 # Curves over epochs and seconds, whose last value says nothing.
@@ -65,7 +65,7 @@ def differences(store: Store, a: "Run", b: "Run") -> Differences:
 
 
 def _is_code(path: str) -> bool:
-    return path.endswith(CODE) or Path(path).parent == PINS
+    return path.endswith(CODE_ENDINGS) or Path(path).parent == PINS
 
 
 def _modules(stages: Mapping[str, StageRecord]) -> dict[str, str | None]:
@@ -95,7 +95,7 @@ def _data(run: "Run", stages: Mapping[str, StageRecord]) -> dict[str, str | None
         for path, digest in record.deps.items()
         # `pins` reads folders of code, comments included; what of them counts is among the modules. And what training
         # writes differs with everything it read.
-        if not _is_code(path) and path not in KINDS and not Path(path).is_relative_to(MODELS)
+        if not _is_code(path) and path not in CODE_KINDS and not Path(path).is_relative_to(MODELS)
     }
 
 

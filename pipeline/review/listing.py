@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.runtime.errors import InputError
-from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store
+from pipeline.tracking.store import CHALLENGER, CHAMPION, COMMIT, MODEL, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-COMMIT = "mlflow.source.git.commit"
 SHORTEST_ID = 4  # characters of an abbreviated run id
 SHORT_ID = 8  # characters of a run id that we show
-LISTED = 5  # runs that a message names
+NAMED_RUNS = 5  # runs that a message names
 WAYS = "an id or its first characters, a name, champion, challenger, or a version such as v3; `rnnlm runs` lists them"
 
 
@@ -100,8 +99,8 @@ def find(store: Store, text: str) -> "Run":
         return fitting[0]
     if not fitting:
         raise InputError(f"no run fits {text!r}; give {WAYS}")
-    shown = ", ".join(f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})" for run in fitting[:LISTED])
-    more = ", ..." if len(fitting) > LISTED else ""
+    shown = ", ".join(f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})" for run in fitting[:NAMED_RUNS])
+    more = ", ..." if len(fitting) > NAMED_RUNS else ""
     raise InputError(f"{text!r} fits {len(fitting)} runs: {shown}{more}; give more characters of its id")
 
 

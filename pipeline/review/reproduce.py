@@ -19,6 +19,7 @@ from pipeline.provenance.environment import machine_params
 from pipeline.provenance.warm_start_file import write_digests
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import EVALUATION, PINS, WARM_START
+from pipeline.text.sources.fetch import MIRROR
 from pipeline.tracking.record import PATCH, Provenance, masked, read_artifact, read_provenance
 from pipeline.tracking.store import Store
 
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
 
 Start = Literal["train", "download"]
 
-FOLDER = Path(".rnnlm/reproduce")
+REPRODUCTIONS = Path(".rnnlm/reproduce")
 TOLERANCE = 0.02  # of test perplexity, between machines: docs/reproducibility.md
 MACHINE = ("machine.", "env.")  # parameters of a run that name where it was made
 STATUS = {"identical": 0, "equal": 10, "different": 11}  # of the command, by its verdict
 FOREIGN = ("MLFLOW_", "DVC_", "RNNLM_")  # environment variables that would change what a stage does
-KEPT = ("RNNLM_MIRROR",)
 
 
 @dataclass(frozen=True)
@@ -135,10 +135,10 @@ def _laid_out(run: "Run", provenance: Provenance, patch: bytes | None) -> Iterat
     run_id, commit = run.info.run_id, str(provenance.commit)
     if git.commit_of(commit) is None:
         raise InputError(f"commit {commit} of run {run_id} is not in this clone; `git fetch` it")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    tree = (FOLDER / run_id).resolve()
+    REPRODUCTIONS.mkdir(parents=True, exist_ok=True)
+    tree = (REPRODUCTIONS / run_id).resolve()
     try:
-        held = FileLock(FOLDER / f"{run_id}.lock").acquire(timeout=0)
+        held = FileLock(REPRODUCTIONS / f"{run_id}.lock").acquire(timeout=0)
     except Timeout:
         raise InputError(f"run {run_id} is already being rebuilt in this folder; wait until that has ended") from None
     with held, git.worktree(tree, commit):
@@ -202,7 +202,7 @@ def _restore_inputs(records: Collection[StageRecord], tree: Path) -> None:
 
 def _environment(tree: Path, threads: str | None) -> dict[str, str]:
     """Variables for stages in the worktree, without those of this process that would change what they do."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN) or key in KEPT}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN) or key == MIRROR}
     environment |= {"RNNLM_TRACKING": "off", "PYTHONPATH": str(tree)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     return environment | ({"OMP_NUM_THREADS": threads} if threads else {})

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from pipeline.review.comparison import ModelComparison
 from pipeline.review.differences import Differences, Pair
-from pipeline.review.listing import COMMIT, SHORT_ID, ListedRun, differing
+from pipeline.review.listing import SHORT_ID, ListedRun, differing
 from pipeline.runtime.terminal import show_table
+from pipeline.tracking.store import COMMIT
 
 NONE = "-"
 

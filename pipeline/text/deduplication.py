@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 PARTS = 128
-WRITTEN = 1 << 20  # bytes at a time
+WRITTEN_BYTES = 1 << 20  # bytes at a time
 RECORD = np.dtype([("digest", np.uint8, 16), ("place", np.int64)])
 
 
@@ -33,8 +33,8 @@ class Deduplication(ExitStack):
             raise
         # A byte a sentence, on disk too. Written before it is mapped: a map that outgrows the disk ends in a bus error.
         with (folder / "kept").open("wb") as file:
-            for start in range(0, sentences, WRITTEN):
-                file.write(b"\1" * min(WRITTEN, sentences - start))
+            for start in range(0, sentences, WRITTEN_BYTES):
+                file.write(b"\1" * min(WRITTEN_BYTES, sentences - start))
         self._kept = np.memmap(folder / "kept", bool, "r+") if sentences else np.empty(0, bool)
         self._added = self._asked = 0
 

@@ -16,7 +16,7 @@ from pipeline.runtime.files import atomic_path
 from pipeline.text.parquet import arrays, open_parquet
 from pipeline.text.splits import Split
 
-SCHEMA = pa.schema(
+DOCUMENT_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
@@ -24,8 +24,8 @@ SCHEMA = pa.schema(
         pa.field("tokenized", pa.bool_(), nullable=False),
     ]
 )
-BLOCK_CHARACTERS = 8 << 20  # text held in memory at a time; a longer document is held whole
-BLOCK_DOCUMENTS = 1 << 16
+WRITTEN_CHARACTERS = 8 << 20  # text held in memory at a time; a longer document is held whole
+WRITTEN_DOCUMENTS = 1 << 16
 READ_DOCUMENTS = 256
 
 
@@ -44,9 +44,9 @@ def write_documents(found: Iterable[Document], path: Path) -> None:
     Raises:
         InputError: as the iterable does.
     """
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-        for block in blocks(found, BLOCK_CHARACTERS, BLOCK_DOCUMENTS):
-            writer.write_table(pa.table(arrays(block, SCHEMA), schema=SCHEMA))
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, DOCUMENT_SCHEMA, compression="zstd") as writer:
+        for block in blocks(found, WRITTEN_CHARACTERS, WRITTEN_DOCUMENTS):
+            writer.write_table(pa.table(arrays(block, DOCUMENT_SCHEMA), schema=DOCUMENT_SCHEMA))
 
 
 def read_documents(path: Path) -> Iterator[Document]:
@@ -55,7 +55,7 @@ def read_documents(path: Path) -> Iterator[Document]:
     Raises:
         InputError: the file is missing or damaged, or holds other columns.
     """
-    with open_parquet(path, SCHEMA, "download") as file:
+    with open_parquet(path, DOCUMENT_SCHEMA, "download") as file:
         for batch in file.iter_batches(batch_size=READ_DOCUMENTS):
             yield from map(Document, *(column.to_pylist() for column in batch.columns))
 

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.runtime.errors import InputError, is_of_the_machine
 from pipeline.text.vocabulary import END_ID, START_ID
 
-ADVICE = "delete it and run `dvc repro encode`"
+AGAIN = "delete it and run `dvc repro encode`"
 CHECKED_IDS = 1 << 24  # ids looked at a time when a file is checked
 
 
@@ -79,25 +79,25 @@ def _load(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
     except Exception as error:  # NumPy's parser raises nearly anything for a damaged header
         if is_of_the_machine(error):
             raise
-        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {ADVICE}") from None
+        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {AGAIN}") from None
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype not in dtypes:
         kind = f"{array.ndim} dimensions of {array.dtype}" if isinstance(array, np.ndarray) else "an archive"
-        raise InputError(f"{path} must hold one dimension of {' or '.join(map(str, dtypes))}, not {kind}; {ADVICE}")
+        raise InputError(f"{path} must hold one dimension of {' or '.join(map(str, dtypes))}, not {kind}; {AGAIN}")
     return array
 
 
 def _check_offsets(folder: Path, ids: np.ndarray, offsets: np.ndarray) -> None:
     path = folder / "offsets.npy"
     if len(offsets) < 2 or offsets[0] != 0:
-        raise InputError(f"{path} must hold 0 and then the end of at least one sentence; {ADVICE}")
+        raise InputError(f"{path} must hold 0 and then the end of at least one sentence; {AGAIN}")
     short = np.flatnonzero(np.diff(offsets) < 2)
     if len(short):
         raise InputError(
             f"{path}: sentence {short[0]} would end at {offsets[short[0] + 1]}, "
-            f"less than two ids after its start at {offsets[short[0]]}; {ADVICE}"
+            f"less than two ids after its start at {offsets[short[0]]}; {AGAIN}"
         )
     if offsets[-1] != len(ids):
-        raise InputError(f"{path}: the last sentence ends at {offsets[-1]}, but ids.npy has {len(ids)} ids; {ADVICE}")
+        raise InputError(f"{path}: the last sentence ends at {offsets[-1]}, but ids.npy has {len(ids)} ids; {AGAIN}")
 
 
 def _check_ids(folder: Path, ids: np.ndarray, offsets: np.ndarray, vocabulary_size: int | None) -> None:
@@ -111,11 +111,11 @@ def _check_ids(folder: Path, ids: np.ndarray, offsets: np.ndarray, vocabulary_si
         if outside.any():
             place = int(outside.argmax())
             size = "" if vocabulary_size is None else f" of {vocabulary_size} tokens"
-            raise InputError(f"{path}: id {block[place]} at {first + place} is outside the vocabulary{size}; {ADVICE}")
+            raise InputError(f"{path}: id {block[place]} at {first + place} is outside the vocabulary{size}; {AGAIN}")
     sentences = len(offsets) - 1
     framed = (ids[offsets[:-1]] == START_ID).all() and (ids[offsets[1:] - 1] == END_ID).all()
     if not framed or starts != sentences or ends != sentences:
         raise InputError(
             f"{path} does not fit offsets.npy: not every sentence begins with its only {START_ID} and ends with "
-            f"its only {END_ID}; {ADVICE}"
+            f"its only {END_ID}; {AGAIN}"
         )

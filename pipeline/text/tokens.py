@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # readers of the file need no NLTK, and do not depend on how 
     from pipeline.text.sentences import SentenceSplitter
     from pipeline.text.tokenizer import Tokenizer
 
-SCHEMA = pa.schema(
+TOKEN_SCHEMA = pa.schema(
     [
         pa.field("document", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
@@ -44,7 +44,7 @@ UNKNOWN_MARK = "<unk>"  # an unknown word in corpora that come tokenized
 
 # While sentences wait for deduplication, a digest of their lower-cased tokens is kept beside them; null: keep anyway.
 DIGEST_BYTES = 16
-WAITING_SCHEMA = SCHEMA.append(pa.field("digest", pa.binary(DIGEST_BYTES)))
+WAITING_SCHEMA = TOKEN_SCHEMA.append(pa.field("digest", pa.binary(DIGEST_BYTES)))
 
 BLOCK_CHARACTERS = 1 << 20  # text for a worker at a time; a longer document goes whole
 BLOCK_DOCUMENTS = 1 << 14
@@ -56,7 +56,7 @@ def read_tokens(path: Path, split: Split) -> Iterator[pa.ListArray]:
     Raises:
         InputError: the file is missing or damaged, or holds other columns.
     """
-    with open_parquet(path, SCHEMA, "tokenize") as file:
+    with open_parquet(path, TOKEN_SCHEMA, "tokenize") as file:
         for batch in file.iter_batches(READ_SENTENCES, columns=["split", "tokens"]):
             rows = batch.column("tokens").filter(call_function("equal", [batch.column("split"), pa.scalar(split)]))
             rows.validate(full=True)  # the reader itself does not look whether words are UTF-8
@@ -112,7 +112,7 @@ def write_tokens(
             def kept_rows() -> Iterator[pa.RecordBatch]:
                 for split, file in waiting.items():
                     for batch in _batches(file):
-                        rows = batch.select(SCHEMA.names).filter(deduplication.kept(batch.num_rows))
+                        rows = batch.select(TOKEN_SCHEMA.names).filter(deduplication.kept(batch.num_rows))
                         kept[split] += rows.num_rows
                         yield rows
 
@@ -168,8 +168,8 @@ def _digest(tokens: Sequence[str | None]) -> bytes:
 
 def _write_rows(batches: Iterable[pa.RecordBatch], path: Path) -> None:
     """Write a Parquet file whose row groups hold `ROW_GROUP_SENTENCES` rows, however many come at a time."""
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        waiting = SCHEMA.empty_table()
+    with pq.ParquetWriter(path, TOKEN_SCHEMA, compression="zstd") as writer:
+        waiting = TOKEN_SCHEMA.empty_table()
         for batch in batches:
             waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
             if whole := waiting.num_rows // ROW_GROUP_SENTENCES * ROW_GROUP_SENTENCES:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 PREFIX = "system/"  # what MLflow shows under "System metrics"
-INTERVAL = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"  # MLflow's own setting
-SECONDS = "5"  # between two samples, unless the setting says otherwise
 
 
 class MachineLoad:
@@ -30,7 +28,8 @@ class MachineLoad:
     def __init__(self, began: int) -> None:
         """Start sampling for a run that began at `began`, in milliseconds since 1970."""
         self._began = began
-        self._interval = float(os.environ.get(INTERVAL) or SECONDS)
+        # Seconds between two samples, by MLflow's own setting.
+        self._interval = float(os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL") or 5)
         self._points: list[Metric] = []
         self._lock = threading.Lock()
         self._over = threading.Event()

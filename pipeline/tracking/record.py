@@ -20,9 +20,9 @@ from pipeline.provenance.git import Changes, changed_inputs, changes, commit_of
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.urls import without_secrets
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import COMMIT, Store
 
-FOLDER, FILE, PATCH, PACKAGES = "provenance", "provenance.json", "changes.patch", "packages.txt"
+PROVENANCE_FOLDER, PROVENANCE_FILE, PATCH, PACKAGES = "provenance", "provenance.json", "changes.patch", "packages.txt"
 LONGEST_TAG = 500  # characters of a list of changed files
 
 
@@ -47,7 +47,7 @@ def code_tags() -> dict[str, str]:
     commit = commit_of("HEAD")
     if commit:
         changed = changed_inputs()
-        tags |= {"mlflow.source.git.commit": commit, "git_dirty": "true" if changed else "false"}
+        tags |= {COMMIT: commit, "git_dirty": "true" if changed else "false"}
         if changed:
             tags["git_changed_files"] = ", ".join(changed)[:LONGEST_TAG]
     experiment = os.environ.get("DVC_EXP_NAME")
@@ -62,7 +62,7 @@ def record_training(store: Store, run_id: str, cell: str) -> None:
     _begin(store, run_id, dataclasses.replace(stage_record(f"train@{cell}"), outs={}), this_code=True)
     with tempfile.TemporaryDirectory() as folder:
         write_text(Path(folder) / PACKAGES, packages())
-        store.client.log_artifacts(run_id, folder, FOLDER)
+        store.client.log_artifacts(run_id, folder, PROVENANCE_FOLDER)
 
 
 def record_restored(store: Store, run_id: str, cell: str, this_code: bool) -> None:
@@ -91,9 +91,9 @@ def record_outputs(store: Store, run_id: str, stage: Literal["train", "evaluate"
     now, before = stage_record(f"{stage}@{cell}"), known.stages.get(stage)
     record = now if before is None or stage != "train" else dataclasses.replace(before, outs=now.outs)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / FILE
+        path = Path(folder) / PROVENANCE_FILE
         _write(path, dataclasses.replace(known, stages=known.stages | {stage: record}))
-        store.client.log_artifact(run_id, str(path), FOLDER)
+        store.client.log_artifact(run_id, str(path), PROVENANCE_FOLDER)
 
 
 def read_provenance(store: Store, run_id: str) -> Provenance | None:
@@ -102,7 +102,7 @@ def read_provenance(store: Store, run_id: str) -> Provenance | None:
     Raises:
         InputError: it is there, but damaged.
     """
-    text = read_artifact(store, run_id, FILE)
+    text = read_artifact(store, run_id, PROVENANCE_FILE)
     if text is None:
         return None
     try:
@@ -110,12 +110,14 @@ def read_provenance(store: Store, run_id: str) -> Provenance | None:
         stages = {name: StageRecord(**record) for name, record in content.pop("stages").items()}
         return Provenance(stages=stages, **content)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"run {run_id}: its artifact {FOLDER}/{FILE} is damaged, so it cannot be explained") from None
+        raise InputError(
+            f"run {run_id}: its artifact {PROVENANCE_FOLDER}/{PROVENANCE_FILE} is damaged, so it cannot be explained"
+        ) from None
 
 
 def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
     """A file of a run's artifact folder provenance/; None where it is not there."""
-    return store.read_file(run_id, f"{FOLDER}/{name}")
+    return store.read_file(run_id, f"{PROVENANCE_FOLDER}/{name}")
 
 
 def _begin(store: Store, run_id: str, train: StageRecord, this_code: bool) -> None:
@@ -125,8 +127,8 @@ def _begin(store: Store, run_id: str, train: StageRecord, this_code: bool) -> No
     with tempfile.TemporaryDirectory() as folder:
         if changed.patch:
             (Path(folder) / PATCH).write_bytes(changed.patch)
-        _write(Path(folder) / FILE, Provenance(commit, changed.left_out, stages))
-        store.client.log_artifacts(run_id, folder, FOLDER)
+        _write(Path(folder) / PROVENANCE_FILE, Provenance(commit, changed.left_out, stages))
+        store.client.log_artifacts(run_id, folder, PROVENANCE_FOLDER)
 
 
 def masked(params: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute
 
-FOLDER = "mlruns"
+ARTIFACTS = "mlruns"
 
 
 def folder_beside(uri: str) -> Path | None:
@@ -20,7 +20,7 @@ def folder_beside(uri: str) -> Path | None:
     if not uri.startswith("sqlite:"):
         return None
     file = make_url(uri).database
-    return Path(file).resolve().parent / FOLDER if file else None
+    return Path(file).resolve().parent / ARTIFACTS if file else None
 
 
 def moved_from(uri: str, recorded: str) -> Path | None:
@@ -35,7 +35,7 @@ def moved_from(uri: str, recorded: str) -> Path | None:
 
     now = folder_beside(uri)
     before = Path(local_file_uri_to_path(recorded))
-    if now is None or before == now or before.name != FOLDER:
+    if now is None or before == now or before.name != ARTIFACTS:
         return None
     if before.is_dir():
         from mlflow.store.tracking.dbmodels.models import SqlRun

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import use_mlflow
 from pipeline.runtime.urls import without_secrets
-from pipeline.tracking.relocation import FOLDER, folder_beside, moved_from
+from pipeline.tracking.relocation import ARTIFACTS, folder_beside, moved_from
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +26,7 @@ Alias = Literal["champion", "challenger"]
 CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as Markdown on a page
+COMMIT = "mlflow.source.git.commit"  # the tag that it shows as the version of the code
 LONGEST_NOTE = 5000  # characters that MLflow keeps
 LARGEST_PAGE = 1000  # runs that MLflow returns, and points that it takes, at once
 LONGEST_REASON = 240  # characters of MLflow's own message in ours
@@ -166,7 +167,7 @@ def tracking_uri() -> str:
 
 def artifact_folder() -> Path:
     """Where runs keep their files: beside the SQLite file, or else in the project's folder."""
-    return folder_beside(tracking_uri()) or project_root() / FOLDER
+    return folder_beside(tracking_uri()) or project_root() / ARTIFACTS
 
 
 def connect(moved: bool = False) -> Store:

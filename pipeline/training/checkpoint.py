@@ -31,11 +31,11 @@ from pipeline.runtime.hashes import fingerprint
 from pipeline.training.history import EpochRecord
 
 CHECKPOINTS = Path(".rnnlm/checkpoints")
-INTERVAL = "RNNLM_CHECKPOINT_SECONDS"  # an environment variable, not a parameter, because it changes no result
-SECONDS = 30.0  # between two checkpoints, unless INTERVAL says otherwise
-SHARE = 0.02  # of the time, at most, goes into writing them
-KEPT = 2  # checkpoints of one training run
-TRAININGS = 3  # unfinished runs of one cell that are kept, the newest
+SECONDS_VARIABLE = "RNNLM_CHECKPOINT_SECONDS"  # an environment variable, not a parameter, because it changes no result
+CHECKPOINT_SECONDS = 30.0  # between two checkpoints, unless SECONDS_VARIABLE says otherwise
+WRITING_SHARE = 0.02  # of the time, at most, goes into writing them
+KEPT_CHECKPOINTS = 2  # checkpoints of one training run
+KEPT_TRAININGS = 3  # unfinished runs of one cell that are kept, the newest
 
 
 def training_key(code: Sequence[str], data: Iterable[Path], params: Mapping[str, object]) -> str:
@@ -92,16 +92,18 @@ class Checkpoints:
         folder: holds a folder per cell, which holds one per key.
 
     Raises:
-        InputError: the environment variable `INTERVAL` is not a number.
+        InputError: RNNLM_CHECKPOINT_SECONDS is not a number.
     """
 
     def __init__(self, name: str, key: str, folder: Path = CHECKPOINTS) -> None:
         self._cell = folder / name
         self.folder = self._cell / key
         try:
-            self._between = float(os.environ.get(INTERVAL, SECONDS))
+            self._between = float(os.environ.get(SECONDS_VARIABLE, CHECKPOINT_SECONDS))
         except ValueError:
-            raise InputError(f"{INTERVAL} must be a number of seconds, not {os.environ[INTERVAL]!r}") from None
+            raise InputError(
+                f"{SECONDS_VARIABLE} must be a number of seconds, not {os.environ[SECONDS_VARIABLE]!r}"
+            ) from None
         self._start = time.monotonic()
         self._due = self._start + self._between
         self._before = 0.0  # seconds spent by processes that did not finish the run
@@ -118,10 +120,10 @@ class Checkpoints:
             return
         self.save(state)
         end = time.monotonic()
-        self._due = end + max(self._between, (end - start) / SHARE)
+        self._due = end + max(self._between, (end - start) / WRITING_SHARE)
 
     def save(self, state: TrainingState) -> None:
-        """Write `state`, whole or not at all, and delete all but the last `KEPT`.
+        """Write `state`, whole or not at all, and delete all but the last `KEPT_CHECKPOINTS`.
 
         Raises:
             OSError: the disk is full, say.
@@ -148,14 +150,14 @@ class Checkpoints:
         name = f"{state.step:012d}-{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
         with atomic_path(self.folder / name) as temporary:
             temporary.write_bytes(content)
-        for path in self._saved()[KEPT:]:
+        for path in self._saved()[KEPT_CHECKPOINTS:]:
             path.unlink(missing_ok=True)
 
     def restore(self, state: TrainingState) -> bool:
         """Put the newest whole checkpoint into a fresh `state`; False, and `state` as it was, where there is none."""
         # Other runs of the cell may yet be wanted again: the newest are kept.
         others = [path for path in self._cell.glob("*") if path != self.folder]
-        for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[TRAININGS - 1 :]:
+        for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_TRAININGS - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
         for path in self._saved():
             try:

@@ -16,7 +16,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
 from pipeline.provenance.dvc import StageRecord, dvc_digest
 from pipeline.runtime.paths import TOKENS
-from pipeline.text.tokens import SCHEMA
+from pipeline.text.tokens import TOKEN_SCHEMA
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 from pipeline.tracking import runs
 from pipeline.tracking.record import Provenance
@@ -36,7 +36,9 @@ def write_corpus(sentences: int = 200) -> None:
     rows = [[f"w{rank}" for rank in sentence] for sentence in drawn]
     splits = [split for split in ("train", "valid", "test") for _ in range(sentences)]
     TOKENS.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"document": ["d"] * len(rows), "split": splits, "tokens": rows}, schema=SCHEMA), TOKENS)
+    pq.write_table(
+        pa.table({"document": ["d"] * len(rows), "split": splits, "tokens": rows}, schema=TOKEN_SCHEMA), TOKENS
+    )
 
 
 def counts() -> dict[str, int]:

@@ -8,10 +8,10 @@ import pytest
 
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.review.differences import differences
-from pipeline.review.listing import COMMIT, find
+from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.listener import TrainingRun
-from pipeline.tracking.store import Store, connect
+from pipeline.tracking.store import COMMIT, Store, connect
 from tests.projects import HISTORY, Project
 from tests.review.candidates import record
 

@@ -8,8 +8,9 @@ import pytest
 from pipeline.evaluation.paired import PairedResult
 from pipeline.review.comparison import ModelComparison
 from pipeline.review.differences import Differences
-from pipeline.review.listing import COMMIT, ListedRun
+from pipeline.review.listing import ListedRun
 from pipeline.review.tables import show_comparison, show_differences, show_runs
+from pipeline.tracking.store import COMMIT
 
 STARTED = datetime(2026, 1, 2, 12, tzinfo=UTC)
 WHEN = f"{STARTED.astimezone():%Y-%m-%d %H:%M}"

@@ -20,7 +20,7 @@ from pipeline.params import load_params
 from pipeline.review.comparison import compare_models
 from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
-from pipeline.text.tokens import SCHEMA
+from pipeline.text.tokens import TOKEN_SCHEMA
 from pipeline.tracking.store import connect
 from pipeline.training.first_weights import warm_start
 from stages.evaluate import evaluate
@@ -85,7 +85,7 @@ def test_after_new_text_the_old_model_says_what_it_said(project: Project, monkey
     evaluate()
     metrics = (project.evaluation / "metrics.json").read_bytes()
     columns = {"document": ["d"] * 3, "split": ["test"] * 3, "tokens": SENTENCES}
-    pq.write_table(pa.table(columns, schema=SCHEMA), "old.parquet")
+    pq.write_table(pa.table(columns, schema=TOKEN_SCHEMA), "old.parquet")
 
     before = answers()
     assert len({before[f"score {model}"] for model in MODELS}) == 1

@@ -46,7 +46,7 @@ def test_words_of_one_split(workers: int, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tokens, "READ_SENTENCES", 10)
     sentences = [["the", None, f"{number % 7}"] for number in range(200)]
     splits = ["train"] * 150 + ["test"] * 50
-    pq.write_table(pa.table([splits, splits, sentences], schema=tokens.SCHEMA), tmp_path / "tokens.parquet")
+    pq.write_table(pa.table([splits, splits, sentences], schema=tokens.TOKEN_SCHEMA), tmp_path / "tokens.parquet")
     counts = count_words(tmp_path / "tokens.parquet", "train", tmp_path, workers, Bar())
     assert (counts.sentences, counts.unknown, counts.tokens) == (150, 150, 300)
     assert dict(counts.by_word()) == {"the": 150} | {str(n): 150 // 7 + (n < 150 % 7) for n in range(7)}
@@ -57,7 +57,7 @@ def test_words_of_one_split(workers: int, tmp_path: Path, monkeypatch: pytest.Mo
 def write(path: Path, **splits: list[list[str | None]]) -> None:
     rows = [(split, words) for split, sentences in splits.items() for words in sentences]
     columns = {"document": ["d"] * len(rows), "split": [row[0] for row in rows], "tokens": [row[1] for row in rows]}
-    pq.write_table(pa.table(columns, schema=tokens.SCHEMA), path)
+    pq.write_table(pa.table(columns, schema=tokens.TOKEN_SCHEMA), path)
 
 
 def test_types_of_all_splits_and_of_the_other_vocabulary_count_once(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_the_first_of_each_kind_is_kept(
 
 
 def test_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deduplication, "WRITTEN", 1000)
+    monkeypatch.setattr(deduplication, "WRITTEN_BYTES", 1000)
     numbers = np.random.default_rng(1).integers(0, 30_000, 50_000)
     digests = [int(number).to_bytes(16, "little") for number in numbers]
     found = np.array(kept(list(digests), tmp_path / "d", 4096))

@@ -25,7 +25,7 @@ def test_documents_come_back_in_their_order(found: list[Document], tmp_path_fact
 
 
 def test_documents_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "BLOCK_CHARACTERS", 100_000)
+    monkeypatch.setattr(documents, "WRITTEN_CHARACTERS", 100_000)
 
     def many() -> Iterator[Document]:
         for number in range(2000):

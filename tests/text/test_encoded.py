@@ -35,7 +35,7 @@ class CountingBar(Bar):
 
 def write_rows(path: Path, rows: Rows) -> Path:
     splits, sentences = [split for split, _ in rows], [sentence for _, sentence in rows]
-    pq.write_table(pa.table([splits, splits, sentences], schema=tokens.SCHEMA), path)
+    pq.write_table(pa.table([splits, splits, sentences], schema=tokens.TOKEN_SCHEMA), path)
     return path
 
 
@@ -228,7 +228,9 @@ def test_what_the_machine_lacks_is_not_the_files_fault(
 
 def not_utf8(path: Path) -> None:
     words = pa.ListArray.from_arrays([0, 1], pa.array([b"\xff"]).cast(pa.string(), safe=False))
-    pq.write_table(pa.table([["d"], ["train"], words.cast(tokens.SCHEMA.field("tokens").type)], tokens.SCHEMA), path)
+    pq.write_table(
+        pa.table([["d"], ["train"], words.cast(tokens.TOKEN_SCHEMA.field("tokens").type)], tokens.TOKEN_SCHEMA), path
+    )
 
 
 @pytest.mark.parametrize(

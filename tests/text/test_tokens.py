@@ -18,7 +18,7 @@ from pipeline.text.params import SplitShares, TokenizeParams
 from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.splits import SPLITS, split_of
 from pipeline.text.tokenizer import Tokenizer
-from pipeline.text.tokens import SCHEMA, write_tokens
+from pipeline.text.tokens import TOKEN_SCHEMA, write_tokens
 
 SPLITTER, TOKENIZER = SentenceSplitter("english"), Tokenizer(lowercase=True)
 SHARES = SplitShares(train=50.0, valid=25.0, test=25.0)
@@ -73,7 +73,7 @@ def test_rows_of_train_then_valid_then_test_each_in_the_order_of_documents(tmp_p
         (TEST, "dr. who ?"),
     ]
     assert bar.done == 5
-    assert pq.read_schema(tmp_path / "tokens.parquet").equals(SCHEMA)
+    assert pq.read_schema(tmp_path / "tokens.parquet").equals(TOKEN_SCHEMA)
     assert [path.name for path in tmp_path.iterdir()] == ["tokens.parquet"]
 
 

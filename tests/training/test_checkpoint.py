@@ -10,7 +10,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.runtime.errors import StoppedError
 from pipeline.runtime.stage import Stop
 from pipeline.training import checkpoint
-from pipeline.training.checkpoint import KEPT, TRAININGS, Checkpoints, TrainingState, training_key
+from pipeline.training.checkpoint import KEPT_CHECKPOINTS, KEPT_TRAININGS, Checkpoints, TrainingState, training_key
 from pipeline.training.history import EpochRecord
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.params import TrainParams
@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
     for step in (1, 2, 3):
         checkpoints.save(saved_state(make_model(), step))
     saved = sorted(checkpoints.folder.iterdir())
-    assert len(saved) == KEPT
+    assert len(saved) == KEPT_CHECKPOINTS
     whole = saved[1].read_bytes()
     for damaged in (whole[:-1], b"", whole[:500] + b"\x00" * 8 + whole[508:], whole + b"\x00"):
         saved[1].write_bytes(damaged)
@@ -159,7 +159,7 @@ def test_few_unfinished_trainings_are_kept(make_model: MakeModel, tmp_path: Path
         checkpoints = Checkpoints("gru", str(number), tmp_path)
         checkpoints.restore(saved_state(make_model(), 0))
         checkpoints.save(saved_state(make_model(), 1))
-    assert len(list((tmp_path / "gru").iterdir())) == TRAININGS
+    assert len(list((tmp_path / "gru").iterdir())) == KEPT_TRAININGS
     assert Checkpoints("gru", "5", tmp_path).restore(saved_state(make_model(), 0))
 
 

@@ -37,7 +37,7 @@ REFUSED = re.compile(r"[`{}|\\^~$@\x00-\x1f\ud800-\udfff]|(?<! )[<>]|[<>](?!=? )
 FORMULA = "\x00"  # stands for a formula, so that its paragraph is refused
 SYMBOL = re.compile(r"[A-Za-z0-9]{1,12}")  # a formula that is a word
 PREPOSITION = re.compile(r"\b(?:at|by|following|from|in|of|on|per|see|to|with|ref|refs|and|or|also)\.?$", re.IGNORECASE)
-SENTENCE_END = re.compile(r"[.!?:][\"')\]]*$")
+ENDS_SENTENCE = re.compile(r"[.!?:][\"')\]]*$")
 STARTS_LOWER = re.compile(r"[\"'(\[]*[a-z]")
 PLAIN_WORD = re.compile(r"[\"'(\[]*[A-Za-z]+(?:['’/–—-]+[A-Za-z]+)*[.,;:!?)\]\"']*|-{1,3}|–|—|\d+[.,;:]?")
 
@@ -59,7 +59,7 @@ def english(raw: str) -> str | None:
         return None
     text = plain_text(raw)
     words = text.split()
-    if len(words) < MINIMUM_WORDS or REFUSED.search(text) or not SENTENCE_END.search(words[-1]):
+    if len(words) < MINIMUM_WORDS or REFUSED.search(text) or not ENDS_SENTENCE.search(words[-1]):
         return None
     if text.count("(") != text.count(")") or text.count('"') % 2:
         return None
