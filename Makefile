@@ -39,9 +39,10 @@ test: check
 	$(PYTEST) -m "not ($(LEFT_OUT))"
 
 # Kills and damaged files by the dozen and by the thousand: an hour. All tests of these files, marked or not.
-SOAK_FILES := faults hostile interruptions limits outages retraining serving versions
+SOAK_FILES := tests/text/test_tokenizer.py $(addprefix tests/system/test_,$(addsuffix .py,\
+	faults hostile interruptions limits outages retraining serving versions))
 soak: setup
-	RNNLM_SOAK=1 python -m pytest -s -m "" $(SOAK_FILES:%=tests/system/test_%.py)
+	RNNLM_SOAK=1 python -m pytest -s -m "" $(SOAK_FILES)
 
 ui: setup
 	rnnlm ui

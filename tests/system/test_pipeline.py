@@ -84,6 +84,7 @@ def test_git_checkout_and_dvc_checkout_bring_data_back(built: Clone) -> None:
     assert built.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_works_as_printed(plain: Clone, tmp_path: Path) -> None:
     """The block under "Work with it", `dvc exp run` included, where one cell is trained: its text is ready."""
     clone = plain.copy(tmp_path / "clone", tracking=True)

@@ -82,9 +82,8 @@ def shuffle_words(path: Path) -> None:
             writer.writerow([" ".join(words)])
 
 
-def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CI", raising=False)
-    site = Site(tmp_path, warm_start=True)
+def two_promoted(site: Site) -> Clone:
+    """The machine on which a second version took the place of the first, after a trigger that brought nothing new."""
     first = site.machine("first")
 
     # Changed inputs that nobody has committed.
@@ -138,10 +137,19 @@ def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert begun_with["model.safetensors"] == hashlib.md5(weights).hexdigest()
     assert losses(second)[0] < 0.75 * losses(first)[-1]  # an epoch from random weights ends far above
     site.check()
-    assert second.rnnlm("reproduce", "v2").startswith("identical")
+    return second
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.delenv("CI", raising=False)
+    return Site(tmp_path, warm_start=True)
+
+
+def test_trigger_after_trigger(site: Site) -> None:
+    second = two_promoted(site)
 
     # Sabotage: words in any order.
-    good = site.corpus.read_bytes()
     shuffle_words(site.corpus)
     result, _ = retrain(second)
     assert "train@lstm" in result["ran"]
@@ -156,6 +164,15 @@ def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name in re.findall(r"!\[.*\]\((.*)\)", report):
         assert (second.folder / ".rnnlm/retrain" / name).read_bytes().startswith(b"\x89PNG")
     site.check()
+
+
+@pytest.mark.soak
+def test_what_was_promoted_can_be_made_again_and_fewer_words_win_nothing(site: Site) -> None:
+    second = two_promoted(site)
+    assert second.rnnlm("reproduce", "v2").startswith("identical")
+    good = site.corpus.read_bytes()
+    shuffle_words(site.corpus)
+    assert retrain(second)[0]["verdict"] == "kept"
     # The same trigger again says nothing new.
     assert retrain(second)[0]["verdict"] == "unchanged"
 
@@ -164,7 +181,7 @@ def test_trigger_after_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     site.work.change(vocabulary__size=20)
     site.trigger("a small vocabulary")
     third = site.machine("third")
-    result, said = retrain(third)
+    result, _ = retrain(third)
     assert (result["verdict"], site.champion()) == ("kept", "2")
     assert "tokenize" in result["restored"]
     assert {"vocabulary", "train@lstm"} <= set(result["ran"])
