@@ -2,10 +2,11 @@
 
 A digest is taken of the parsed module without what never runs or decides nothing: comments and positions, docstrings,
 the annotations of functions and variables, and imports of names that are used nowhere else (but in a package's
-`__init__`, which may offer them). Annotations of class fields
-stay, as in a dataclass, a NamedTuple or a pydantic model they are behaviour; what a decorator makes of a function's
-annotations (`functools.singledispatch`) would not be seen. Python's own `ast.dump` is another in each version of
-Python; the text that is hashed here is the same in 3.11, 3.12 and 3.13.
+`__init__`, which may offer them); what only such an import names does not count either. The order of imports does, as
+one module may set what the next one reads. Annotations of class fields stay, as in a dataclass, a NamedTuple or a
+pydantic model they are behaviour; what a decorator makes of a function's annotations (`functools.singledispatch`) would
+not be seen. Python's own `ast.dump` is another in each version of Python; the text that is hashed here is the same in
+3.11, 3.12 and 3.13.
 """
 
 import ast
@@ -123,7 +124,7 @@ def _module(source: str | bytes, package: bool) -> _Module:
     tree = meaning.visit(tree)
     if not package:
         meaning.drop_needless_imports()
-    return _Module(hashlib.sha256(_text(tree).encode()).hexdigest()[:16], tuple(meaning.imports))
+    return _Module(hashlib.sha256(_text(tree).encode()).hexdigest()[:16], tuple(meaning.imports()))
 
 
 def _read(path: str, root: Path) -> _Module:
@@ -163,14 +164,9 @@ def _files(name: str, root: Path) -> Iterator[str]:
 
 
 class _Meaning(ast.NodeTransformer):
-    """Takes out of a syntax tree what does not matter when it runs.
-
-    Attributes:
-        imports: what the module imports when it runs.
-    """
+    """Takes out of a syntax tree what does not matter when it runs."""
 
     def __init__(self) -> None:
-        self.imports: list[_Import] = []
         self._scope: type[ast.AST] = ast.Module
         self._used: set[str] = set()  # names in what is left
         self._import_nodes: list[ast.Import | ast.ImportFrom] = []
@@ -181,16 +177,23 @@ class _Meaning(ast.NodeTransformer):
             node.names = [
                 alias
                 for alias in node.names
-                if (alias.asname or alias.name.partition(".")[0]) in self._used or alias.asname == alias.name
+                if (alias.asname or alias.name.partition(".")[0]) in self._used | {"*"} or alias.asname == alias.name
             ]
 
+    def imports(self) -> Iterator[_Import]:
+        """What is imported by what is left."""
+        for node in self._import_nodes:
+            for alias in node.names:
+                if isinstance(node, ast.Import):
+                    yield _Import(alias.name, None, 0)
+                else:
+                    yield _Import(node.module or "", alias.name, node.level)
+
     def visit_Import(self, node: ast.Import) -> ast.AST:
-        self.imports += [_Import(alias.name, None, 0) for alias in node.names]
         self._import_nodes.append(node)
         return node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
-        self.imports += [_Import(node.module or "", alias.name, node.level) for alias in node.names]
         if node.module != "__future__":
             self._import_nodes.append(node)
         return node

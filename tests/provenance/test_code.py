@@ -263,16 +263,19 @@ def test_a_package_may_offer_what_it_imports() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A small project with every way to import."""
+    """A small project with every way to import, and names that are only annotated with what is imported."""
     files = {
         "stages/__init__.py": "import pipeline.never",
-        "stages/train.py": "import pipeline.a.one\nfrom pipeline.a import two, constant\nimport numpy",
+        "stages/train.py": "import pipeline.a.one\nfrom pipeline.a import two, constant\nimport numpy\n"
+        "from pipeline.never import Never\nimport pandas as pd\nprint(pipeline.a.one, two, constant, numpy)\n"
+        "def f(x: Never, *, y: pd.DataFrame) -> Never: ...",
         "pipeline/__init__.py": "",
         "pipeline/never.py": "",
         "pipeline/a/__init__.py": "from pipeline.b import constant",
-        "pipeline/a/one.py": "def f():\n  from . import three\n  from ..b.deep import x\n  import torch.nn",
+        "pipeline/a/one.py": "def f():\n  from . import three\n  from ..b.deep import x\n  import torch.nn\n"
+        "  return three, x, torch",
         "pipeline/a/two.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n  import pipeline.never",
-        "pipeline/a/three.py": "import pipeline.runtime.progress, pyarrow as pa",
+        "pipeline/a/three.py": "import pipeline.runtime.progress, pyarrow as pa\nprint(pipeline, pa)",
         "pipeline/a/four.py": "",
         "pipeline/b/__init__.py": "constant = 1",
         "pipeline/b/deep.py": "x = 1",

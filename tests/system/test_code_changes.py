@@ -20,18 +20,38 @@ def is_exempt(path: str) -> bool:
     return any(Path(path).match(pattern) for pattern in EXEMPT)
 
 
-def imported_when_run(node: ast.AST) -> Iterator[str]:
-    """Dotted names of what a module imports when it runs; what stands under `if TYPE_CHECKING` never does."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+def annotations(node: ast.AST) -> list[ast.expr]:
+    """Those of a function."""
+    found = []
+    if isinstance(node, ast.FunctionDef):
+        spec = node.args
+        arguments = [*spec.posonlyargs, *spec.args, *spec.kwonlyargs, spec.vararg, spec.kwarg]
+        found = [node.returns, *(argument.annotation for argument in arguments if argument)]
+    return [annotation for annotation in found if annotation is not None]
+
+
+def imported_when_run(path: str) -> Iterator[str]:
+    """Dotted names of what a module imports and uses when it runs: neither for type checkers nor for annotations."""
+    tree = ast.parse((PROJECT / path).read_text())
+    nodes = list(ast.walk(tree))
+    silent = {id(part) for node in nodes for whole in annotations(node) for part in ast.walk(whole)}
+    for node in nodes:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            silent |= {id(part) for part in ast.walk(node)}
+    used = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in silent}
+    for node in nodes:
+        if not isinstance(node, ast.Import | ast.ImportFrom) or id(node) in silent:
             continue
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            yield str(child.module)
-            yield from (f"{child.module}.{alias.name}" for alias in child.names)
-        else:
-            yield from imported_when_run(child)
+        for alias in node.names:
+            if (alias.asname or alias.name.partition(".")[0]) in used:
+                yield from (
+                    (alias.name,)
+                    if isinstance(node, ast.Import)
+                    else (
+                        str(node.module),
+                        f"{node.module}.{alias.name}",
+                    )
+                )
 
 
 def modules_of(stage: str) -> set[str]:
@@ -41,7 +61,7 @@ def modules_of(stage: str) -> set[str]:
         path = waiting.pop()
         if path not in found and not is_exempt(path):
             found.add(path)
-            for name in imported_when_run(ast.parse((PROJECT / path).read_text())):
+            for name in imported_when_run(path):
                 stem = name.replace(".", "/")
                 waiting += [file for file in (f"{stem}.py", f"{stem}/__init__.py") if (PROJECT / file).is_file()]
                 waiting += [f"{folder}/__init__.py" for folder in map(str, Path(stem).parents)
@@ -78,9 +98,7 @@ def reworded(source: bytes) -> bytes:
     for node in ast.walk(ast.parse(source)):
         if (text := docstring(node)) is not None:
             edits.append((text, b'"""Other words."""'))
-        if isinstance(node, ast.FunctionDef):
-            annotations = [node.returns, *(argument.annotation for argument in node.args.args)]
-            edits += [(annotation, b'"Something"') for annotation in annotations if annotation is not None]
+        edits += [(annotation, b'"Something"') for annotation in annotations(node)]
     return b"# Above all, a comment.\n" + replaced(source, edits) + b"# And another.\n"
 
 
@@ -92,9 +110,7 @@ def with_another_constant(source: bytes) -> bytes:
         tree
     ):  # neither what only annotates nor pieces of f-strings, whose places Python 3.11 mistakes
         inside = [node] if isinstance(node, ast.JoinedStr) else []
-        if isinstance(node, ast.FunctionDef):
-            inside = [node.returns, *(argument.annotation for argument in node.args.args)]
-        inside += [node.annotation] if isinstance(node, ast.AnnAssign) else []
+        inside += annotations(node) + ([node.annotation] if isinstance(node, ast.AnnAssign) else [])
         words |= {id(part) for whole in inside if whole is not None for part in ast.walk(whole)}
     for node in reversed(list(ast.walk(tree))):
         if isinstance(node, ast.Constant) and id(node) not in words and type(node.value) in (int, str):
