@@ -42,7 +42,10 @@ def generate(
     from pipeline.inference.generation import Decoding, readable
 
     predictor = _predictor(model)
-    decoding = Decoding(temperature, top_k, max_length or _project().evaluate.max_length, seed)
+    try:
+        decoding = Decoding(temperature, top_k, max_length or _project().evaluate.max_length, seed)
+    except InputError as error:  # the folder of a model needs no project around it
+        raise InputError(f"{error}, or give --max-length") from None
     (sentences,) = predictor.generate(predictor.tokens([prompt]), count, decoding)
     for tokens in sentences:
         print(readable(tokens))
@@ -272,6 +275,8 @@ def _predictor(model: str | None) -> "Predictor":
 
         with _store() as (store, _):
             return Predictor(read_model(store, model, model))
+    if model == "":
+        raise InputError(f"--model names nothing; it takes {MODEL_HELP}")
     if (model is not None and Path(model).parts != (model,)) or model == "..":
         return Predictor.load(Path(model))
     from pipeline.training.history import best_cell

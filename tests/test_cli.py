@@ -93,6 +93,7 @@ def test_generation_is_seeded_and_continues_the_prompt(project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (("suggest", "a", "--model", ""), "--model names nothing"),
         (("suggest", "a", "--model", "../rnn"), "../rnn/config.json is missing"),
         (("score", "nothing.txt"), "nothing.txt is not a file"),
         (("table",), "metrics.json"),
@@ -113,19 +114,36 @@ def test_text_that_is_not_utf8_is_refused(project: Path) -> None:
     assert "not UTF-8 (byte 1)" in rnnlm(project, "score", "-", status=1, stdin=b"a\xff\n")
 
 
-def test_outside_a_project_it_says_so(tmp_path: Path) -> None:
-    code = "from pipeline.cli import main; main()"
+def outside(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a folder that no project is around."""
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, "table"], cwd=tmp_path, capture_output=True, text=True, env=environment
-    )
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+def test_outside_a_project_it_says_so(tmp_path: Path) -> None:
+    done = outside(tmp_path, "table")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: no dvc.yaml and params.yaml in ")
     assert done.stderr.endswith("run the command inside the project\n")
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_the_folder_of_a_model_needs_no_project(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    nowhere = tmp_path_factory.mktemp("nowhere")
+    command = ("generate", "--count", "2", "--model", str(project / "data/models/lstm"))
+    assert outside(nowhere, *command).stderr.endswith("run the command inside the project, or give --max-length\n")
+    assert len(outside(nowhere, *command, "--max-length", "5").stdout.splitlines()) == 2
+
+
 def test_help_imports_nothing_heavy() -> None:
-    script = "import sys, pipeline.cli; print(sorted({'torch', 'mlflow', 'pandas', 'nltk'} & set(sys.modules)))"
+    script = """if True:
+        import sys
+        from pipeline.cli import app
+        for command in ([], *([command.callback.__name__] for command in app.registered_commands)):
+            app([*command, "--help"], standalone_mode=False)
+        print(sorted({"torch", "mlflow", "pandas", "nltk", "dvc", "dask", "pyarrow"} & set(sys.modules)))
+    """
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.count("Usage:") > 10
+    assert done.stdout.splitlines()[-1] == "[]"
