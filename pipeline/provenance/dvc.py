@@ -19,7 +19,7 @@ from pipeline.provenance.code import changed, read_pins
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import DATA, LOCK, PINS
 from pipeline.runtime.settings import quieten_dvc
-from pipeline.runtime.urls import without_secrets
+from pipeline.runtime.urls import shown, without_secrets
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -244,7 +244,7 @@ def causes(status: dict[str, Any]) -> dict[str, list[str]]:
                     for name in _changed_code(stage, path):
                         found.setdefault("code" if "/" in name or " " in name else "libraries", {})[name] = None
                 elif not Path(path).is_relative_to(DATA):
-                    found.setdefault(CODE_KINDS.get(path, "data"), {})[without_secrets(path)] = None
+                    found.setdefault(CODE_KINDS.get(path, "data"), {})[shown(path)] = None
     if status and not found:
         found["results"] = {"missing or not those of dvc.lock": None}
     return {kind: list(names) for kind, names in found.items()}

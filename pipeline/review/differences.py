@@ -10,7 +10,7 @@ from pipeline.params import flat
 from pipeline.provenance.dvc import CODE_KINDS, StageRecord
 from pipeline.review.listing import finite_metrics
 from pipeline.runtime.paths import MODELS, PINS
-from pipeline.runtime.urls import without_secrets
+from pipeline.runtime.urls import masked
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import COMMIT, Store
 
@@ -102,9 +102,9 @@ def _data(run: "Run", stages: Mapping[str, StageRecord]) -> dict[str, str | None
 def _upstream_params(stages: Mapping[str, StageRecord]) -> dict[str, str]:
     """The parameters of the stages before and after training, by SECTION.KEY."""
     return {
-        key: without_secrets(value if isinstance(value, str) else json.dumps(value))
+        key: value if isinstance(value, str) else json.dumps(value)
         for record in stages.values()
-        for key, value in flat(record.params).items()
+        for key, value in flat(masked(record.params)).items()
         if key.partition(".")[0] not in IN_RUN
     }
 

@@ -19,8 +19,9 @@ from pipeline.provenance.environment import machine_params
 from pipeline.provenance.warm_start_file import write_digests
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import EVALUATION, PINS, WARM_START
+from pipeline.runtime.urls import masked
 from pipeline.text.sources.fetch import MIRROR
-from pipeline.tracking.record import PATCH, Provenance, masked, read_artifact, read_provenance
+from pipeline.tracking.record import PATCH, Provenance, read_artifact, read_provenance
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.urls import without_secrets
+from pipeline.runtime.urls import shown
 from pipeline.tracking.store import Store, artifact_folder, tracking_uri
 
 HOST = "127.0.0.1"
@@ -63,7 +63,7 @@ def serve(store: Store, port: int, browse: bool) -> None:
     keep_view(store)
     if tracking_uri().startswith(("http:", "https:")):
         # The URI may have a password in it; the browser asks for it.
-        print(run_list_address(without_secrets(tracking_uri()), store.experiment_id), flush=True)
+        print(run_list_address(shown(tracking_uri()), store.experiment_id), flush=True)
         return
     _check_free(port)
     server = _start(port)

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 
 from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.urls import without_secrets
 
 LOCKS = Path(".rnnlm/locks")
 LOCK_SECONDS = 20
@@ -98,7 +100,7 @@ def run(work: Callable[[], None]) -> None:
     """Call `work`; turn what the user can fix into one line on standard error and exit status 1.
 
     An error's type and the system's number say what it is about, never words in its text. Anything else is a bug and
-    keeps its traceback.
+    its traceback is printed. Whatever is printed, libraries' messages included, shows no secret of a URL.
     """
     try:
         work()
@@ -106,13 +108,13 @@ def run(work: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(128 + error.signal)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(without_secrets(f"error: {error}"))
     except Exception as error:
         if _is_lack_of_memory(error):
             sys.exit(f"error: {OUT_OF_MEMORY}")
         if advice := FIXABLE.get(_system_number(error)):
-            sys.exit(f"error: {' '.join(str(error).split())}; {advice}, then run again")
-        raise
+            sys.exit(without_secrets(f"error: {' '.join(str(error).split())}; {advice}, then run again"))
+        sys.exit(without_secrets(traceback.format_exc()))
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from markdown_it import MarkdownIt
 
 from pipeline.evaluation.scores import MEASURES
 from pipeline.params import CellParams
+from pipeline.runtime.urls import shown
 from pipeline.text.params import DownloadParams
 from pipeline.training.history import EpochRecord, best_epoch
 
@@ -42,7 +43,7 @@ def cell_params(cell: CellParams, vocabulary_size: int) -> dict[str, str]:
 def corpus_name(download: DownloadParams) -> str:
     """The corpus's name: its source, or the file or folder it comes from."""
     # A URL's query may hold a token.
-    return download.source if download.source != "files" else PurePosixPath(download.path.partition("?")[0]).name
+    return download.source if download.source != "files" else PurePosixPath(shown(download.path)).name
 
 
 def epoch_metrics(record: EpochRecord) -> dict[str, float]:

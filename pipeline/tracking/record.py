@@ -12,14 +12,14 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.provenance.dvc import StageRecord, read_lock, stage_record
 from pipeline.provenance.environment import packages
 from pipeline.provenance.git import Changes, changed_inputs, changes, commit_of
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
-from pipeline.runtime.urls import without_secrets
+from pipeline.runtime.urls import masked, shown
 from pipeline.tracking.store import COMMIT, Store
 
 PROVENANCE_FOLDER, PROVENANCE_FILE, PATCH, PACKAGES = "provenance", "provenance.json", "changes.patch", "packages.txt"
@@ -131,20 +131,11 @@ def _begin(store: Store, run_id: str, train: StageRecord, this_code: bool) -> No
         store.client.log_artifacts(run_id, folder, PROVENANCE_FOLDER)
 
 
-def masked(params: Any) -> Any:
-    """Parameters as a record holds them: without the logins and queries of URLs."""
-    if isinstance(params, dict):
-        return {key: masked(value) for key, value in params.items()}
-    if isinstance(params, list):
-        return [masked(value) for value in params]
-    return without_secrets(params) if isinstance(params, str) else params
-
-
 def _write(path: Path, provenance: Provenance) -> None:
     stages = {
         name: dataclasses.replace(
             record.with_code(name),
-            deps={without_secrets(path): digest for path, digest in record.deps.items()},
+            deps={shown(path): digest for path, digest in record.deps.items()},
             params=masked(record.params),
         )
         for name, record in provenance.stages.items()

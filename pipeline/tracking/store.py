@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import use_mlflow
-from pipeline.runtime.urls import without_secrets
+from pipeline.runtime.urls import told
 from pipeline.tracking.relocation import ARTIFACTS, folder_beside, moved_from
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ NOTE = "mlflow.note.content"  # the tag that MLflow shows as Markdown on a page
 COMMIT = "mlflow.source.git.commit"  # the tag that it shows as the version of the code
 LONGEST_NOTE = 5000  # characters that MLflow keeps
 LARGEST_PAGE = 1000  # runs that MLflow returns, and points that it takes, at once
+LOGINS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # MLflow's environment variables
 LONGEST_REASON = 240  # characters of MLflow's own message in ours
 
 T = TypeVar("T")
@@ -223,12 +224,17 @@ def open_store(moved: bool = False) -> Iterator[Store]:
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
+    def failed(error: Exception) -> InputError:
+        return InputError(f"MLflow failed ({_reason(error)}); is MLFLOW_TRACKING_URI right, and is its server up?")
+
     try:
-        yield connect(moved)
+        try:
+            store = connect(moved)
+        except (ImportError, ValueError) as error:  # a database's driver that is missing; a port that is no number
+            raise failed(error) from None
+        yield store
     except (MlflowException, RequestException, SQLAlchemyError, CommandError) as error:
-        raise InputError(
-            f"MLflow failed ({_reason(error)}); is MLFLOW_TRACKING_URI right, and is its server up?"
-        ) from None
+        raise failed(error) from None
 
 
 class BestEffort:
@@ -275,8 +281,8 @@ def _pages(fetch: "Callable[[str | None], PagedList[T]]", limit: int | None = No
 
 
 def _reason(error: Exception) -> str:
-    """The error on one line, without passwords that stand in addresses."""
+    """The error on one line, without the store's passwords."""
     if isinstance(error, InputError):
         return str(error)  # ours names what to do, at its end
-    text = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
+    text = f"{type(error).__name__}: {told(error, tracking_uri(), *(os.environ.get(name, '') for name in LOGINS))}"
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"

@@ -63,7 +63,7 @@ def test_of_a_server_only_the_address_is_told_and_no_password(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = connect()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org/mlflow/")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:p@ssw0rd@example.org/mlflow/?token=abcd")
     serve(store, 1, browse=True)
     expected = run_list_address("https://example.org/mlflow", store.experiment_id)
     assert capsys.readouterr().out == f"{expected}\n"

@@ -128,14 +128,27 @@ run(work)
         pa.ArrowInvalid("No space left on device"),
         SafetensorError("header too large: No space left on device"),
         SafetensorError("no such file (os error 2)"),
-        KeyboardInterrupt(),
     ],
     ids=repr,
 )
 def test_a_bug_keeps_its_traceback(error):
-    with pytest.raises(type(error)) as caught:
+    with pytest.raises(SystemExit) as ended:
         run(raising(error))
-    assert caught.value is error
+    assert str(ended.value).startswith("Traceback (most recent call last):\n")
+    assert "in work\n    raise error\n" in str(ended.value)
+    assert str(ended.value).rstrip().endswith(str(error))
+
+
+@pytest.mark.parametrize("error", [InputError, ValueError, lambda text: FileNotFoundError(errno.EACCES, text)])
+def test_no_message_shows_the_password_of_a_url(error):
+    try:
+        raise KeyError("while asking https://me:p@ssw0rd@host/path?token=abcd")
+    except KeyError:
+        with pytest.raises(SystemExit) as ended:
+            run(raising(error("no answer of postgresql://me:p@ssw0rd@host/db")))
+    assert "postgresql://host/db" in str(ended.value)
+    assert "ssw0" not in str(ended.value)
+    assert "abcd" not in str(ended.value)
 
 
 def test_a_stage_that_works_just_ends():

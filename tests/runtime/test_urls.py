@@ -1,8 +1,14 @@
 """What of a URL may be shown."""
 
-import pytest
+from urllib.parse import quote
 
-from pipeline.runtime.urls import without_secrets
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from pipeline.runtime.urls import masked, shown, split_chain, told, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -12,7 +18,16 @@ from pipeline.runtime.urls import without_secrets
         ("https://user:word@host/path?token=abc#x", "https://host/path"),
         ("https://host/path#token", "https://host/path"),
         ("https://user:w@rd@host", "https://host"),
-        ("https://user:w?rd@host/path", "https://host/path"),
+        ("https://user:p@ssw0rd@host:5000/path", "https://host:5000/path"),
+        # Where a login ends depends on whom one asks.
+        ("https://user:w?rd@host/path", "https://…"),
+        ("https://user:w/rd@host/path", "https://…"),
+        ("https://user:word@host/@scope", "https://…"),
+        ("https://host:5000/path?to=me@example.org", "https://…"),
+        ("https://host/@scope/path?to=me@example.org", "https://host/@scope/path"),
+        ("http://[::1]:5000/path?x", "http://[::1]:5000/path"),
+        ("https://proxy/https://user:word@host/path?x", "https://proxy/https://host/path"),
+        ("HTTPS+ssh://user:word@host", "HTTPS+ssh://host"),
         ("zip://data/*.txt::s3://key:secret@bucket/name.zip", "zip://data/*.txt::s3://bucket/name.zip"),
         ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),
         ("is it up? (mail me@host) or not?", "is it up? (mail me@host) or not?"),
@@ -25,3 +40,51 @@ from pipeline.runtime.urls import without_secrets
 )
 def test_logins_queries_and_fragments_are_left_out_and_nothing_else(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
+
+
+PASSWORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=4) | st.text("aB3@:/?#%$&[]\\=+ \"'", min_size=4)
+
+
+def pieces(password: str) -> set[str]:
+    return {password[at : at + 4] for at in range(len(password) - 3)}
+
+
+@given(PASSWORDS, st.booleans(), st.sampled_from(["", ":5432"]), st.sampled_from(["", "zip://*.txt::"]))
+def test_no_four_characters_of_a_password_are_shown(password: str, quoted: bool, port: str, members: str) -> None:
+    written = quote(password, safe="") if quoted else password
+    login, query = f"{members}pg://me:{written}@host{port}/db", f"{members}pg://host{port}/db?password={written}"
+    for url in (login, query):
+        never = pieces(password) | pieces(written)
+        for known in ("zip://*.txt::pg://host:5432/db", "pg://…"):
+            never -= pieces(known)
+        assert not any(piece in shown(url) for piece in never)
+        assert masked({"url": [url, 1]}) == {"url": [shown(url), 1]}
+    if quoted:
+        assert shown(login) == f"{members}pg://host{port}/db"
+
+
+@given(PASSWORDS, st.booleans())
+def test_what_a_library_says_in_pieces_is_left_out(password: str, quoted: bool) -> None:
+    url = f"postgresql://me:{quote(password, safe='') if quoted else password}@localhost/db"
+    try:
+        error: Exception = ValueError(f"no such host: {make_url(url).host!r} for {make_url(url).password}")
+    except (ArgumentError, ValueError) as refused:
+        error = refused
+    said = told(error, url)
+    known = told(ValueError("no such host: 'localhost' for ~"), url) + told(ValueError(url), url)
+    assert not [piece for piece in pieces(password) if piece in said and piece not in known]
+
+
+def test_what_a_library_says_without_secrets_is_shown() -> None:
+    url = "postgresql://me:hunter22@host/db"
+    assert told(ValueError("no  answer\nof the host"), url) == "no answer of the host"
+    assert told(ValueError(f"no answer of {url}"), url) == "no answer of postgresql://host/db"
+    assert told(ValueError("no host UNTE@host"), url).startswith("what it says is left out")
+    assert told(ValueError("not hunter22"), "hunter22").startswith("what it says is left out")
+
+
+def test_members_of_an_archive_are_told_from_its_url() -> None:
+    assert split_chain("zip://a/*.txt::https://me:a::b@host/x.zip") == ("zip://a/*.txt", "https://me:a::b@host/x.zip")
+    assert split_chain("zip://b.tar::tar://a::x.tar") == ("zip://b.tar::tar://a", "x.tar")
+    assert split_chain("https://me:a::b@host/x") == ("", "https://me:a::b@host/x")
+    assert split_chain("corpus") == ("", "corpus")

@@ -1,14 +1,17 @@
 """The open store: what it answers, and that asking changes nothing."""
 
+import os
 from pathlib import Path
 
+import pytest
 from mlflow.pyfunc import load_model
 from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.review.listing import find
+from pipeline.runtime.errors import InputError
 from pipeline.tracking.record import read_provenance
-from pipeline.tracking.store import LARGEST_PAGE, LONGEST_NOTE, connect, fitting
+from pipeline.tracking.store import LARGEST_PAGE, LONGEST_NOTE, BestEffort, connect, fitting, open_store
 from tests.projects import Project
 from tests.review.candidates import candidate, write_corpus
 
@@ -52,3 +55,41 @@ def test_a_note_is_cut_at_the_end_of_a_line() -> None:
     assert len(cut) <= LONGEST_NOTE
     assert lines.startswith(f"{cut}\n")
     assert fitting("short") == "short"
+
+
+@pytest.mark.parametrize("mark", ["@", "/", "?", "#", ":", " ", "%40", "'", '"', ""])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://me:{}@127.0.0.1:1/db",
+        "mysql+nothing://me:{}@127.0.0.1:1/db",
+        "mssql+pyodbc://me:{}@127.0.0.1:1/db?driver=x",
+        "http://me:{}@127.0.0.1:1/mlflow",
+        "https://127.0.0.1:1/mlflow?token={}",
+        "nothing://me:{}@127.0.0.1:1/",
+    ],
+)
+def test_no_store_shows_its_password(
+    uri: str, mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(f"quxy{mark}vbkj"))
+    monkeypatch.delenv("RNNLM_TRACKING", raising=False)
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+    with pytest.raises(InputError, match=r"MLflow failed \(\w+") as refused, open_store() as store:
+        store.runs()
+    assert BestEffort()(lambda store: store.runs()) is None
+    said = f"{refused.value}{capsys.readouterr()}"
+    assert "warning: nothing more goes to MLflow (" in said
+    assert not [word for word in ("quxy", "vbkj", "me:") if word in said], said
+
+
+def test_a_login_in_the_environment_is_not_shown_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter22")
+    monkeypatch.delenv("RNNLM_TRACKING", raising=False)
+    monkeypatch.setattr("pipeline.tracking.store.connect", lambda: None)
+    assert BestEffort()(lambda store: {}["who is hunter22?"]) is None
+    assert "hunter" not in capsys.readouterr().err

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.urls import without_secrets
+from pipeline.runtime.urls import shown, split_chain
 from pipeline.text.documents import Document
 from pipeline.text.params import DownloadParams, SourceFile
 from pipeline.text.sources.docstrings import docstring_documents
@@ -23,7 +23,7 @@ def documents(params: DownloadParams, pins: Path, fetcher: Fetcher) -> Iterator[
     if params.source == "installed-docs":
         found, where = docstring_documents(params.packages, pins), "the docstrings of download.packages hold no prose"
     elif params.source == "files":
-        found, where = _of_file(SourceFile(url=params.path), params, fetcher), f"{params.path} holds no text"
+        found, where = _of_file(SourceFile(url=params.path), params, fetcher), f"{shown(params.path)} holds no text"
     else:
         found = (document for file in params.sources[params.source] for document in _of_file(file, params, fetcher))
         where = f"no file of download.sources.{params.source} holds text"
@@ -35,7 +35,6 @@ def documents(params: DownloadParams, pins: Path, fetcher: Fetcher) -> Iterator[
 
 
 def _of_file(file: SourceFile, params: DownloadParams, fetcher: Fetcher) -> Iterator[Document]:
-    # Of `zip://member::URL`, what is fetched is the URL.
-    members, _, url = file.url.rpartition("::")
+    members, url = split_chain(file.url)
     path = fetcher.fetch(url, file.checksum)
-    yield from file_documents(path, members, file, params, name=str(path) if is_local(url) else without_secrets(url))
+    yield from file_documents(path, members, file, params, name=str(path) if is_local(url) else shown(url))

@@ -1,0 +1,69 @@
+"""An HTTP server on loopback that answers each request with the next of some prepared answers, true or not."""
+
+import re
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+
+class Asked(NamedTuple):
+    """A request: where the wanted range begins, None where none is wanted, and the version it must be of."""
+
+    start: int | None
+    version: str
+
+
+Answer = Callable[[Asked], bytes]
+
+
+class Liar(socketserver.ThreadingTCPServer):
+    """Sends the bytes that `answers` make of each request, then closes the connection; the last one stays."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: list[Answer] = []
+        self.asked: list[Asked] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/corpus.txt"
+
+    def handle_error(self, request: object, client_address: object) -> None: ...  # of a client that has seen enough
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: Liar  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def handle(self) -> None:
+        lines = list(iter(lambda: self.rfile.readline().decode().strip(), ""))
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+        wanted = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
+        asked = Asked(int(wanted[1]) if wanted else None, headers.get("if-range", ""))
+        self.server.asked.append(asked)
+        answers = self.server.answers
+        self.wfile.write((answers.pop(0) if len(answers) > 1 else answers[0])(asked))
+
+
+@contextmanager
+def lying() -> Iterator[Liar]:
+    """A server in a thread of its own, until the block ends."""
+    with Liar() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def message(status: int, body: bytes, **headers: object) -> bytes:
+    """An answer as it goes over the wire; `_` in a header's name stands for `-`, and None leaves it out."""
+    lines = [f"HTTP/1.1 {status} Said"]
+    headers = {"Connection": "close", "Content_Length": len(body)} | headers
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value is not None]
+    return "\r\n".join([*lines, "", ""]).encode() + body
