@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.evaluation.report import write_report
 from pipeline.evaluation.results import BASELINES
 from pipeline.evaluation.scores import ScoreSums, summarise, write_bands, write_metrics
 from pipeline.model.language_model import LanguageModel
@@ -19,6 +20,7 @@ from tests.conftest import vocabulary_of
 
 TEXT = "the of a to in and is it that for , . ? not n't be as on with this"  # each word once
 WORDS = TEXT.split()
+FIGURES = ["gradient_flow.png", "learning_curves.png", "perplexity_by_band.png"]
 
 
 @pytest.fixture
@@ -104,3 +106,8 @@ def make_run(tmp_path: Path) -> Callable[[dict[str, float]], Path]:
         return tmp_path
 
     return make
+
+
+def report_on(folder: Path, names: list[str], report: str = "report") -> str:
+    write_report(folder / "evaluation", folder / "models", names, folder / report)
+    return (folder / report / "report.md").read_text(encoding="utf-8")

@@ -43,6 +43,13 @@ def test_no_two_modules_of_the_library_have_one_name() -> None:
     assert with_one_name((file.stem, str(file)) for file in files) == {}
 
 
+def test_every_module_of_the_library_has_the_test_of_its_name() -> None:
+    files = [file.relative_to(PROJECT / "pipeline") for name, file in MODULES.items() if name.startswith("pipeline.")]
+    files = [file for file in files if file.stem not in SHARED_STEMS and file != Path("runtime/paths.py")]
+    assert len(files) > 60
+    assert [file for file in files if not (PROJECT / "tests" / file.parent / f"test_{file.name}").is_file()] == []
+
+
 @pytest.mark.parametrize("stage", list(stages()))
 def test_a_module_named_as_a_stage_is_part_of_it(stage: str) -> None:
     """A stage is named as in dvc.yaml, and may be as the module that does its work, but not as any other."""

@@ -13,8 +13,7 @@ from pipeline.review.promotion import decide
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import registry, runs
 from pipeline.tracking.store import MODEL, Store, connect
-from pipeline.tracking.sync import sync
-from tests.projects import Project, lock_everything
+from tests.projects import Project
 from tests.review.candidates import candidate, write_corpus
 
 
@@ -60,18 +59,6 @@ def test_a_new_evaluation_changes_the_figures_and_keeps_what_was_decided(project
     headline, _, decisions = (version.description or "").partition("### Decisions")
     assert "perplexity 5.50 (" in headline
     assert decisions.strip().splitlines() == ["- 2026-01-02: another.", "- 2026-01-01: a decision."]
-
-
-def test_sync_registers_what_mlflow_missed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as broken:
-        broken.setattr(runs, "register", lambda *_: False)
-        log(project)
-    store = connect()
-    assert store.versions() == []
-    lock_everything()
-    sync(store)
-    assert [version.tags["model_digest"] for version in store.versions()] == [model_digest(project.models)]
-    assert store.aliases() == {"challenger": "1"}
 
 
 def test_processes_that_register_the_same_model_at_once_leave_one_version(

@@ -1,0 +1,20 @@
+import errno
+
+import pytest
+
+from pipeline.runtime.errors import StoppedError, is_of_the_machine
+
+
+@pytest.mark.parametrize("error", [MemoryError(), PermissionError(errno.EACCES, "no"), OSError(errno.ENOSPC, "full")])
+def test_what_the_machine_lacks(error: Exception) -> None:
+    assert is_of_the_machine(error)
+
+
+@pytest.mark.parametrize("error", [ValueError("[Errno 28] No space left on device"), EOFError(), OSError("odd file")])
+def test_what_is_the_files_fault(error: Exception) -> None:
+    assert not is_of_the_machine(error)
+
+
+def test_who_stops_says_by_which_signal() -> None:
+    assert StoppedError("stopped", 15).signal == 15
+    assert str(StoppedError("stopped", 15)) == "stopped"
