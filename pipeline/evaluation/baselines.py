@@ -15,9 +15,7 @@ ORDERS = {"unigram": 1, "trigram": 3, "fivegram": 5}
 class Unigram:
     """Words by their frequency alone, with one added to every count: p(w) = (c(w) + 1) / (tokens + C - 1).
 
-    Args:
-        train: the encoded training split.
-        vocabulary_size: C; every id but SENTENCE_START's can be predicted.
+    C is `vocabulary_size`; every id but SENTENCE_START's can be predicted.
     """
 
     def __init__(self, train: EncodedSplit, vocabulary_size: int) -> None:

@@ -26,11 +26,8 @@ def gradient_norms(model: LanguageModel, split: EncodedSplit) -> np.ndarray:
 
     loss_t is -ln P of the target after lags + 1 words (SENTENCE_START included), the first t that has all those states
     before it; s is the state of the last layer (for the LSTM s, not c: the way back through c, which starts one step
-    later, counts). `lags` is 30, or less where the split has not enough sentences that long.
-
-    Args:
-        model: in evaluation mode.
-        split: at least one sentence.
+    later, counts). `lags` is 30, or less where the split has not enough sentences that long; it has one at least. The
+    model is in evaluation mode.
     """
     longest = np.sort(split.lengths)[::-1]
     lags = min(LAGS, int(longest[min(FEWEST, len(longest)) - 1]) - 1)

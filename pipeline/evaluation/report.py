@@ -25,11 +25,8 @@ from pipeline.training.history import read_history
 def write_report(evaluation_folder: Path, models_folder: Path, names: Sequence[str], report_folder: Path) -> None:
     """Write report.md, learning_curves.png, perplexity_by_band.png and gradient_flow.png.
 
-    Args:
-        evaluation_folder: holds what `evaluate` left for every name, and baselines/.
-        models_folder: holds NAME/history.csv for every name.
-        names: of the networks, at least one; in this order everywhere.
-        report_folder: made when missing.
+    `evaluation_folder` holds what `evaluate` left for every name, and baselines/; `models_folder` NAME/history.csv. The
+    networks, at least one, stand in the order of `names` everywhere.
 
     Raises:
         InputError: a file is missing or damaged.

@@ -52,11 +52,9 @@ class Band(NamedTuple):
 
 
 class ScoreSums:
-    """Gathers scores batch by batch, so that no array of all targets is ever held.
+    """Gathers scores of a number of `sentences` batch by batch, so that no array of all targets is ever held.
 
-    Args:
-        sentences: number of sentences of the split.
-        vocabulary_size: C; ids 2..C-2 are words by falling training count, C-1 is UNKNOWN_TOKEN.
+    C is `vocabulary_size`; ids 2..C-2 are words by falling training count, C-1 is UNKNOWN_TOKEN.
     """
 
     def __init__(self, sentences: int, vocabulary_size: int) -> None:
@@ -94,12 +92,8 @@ class ScoreSums:
 def summarise(scores: SentenceScores, bootstrap_samples: int, seed: int) -> dict[str, float | int]:
     """`METRICS`, those that have an interval with the 95% percentile interval of a bootstrap over sentences.
 
-    Perplexities are exp(nats per token), `perplexity_known` over the targets that are not UNKNOWN_TOKEN.
-
-    Args:
-        scores: of one model on one split.
-        bootstrap_samples: how often the sentences are drawn.
-        seed: equal seeds draw equal sentences for every model.
+    Perplexities are exp(nats per token), `perplexity_known` over the targets that are not UNKNOWN_TOKEN. Sentences are
+    drawn `bootstrap_samples` times; equal seeds draw equal sentences for every model.
 
     Raises:
         InputError: there is no sentence, or a score is not a finite number.

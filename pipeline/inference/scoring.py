@@ -9,10 +9,7 @@ from pipeline.text.encoded import EncodedSplit
 def score_split(predictor: Predictor, split: EncodedSplit, task: str) -> ScoreSums:
     """Sums over every target of `split`, by sentence and by frequency band, under the full softmax.
 
-    Args:
-        predictor: the model.
-        split: sentences in the order in which the sums will stand, encoded with the model's vocabulary.
-        task: what the progress bar calls this.
+    The split is encoded with the model's vocabulary, and its order is that of the sums; `task` names the progress bar.
     """
     sums = ScoreSums(len(split), len(predictor.vocabulary))
     with progress_bar(task, split.tokens, "tokens") as bar:

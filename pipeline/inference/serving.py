@@ -40,15 +40,10 @@ class ServedLanguageModel(PythonModel):
         put_gate_before_server()
 
     def predict(self, context: Any, model_input: list[str], params: dict[str, Any] | None = None):
-        """Answer a request.
+        """Answer a request with a row for each text.
 
-        Args:
-            context: of no use here; `load_context` has read it.
-            model_input: texts; MLflow checks that they are what this type hint says.
-            params: fields of `Options`; MLflow fills in defaults.
-
-        Returns:
-            A data frame with a row for each text.
+        MLflow checks that `model_input` is what its type hint says; `params` are fields of `Options`, and MLflow fills
+        in defaults.
 
         Raises:
             MlflowException: the request is wrong; INVALID_PARAMETER_VALUE, which a server answers with status 400.

@@ -22,6 +22,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path, write_text
+from pipeline.runtime.hashes import sha256
 from pipeline.runtime.paths import CONFIG_FILE, MODEL_FILES, VOCABULARY_FILE, WEIGHTS_FILE
 from pipeline.runtime.section import Section
 from pipeline.text.vocabulary import Vocabulary
@@ -84,7 +85,7 @@ def save_model(saved: SavedModel, folder: Path) -> None:
 
 def write_config(config: Config, folder: Path) -> None:
     """Write config.json, for the other two files as they lie in the folder."""
-    files = {name: _sha256(folder / name) for name in (WEIGHTS_FILE, VOCABULARY_FILE)}
+    files = {name: sha256(folder / name) for name in (WEIGHTS_FILE, VOCABULARY_FILE)}
     config = config.model_copy(update={"files": files})
     write_text(folder / CONFIG_FILE, json.dumps(config.model_dump(), indent=2, sort_keys=True) + "\n")
 
@@ -170,13 +171,8 @@ def model_digest(folder: Path) -> str:
 
 
 def _check_own(path: Path, config: Config) -> None:
-    if config.files is not None and config.files.get(path.name) != _sha256(path):
+    if config.files is not None and config.files.get(path.name) != sha256(path):
         raise InputError(f"{path} is not the file that {CONFIG_FILE} beside it describes; {ADVICE}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _bytes(path: Path) -> bytes:

@@ -51,11 +51,8 @@ SILENT = {"ctx", "kind", "type_comment", "type_ignores"}
 def closure(stage: str, root: Path) -> list[str]:
     """The files that run when a stage does, without those of `EXEMPT` and what only they import; sorted.
 
-    These are its module, all that this imports, anywhere in it, directly or not, and the packages around these.
-
-    Args:
-        stage: as in dvc.yaml, without a cell.
-        root: folder of the project.
+    These are its module, all that this imports, anywhere in it, directly or not, and the packages around these. `stage`
+    is its name in dvc.yaml, without a cell, `root` the project's folder.
 
     Raises:
         InputError: a file cannot be parsed, or imports what cannot be known (`from package import *`).
@@ -66,7 +63,7 @@ def closure(stage: str, root: Path) -> list[str]:
         path = waiting.pop()
         if path not in found and not any(PurePosixPath(path).match(pattern) for pattern in EXEMPT):
             found.add(path)
-            waiting.extend(_imported_files(path, root))
+            waiting.extend(file for name in _imported(path, root) for file in _files(name, root))
     return sorted(found)
 
 
@@ -92,11 +89,7 @@ def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
 
 
 def digest(source: str | bytes, package: bool = False) -> str:
-    """What a module does, as 16 hexadecimal digits.
-
-    Args:
-        source: its text.
-        package: whether it is the `__init__` of one.
+    """What a module with this text does, as 16 hexadecimal digits; `package`: it is the `__init__` of one.
 
     Raises:
         SyntaxError: it is not Python.
@@ -146,11 +139,6 @@ def _imported(path: str, root: Path) -> Iterator[str]:
             raise InputError(f"{path} says `from {full} import *`, so nobody knows what it imports; name it")
         if name:
             yield f"{full}.{name}"
-
-
-def _imported_files(path: str, root: Path) -> Iterator[str]:
-    for name in _imported(path, root):
-        yield from _files(name, root)
 
 
 def _files(name: str, root: Path) -> Iterator[str]:

@@ -91,10 +91,7 @@ def read_lock() -> dict[str, StageRecord]:
 
 
 def stage_record(name: str) -> StageRecord:
-    """Hash what a stage of dvc.yaml reads and writes, as it lies in the folder now: dvc.lock is written only later.
-
-    Args:
-        name: such as `train@lstm`.
+    """Hash what a stage such as `train@lstm` reads and writes, as it lies in the folder: dvc.lock is written later.
 
     Raises:
         DvcException: dvc.yaml has no such stage, or cannot be read.
@@ -143,10 +140,7 @@ def digest_if_there(path: Path) -> str | None:
 def restore(name: str, digest: str, destination: Path) -> None:
     """Copy a file or folder out of DVC's cache, into which it is first pulled from the remote where it is missing.
 
-    Args:
-        name: of the output, for messages.
-        digest: as dvc.lock has it.
-        destination: must not exist yet.
+    Messages call it `name`; `digest` is as in dvc.lock, and `destination` must not exist yet.
 
     Raises:
         InputError: nobody has it, or what the cache has under that name are other bytes.
@@ -316,11 +310,7 @@ def repro(pull: bool, environment: dict[str, str], *targets: str) -> Ran:
 def repro_afresh(folder: Path, targets: Sequence[str], alone: bool, environment: dict[str, str]) -> None:
     """Run stages of another checkout, whatever caches have; what they print goes to standard error.
 
-    Args:
-        folder: the checkout.
-        targets: names of stages.
-        alone: without the stages before them.
-        environment: all variables of the stages.
+    With `alone`, the stages before them do not run. `environment` has all variables of the stages.
 
     Raises:
         InputError: a stage fails.

@@ -50,12 +50,7 @@ class ModelComparison:
 def compare_models(store: Store, a: "Run", b: "Run", params: Params, old_tokens: Path | None = None) -> ModelComparison:
     """Is the model of run `b` better than that of run `a`?
 
-    Args:
-        store: where the models are.
-        a: a run with a model.
-        b: another.
-        params: the current ones.
-        old_tokens: tokens of an earlier run, whose test split to compare on; None: the current ones.
+    They are compared on the test split of `old_tokens`, those of an earlier run, or on the current one.
 
     Raises:
         InputError: a run has no model, the two read different tokens, or there are no test sentences of `params`.

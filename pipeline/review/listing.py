@@ -79,10 +79,8 @@ def differing(runs: Sequence[ListedRun]) -> list[str]:
 def find(store: Store, text: str) -> "Run":
     """The run that `text` names.
 
-    Args:
-        store: where the run is.
-        text: a run's id or its first `SHORTEST_ID` or more characters, its name, `champion`, `challenger`, or a version
-            of the registered model, such as `v3`.
+    That is its id or the first `SHORTEST_ID` or more characters of it, its name, `champion`, `challenger`, or a version
+    of the registered model, such as `v3`.
 
     Raises:
         InputError: no run fits, or several do.

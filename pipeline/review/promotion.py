@@ -66,10 +66,7 @@ class Verdict:
 def decide(store: Store, confidence: float, params: Params) -> Verdict:
     """Compare the challenger with the champion on the current test sentences; nothing is changed.
 
-    Args:
-        store: where both are.
-        confidence: that the challenger is better, needed for a promotion, from 0 to 1.
-        params: the current ones.
+    A promotion needs this confidence, from 0 to 1, that it is better.
 
     Raises:
         InputError: there is no challenger, or the two cannot be compared.
@@ -115,14 +112,9 @@ def carry_out(store: Store, verdict: Verdict) -> None:
 
 
 def rollback(store: Store, reason: str = "") -> tuple[str, str]:
-    """Restore the previous champion.
+    """Restore the previous champion; returns the version that was champion, and the one that is now.
 
-    Args:
-        store: where it is.
-        reason: a sentence for the pages of both versions.
-
-    Returns:
-        The version that was champion, and the one that is now.
+    `reason` is a sentence for the pages of both.
 
     Raises:
         InputError: there is no champion, or no previous one.

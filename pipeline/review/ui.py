@@ -52,10 +52,7 @@ def keep_view(store: Store) -> None:
 def serve(store: Store, port: int, browse: bool) -> None:
     """Serve the pages until Ctrl-C or SIGTERM; if the store is a server itself, only print its address.
 
-    Args:
-        store: where the runs are.
-        port: on the loopback interface.
-        browse: open a browser too, if there is a screen.
+    The port is on the loopback interface; with `browse`, a browser is opened too, if there is a screen.
 
     Raises:
         InputError: the port is taken, or MLflow does not start.

@@ -63,12 +63,9 @@ class _PlainBar(Bar):
 
 @contextmanager
 def progress_bar(name: str, total: float | None, unit: str) -> Iterator[Bar]:
-    """Show progress of `name` on standard error until the block ends.
+    """Show progress of `name` ("tokenize") on standard error until the block ends.
 
-    Args:
-        name: what is being done, such as "tokenize".
-        total: units in all, or None if unknown.
-        unit: what is counted, in the plural ("tokens").
+    `total` is in units, None if unknown; `unit` is their name in the plural ("tokens").
     """
     console = Console(stderr=True)
     if console.is_interactive:  # a dumb terminal could show a bar only at the end

@@ -38,9 +38,7 @@ class WordCounts:
         unknown: tokens that the corpus itself marks as unknown.
         tokens: all others.
 
-    Args:
-        folder: an empty one, for words that do not fit into memory; whoever made it removes it.
-        words_in_memory: distinct words held before they go to disk.
+    After `words_in_memory` distinct words they go to disk, into the empty `folder`; whoever made it removes it.
     """
 
     def __init__(self, folder: Path, words_in_memory: int = WORDS_IN_MEMORY) -> None:

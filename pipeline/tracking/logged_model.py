@@ -26,13 +26,10 @@ EXAMPLE = (["What aren't you understanding about this?!"], Options().model_dump(
 
 
 def log_model(store: Store, run_id: str, name: str, folder: Path, step: int) -> None:
-    """Log a model into a run, which ends FINISHED.
+    """Log the model in `folder` into the run that trained it, which ends FINISHED.
 
-    Args:
-        run_id: the run that trained it.
-        name: what MLflow's list of models calls it.
-        folder: what `save_model` wrote.
-        step: the epoch whose weights were kept; MLflow copies the run's metrics of that step onto the model.
+    MLflow's list of models calls it `name`. `step` is the epoch whose weights were kept: MLflow copies the metrics of
+    that step onto the model.
 
     Raises:
         InputError: a file of the model is missing or damaged.
@@ -56,11 +53,9 @@ def log_model(store: Store, run_id: str, name: str, folder: Path, step: int) -> 
 
 
 def read_model(store: Store, uri: str, called: str) -> SavedModel:
-    """A model that was logged.
+    """A model that was logged, by its `uri`: `models:/rnnlm@champion`, `models:/rnnlm/3`, `models:/m-...`.
 
-    Args:
-        uri: as MLflow has it: `models:/rnnlm@champion`, `models:/rnnlm/3`, `models:/m-...`.
-        called: what errors call it.
+    Errors call it `called`.
 
     Raises:
         InputError: MLflow does not have it, or its files are not those that were trained.

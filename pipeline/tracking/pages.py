@@ -1,13 +1,14 @@
 """What MLflow's pages show: a run's name, parameters, metrics and text; the experiment's text; the report."""
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from markdown_it import MarkdownIt
 
 from pipeline.evaluation.scores import MEASURES
-from pipeline.params import CellParams
+from pipeline.params import CellParams, flat
 from pipeline.runtime.urls import shown
 from pipeline.text.params import DownloadParams
 from pipeline.training.history import EpochRecord, best_epoch
@@ -32,12 +33,8 @@ def run_name(cell: CellParams, epochs: int) -> str:
 def cell_params(cell: CellParams, vocabulary_size: int) -> dict[str, str]:
     """What params.yaml says of the cell, `SECTION.KEY` each, values written as there."""
     sections = {"model": cell.model.model_dump(), "train": cell.train.model_dump()}
-    values = {f"{section}.{key}": value for section, items in sections.items() for key, value in items.items()}
-    values["vocabulary.size"] = vocabulary_size
-    shown = {None: "null", True: "true", False: "false"}
-    return {
-        key: shown[value] if value is None or isinstance(value, bool) else str(value) for key, value in values.items()
-    }
+    values = flat(sections | {"vocabulary": {"size": vocabulary_size}})
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
 def corpus_name(download: DownloadParams) -> str:

@@ -26,9 +26,7 @@ def folder_beside(uri: str) -> Path | None:
 def moved_from(uri: str, recorded: str) -> Path | None:
     """The folder in which a database that has moved still looks for its artifacts; None if its addresses are right.
 
-    Args:
-        uri: of MLflow's store.
-        recorded: the experiment's artifact location, as the database has it.
+    `uri` is that of the store, `recorded` the experiment's artifact location, as the database has it.
     """
     from mlflow.utils.file_utils import local_file_uri_to_path
     from sqlalchemy import create_engine, select

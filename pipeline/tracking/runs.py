@@ -64,13 +64,9 @@ def log_report(names: Sequence[str]) -> None:
 def create_run(
     store: Store, params: Params, name: str, vocabulary_size: int, parameter_count: int, restored: bool = False
 ) -> str:
-    """Begin the run of a training run, with parameters, tags and dataset; returns its id.
+    """Begin the run of a training run of the cell `name`, with parameters, tags and dataset; returns its id.
 
-    Args:
-        name: of the cell that is trained.
-        vocabulary_size: C.
-        parameter_count: numbers that training changes.
-        restored: MLflow did not see the training run, so this machine may not be the one that trained.
+    If it is `restored`, MLflow did not see the training run, and this machine may not be the one that trained.
     """
     from mlflow.entities import Param
 

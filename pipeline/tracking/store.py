@@ -52,9 +52,7 @@ class Store:
     def runs(self, limit: int | None = None, query: str = "") -> "list[Run]":
         """The runs of the experiment, the newest first; at most `limit` of them.
 
-        Args:
-            limit: all of them if None.
-            query: what they must match, in MLflow's search syntax, such as `tags.cell = 'lstm'`.
+        `query` is what they must match, in MLflow's search syntax, such as `tags.cell = 'lstm'`.
         """
         return _pages(
             lambda token: self.client.search_runs(
@@ -132,10 +130,9 @@ class Store:
         return self.client.get_model_version(MODEL, number)
 
     def versions(self, query: str = "") -> "list[ModelVersion]":
-        """The registered versions, the oldest first; MLflow leaves their `aliases` empty, see `aliases`.
+        """The registered versions that match `query` (see `runs`), the oldest first.
 
-        Args:
-            query: what else they must match, in MLflow's search syntax, such as `tags.cell = 'lstm'`.
+        MLflow leaves their `aliases` empty, see `aliases`.
         """
         words = f"name = '{MODEL}'" + (f" and {query}" if query else "")
         found = _pages(lambda token: self.client.search_model_versions(words, page_token=token))
@@ -174,8 +171,7 @@ def artifact_folder() -> Path:
 def connect(moved: bool = False) -> Store:
     """Open the store; nothing is written, except that the experiment is made on first use.
 
-    Args:
-        moved: open it also where its artifacts are not where its database looks for them.
+    With `moved`, open it also where its artifacts are not where its database looks for them.
 
     Raises:
         InputError: its artifacts are elsewhere.
@@ -209,10 +205,7 @@ def connect(moved: bool = False) -> Store:
 
 @contextmanager
 def open_store(moved: bool = False) -> Iterator[Store]:
-    """The store, for a command that is nothing without it: whatever fails there until the block ends is one clear line.
-
-    Args:
-        moved: as in `connect`.
+    """What `connect` opens, for a command that needs it: whatever fails there until the block ends is one clear line.
 
     Raises:
         InputError: tracking is off, the store has moved, or MLflow, its database or its server fails.

@@ -27,7 +27,7 @@ from torch import Tensor
 from pipeline.model.language_model import LanguageModel
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path
-from pipeline.runtime.hashes import fingerprint
+from pipeline.runtime.hashes import fingerprint, sha256
 from pipeline.training.history import EpochRecord
 
 CHECKPOINTS = Path(".rnnlm/checkpoints")
@@ -41,15 +41,9 @@ KEPT_TRAININGS = 3  # unfinished runs of one cell that are kept, the newest
 def training_key(code: Sequence[str], data: Iterable[Path], params: Mapping[str, object]) -> str:
     """The fingerprint of all that decides the result of a training run.
 
-    Args:
-        code: lines that change where the code does something else, as `pipeline.provenance.code` makes them.
-        data: files that are trained on.
-        params: as JSON can hold them.
+    `code` has lines of `pipeline.provenance.code`, `data` the files that are trained on, `params` what JSON can hold.
     """
-    digests = []
-    for path in data:
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    digests = [sha256(path) for path in data]
     libraries = {name: version(name) for name in ("torch", "numpy")}
     return fingerprint({"code": code, "data": digests, "params": params, "libraries": libraries})
 

@@ -40,13 +40,8 @@ def first_weights_of(params: ModelParams, folder: Path = WARM_START) -> str | No
 def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = WARM_START) -> str | None:
     """Give a fresh model the weights of the one in `folder`; words that are new keep their random ones.
 
-    Args:
-        model: changed in place.
-        vocabulary: its C tokens.
-        folder: as the stage `warm_start` leaves it.
-
-    Returns:
-        What was done, in a sentence; None where the folder has no model.
+    `vocabulary` has the C tokens of the fresh model; the folder is as the stage `warm_start` leaves it. Returns what
+    was done, in a sentence; None where the folder has no model.
 
     Raises:
         InputError: the folder is missing, or one of its files, or one is damaged.

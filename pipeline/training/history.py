@@ -47,9 +47,7 @@ def best_epoch(history: Sequence[EpochRecord]) -> EpochRecord:
 def best_cell(models_folder: Path, names: Sequence[str]) -> str:
     """The name of the best model, the first of equals: decided on the validation split, never on the test split.
 
-    Args:
-        models_folder: holds NAME/history.csv for every name.
-        names: at least one.
+    `models_folder` holds NAME/history.csv for every name, of which there is one at least.
 
     Raises:
         InputError: a history is missing or damaged.

@@ -28,13 +28,9 @@ def build_optimizer(model: torch.nn.Module, params: TrainParams) -> torch.optim.
 
 
 def learning_rate(params: TrainParams, step: int, total_steps: int, history: Sequence[EpochRecord]) -> float:
-    """The learning rate of one optimiser step.
+    """The learning rate of one optimiser step, before which `step` were taken and the epochs of `history` ended.
 
-    Args:
-        params: section `train`.
-        step: how many steps were taken before, 0 for the first.
-        total_steps: steps of a training run that is not stopped early.
-        history: the epochs that are over.
+    `total_steps` is how many a training run takes that is not stopped early.
     """
     if params.optimizer == "adamw":
         return params.learning_rate * warmup_and_decay(step, total_steps, params.warmup)

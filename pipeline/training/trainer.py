@@ -83,11 +83,7 @@ class Trainer:
     def fit(self, listener: Listener) -> list[EpochRecord]:
         """Train until the epochs are over or validation stops improving; leave the best epoch's weights in the model.
 
-        Args:
-            listener: told of the start and of every epoch; after an interruption, of those that were not over.
-
-        Returns:
-            A record for each epoch.
+        Returns a record for each epoch. After an interruption, `listener` is told of those that were not over.
 
         Raises:
             InputError: a loss, gradient or weight is no longer finite; the model is then not worth saving.
