@@ -18,7 +18,7 @@ from pipeline.retraining import branch as git
 from pipeline.retraining.champion import champion_files
 from pipeline.retraining.outcome import REPORT_FILE, Judgement, Retraining, write_reports
 from pipeline.review import gates as gate
-from pipeline.review.promotion import Gate
+from pipeline.review.promotion import Gate, reasons
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.paths import MODELS
 from pipeline.runtime.stage import LOCKS, handled_signals
@@ -164,7 +164,7 @@ def _judge(result: Retraining, params: Params) -> Judgement:
         gate.settle(store, verdict, params)
         return Judgement(
             verdict.outcome,
-            _reasons(verdict.gates),
+            reasons(verdict.gates),
             champion,
             store.aliases().get(CHAMPION),
             verdict.challenger,
@@ -184,17 +184,12 @@ def _judge_alone(result: Retraining, found: gate.Candidate, params: Params) -> J
     gates = gate.limits(found.metrics, gate.scoring_speed(MODELS / found.cell), params.retrain)
     _tell_gates(gates)
     verdict = "trained" if all(item.passed for item in gates) else "kept"
-    return Judgement(verdict, _reasons(gates), cell=found.cell, metrics=figures, gates=gates)
+    return Judgement(verdict, reasons(gates), cell=found.cell, metrics=figures, gates=gates)
 
 
 def _tell_gates(gates: Sequence[Gate]) -> None:
     for item in gates:
         _tell("gate", f"{item.name}: {'met' if item.passed else 'not met'}. {item.reason}")
-
-
-def _reasons(gates: Sequence[Gate]) -> list[str]:
-    """The sentences of the conditions; where one is not met, of those that are not."""
-    return [item.reason for item in [item for item in gates if not item.passed] or gates]
 
 
 def _message(result: Retraining) -> str:

@@ -4,6 +4,7 @@ The pipeline names a challenger; this module decides whether it replaces the cha
 before anything changes, so that a caller can add gates before carrying it out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -29,6 +30,11 @@ class Gate:
     reason: str
 
 
+def reasons(gates: Sequence[Gate]) -> list[str]:
+    """The reasons of the gates that failed, or of all if none did."""
+    return [gate.reason for gate in [gate for gate in gates if not gate.passed] or gates]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What is to happen to the challenger."""
@@ -47,9 +53,8 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """The reasons of the gates that failed, or of all if none did."""
-        told = [gate for gate in self.gates if not gate.passed] or self.gates
-        return " ".join(gate.reason for gate in told)
+        """Why, in sentences."""
+        return " ".join(reasons(self.gates))
 
     def as_json(self) -> dict[str, Any]:
         """The verdict for `--json`."""
