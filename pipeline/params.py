@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from pipeline.evaluation.params import EvaluateParams
 from pipeline.model.params import ModelParams
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, one_line
 from pipeline.runtime.section import Section
 from pipeline.text.params import DownloadParams, TokenizeParams, VocabularyParams
 from pipeline.training.params import TrainParams
@@ -103,7 +103,7 @@ def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold sections such as `download:` and `train:`, not {type(content).__name__}")
     return _floats(content)
@@ -118,7 +118,7 @@ def check_params(content: dict[str, Any], where: str = "params.yaml") -> Params:
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
-        raise InputError(_one_line(error, where)) from None
+        raise InputError(_problems(error, where)) from None
     if not file.cells:
         raise InputError(f"{where}: cells is empty; name at least one, such as `lstm: {{cell: lstm}}`")
     cells = {name: _merge(name, changes, file, where) for name, changes in file.cells.items()}
@@ -156,7 +156,7 @@ def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellP
             name, ModelParams.model_validate(sections["model"]), TrainParams.model_validate(sections["train"])
         )
     except ValidationError as error:
-        raise InputError(_one_line(error, f"{where}: cells.{name}")) from None
+        raise InputError(_problems(error, f"{where}: cells.{name}")) from None
 
 
 def _floats(value: Any) -> Any:
@@ -168,7 +168,7 @@ def _floats(value: Any) -> Any:
     return value
 
 
-def _one_line(error: ValidationError, where: str) -> str:
+def _problems(error: ValidationError, where: str) -> str:
     problems = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])

@@ -35,11 +35,8 @@ def comparison_table(
 ) -> list[Row]:
     """The baselines and then the networks, in the order of `names`.
 
-    Args:
-        evaluation_folder: holds NAME/metrics.json for every name, and baselines/metrics.json.
-        models_folder: holds NAME/history.csv for every name.
-        names: of the networks, at least one.
-        timings_folder: may hold NAME.json with `{"seconds": ...}` for networks trained on this machine.
+    `evaluation_folder` holds NAME/metrics.json for every name, of which there is one at least, and for the baselines,
+    `models_folder` NAME/history.csv. `timings_folder` may hold NAME.json, `{"seconds": ...}`, of networks trained here.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -129,7 +126,6 @@ def _named(path: Path, lack: str) -> Iterator[None]:
 
 
 def _columns(row: Row) -> dict[str, str]:
-    """A row as text, by the header of each column."""
     metrics = row.metrics
     return {
         "model": f"{row.model} (best on validation)" if row.best else row.model,
@@ -150,7 +146,6 @@ def _or_dash(value: float | None, form: str, unit: str = "") -> str:
 
 
 def _complete(metrics: object, path: Path) -> dict[str, float]:
-    """`metrics`, checked: each is there and a number."""
     if not isinstance(metrics, dict):
         raise damaged(path, "not the metrics of every model")
     for key in METRICS:

@@ -17,19 +17,12 @@ from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
 @dataclass(frozen=True)
 class Decoding:
-    """How sentences are drawn.
+    """How sentences are drawn."""
 
-    Attributes:
-        temperature: divides the logits; below 1 likelier words, duller sentences.
-        top_k: draw from the k likeliest words only; None draws from all.
-        max_length: words drawn before a sentence is cut.
-        seed: of each prompt; equal seeds give equal sentences on one kind of machine.
-    """
-
-    temperature: float
-    top_k: int | None
-    max_length: int
-    seed: int
+    temperature: float  # divides the logits; below 1 likelier words, duller sentences
+    top_k: int | None  # draw from the k likeliest words only; None draws from all
+    max_length: int  # words drawn before a sentence is cut
+    seed: int  # of each prompt; equal seeds give equal sentences on one kind of machine
 
 
 @torch.no_grad()

@@ -37,21 +37,13 @@ class TextRules(Section):
 
 
 class Config(Section):
-    """What config.json holds.
+    """What config.json holds; `text`, `train` and `files` are None where commit 726b98c wrote it."""
 
-    Attributes:
-        model: the shape.
-        text: None where commit 726b98c wrote the file.
-        train: section `train` as the model was trained with it; None where `text` is, as is `files`.
-        vocabulary_size: C.
-        files: SHA-256 of the other two files by their names, so that no file of another model is taken for its own.
-    """
-
-    model: ModelParams
+    model: ModelParams  # the shape
     text: TextRules | None
-    train: dict[str, Any] | None
-    vocabulary_size: int
-    files: dict[str, str] | None
+    train: dict[str, Any] | None  # section `train` as the model was trained with it
+    vocabulary_size: int  # C
+    files: dict[str, str] | None  # SHA-256 of the other two by name, so that no other model's is taken for its own
 
     @model_validator(mode="before")
     @classmethod

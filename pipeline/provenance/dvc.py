@@ -16,7 +16,7 @@ import yaml
 
 from pipeline.params import at
 from pipeline.provenance.code import changed, read_pins
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, one_line
 from pipeline.runtime.paths import DATA, LOCK, PINS
 from pipeline.runtime.settings import quieten_dvc
 from pipeline.runtime.urls import shown, without_secrets
@@ -31,19 +31,13 @@ NAMED_CAUSES = 5  # files or parameters of a kind that are named
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What went into a stage and what came out, each as dvc.lock says it.
+    """What went into a stage and what came out, each as dvc.lock says it."""
 
-    Attributes:
-        deps: hash by path; None for one that is not there.
-        outs: likewise.
-        params: values by their key in params.yaml.
-        code: what the stage's file of pins says, as `read_pins`; empty where nobody knows, and in records that have the
-            hash of each module among `deps`.
-    """
-
-    deps: dict[str, str | None]
-    outs: dict[str, str | None]
-    params: dict[str, Any]
+    deps: dict[str, str | None]  # hash by path; None for one that is not there
+    outs: dict[str, str | None]  # likewise
+    params: dict[str, Any]  # values by their key in params.yaml
+    # What the stage's file of pins says, as `read_pins`; empty where nobody knows, and in records that have the hash of
+    # each module among `deps`.
     code: dict[str, str] = field(default_factory=dict)
 
     def with_code(self, stage: str) -> "StageRecord":
@@ -159,7 +153,7 @@ def restore(name: str, digest: str, destination: Path) -> None:
                 try:
                     repo.cloud.pull([HashInfo("md5", digest)])
                 except DvcException as error:
-                    reason = without_secrets(" ".join(str(error).split()))
+                    reason = without_secrets(one_line(error))
                     why = f"is not in DVC's cache, and cannot be pulled: {reason}"
                     raise InputError(f"{name} ({digest}) {why}") from None
             if not cache.exists(digest):
@@ -332,7 +326,7 @@ def _repo() -> "Iterator[Repo]":
         with Repo(os.curdir) as repo:
             yield repo
     except (DvcException, OSError) as error:
-        text = " ".join(f"{error}".split()) or type(error).__name__
+        text = one_line(error) or type(error).__name__
         raise InputError(f"DVC failed: {without_secrets(text)}") from None
 
 

@@ -13,6 +13,11 @@ def is_of_the_machine(error: Exception) -> bool:
     return isinstance(error, MemoryError) or getattr(error, "errno", None) is not None
 
 
+def one_line(text: object) -> str:
+    """What an error says, its line ends and runs of spaces become single spaces."""
+    return " ".join(str(text).split())
+
+
 class StoppedError(Exception):
     """The process was asked to end by a `signal`, and was ready to; the exit status is 128 more, as in a shell."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.errors import InputError, StoppedError, one_line
 from pipeline.runtime.urls import without_secrets
 
 LOCKS = Path(".rnnlm/locks")
@@ -113,7 +113,7 @@ def run(work: Callable[[], None]) -> None:
         if _is_lack_of_memory(error):
             sys.exit(f"error: {OUT_OF_MEMORY}")
         if advice := FIXABLE.get(_system_number(error)):
-            sys.exit(without_secrets(f"error: {' '.join(str(error).split())}; {advice}, then run again"))
+            sys.exit(without_secrets(f"error: {one_line(error)}; {advice}, then run again"))
         sys.exit(without_secrets(traceback.format_exc()))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.runtime.errors import InputError, is_of_the_machine
+from pipeline.runtime.errors import InputError, is_of_the_machine, one_line
 from pipeline.text.vocabulary import END_ID, START_ID
 
 AGAIN = "delete it and run `dvc repro encode`"
@@ -22,15 +22,10 @@ CHECKED_IDS = 1 << 24  # ids looked at a time when a file is checked
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """The sentences of one split, as ids.
+    """The sentences of one split, as ids; see the head of this module."""
 
-    Attributes:
-        ids: (ids,), uint16 or int32; see the head of this module.
-        offsets: (sentences + 1,), int64.
-    """
-
-    ids: np.ndarray
-    offsets: np.ndarray
+    ids: np.ndarray  # (ids,), uint16 or int32
+    offsets: np.ndarray  # (sentences + 1,), int64
 
     @classmethod
     def of(cls, sentences: Iterable[Sequence[int]]) -> "EncodedSplit":
@@ -79,7 +74,7 @@ def _load(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
     except Exception as error:  # NumPy's parser raises nearly anything for a damaged header
         if is_of_the_machine(error):
             raise
-        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {AGAIN}") from None
+        raise InputError(f"{path} is damaged ({one_line(error)}); {AGAIN}") from None
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype not in dtypes:
         kind = f"{array.ndim} dimensions of {array.dtype}" if isinstance(array, np.ndarray) else "an archive"
         raise InputError(f"{path} must hold one dimension of {' or '.join(map(str, dtypes))}, not {kind}; {AGAIN}")

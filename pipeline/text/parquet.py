@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.runtime.errors import InputError, is_of_the_machine
+from pipeline.runtime.errors import InputError, is_of_the_machine, one_line
 
 
 def arrays(rows: Sequence[tuple], schema: pa.Schema) -> list[pa.Array]:
@@ -30,11 +30,11 @@ def open_parquet(path: Path, schema: pa.Schema, stage: str) -> Iterator[pq.Parqu
                 wanted, found = (
                     ", ".join(f"{f.name}: {f.type}" for f in fields) for fields in (schema, file.schema_arrow)
                 )
-                raise InputError(f"{path} should hold {wanted}, but holds {' '.join(found.split())}; {advice}")
+                raise InputError(f"{path} should hold {wanted}, but holds {one_line(found)}; {advice}")
             yield file
     except FileNotFoundError:
         raise InputError(f"{path} is missing; run `dvc repro {stage}`") from None
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if is_of_the_machine(error):
             raise
-        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {advice}") from None
+        raise InputError(f"{path} is damaged ({one_line(error)}); {advice}") from None

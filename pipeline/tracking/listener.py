@@ -74,7 +74,6 @@ class TrainingRun:
         self._with_run(lambda store, run: store.client.set_terminated(run, "KILLED" if killed else "FAILED"))
 
     def _log_load(self, over: bool = False) -> None:
-        """Send what the machine did since the last epoch."""
         load = self._load
         if load is not None:
             if over or self._try.failed:

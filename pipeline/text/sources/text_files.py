@@ -25,7 +25,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.runtime.errors import InputError, is_of_the_machine
+from pipeline.runtime.errors import InputError, is_of_the_machine, one_line
 from pipeline.runtime.settings import allow_long_csv_fields
 from pipeline.text.documents import Document
 from pipeline.text.params import DownloadParams, SourceFile
@@ -47,19 +47,12 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file, or a member of an archive.
+    """A file, or a member of an archive."""
 
-    Attributes:
-        name: what errors call it.
-        path: its path in the folder or archive, whose suffix tells its kind.
-        open_raw: opens it as it is stored; it may be packed.
-        max_bytes: when unpacked.
-    """
-
-    name: str
-    path: PurePosixPath
-    open_raw: Callable[[], AbstractContextManager[IO[bytes]]]
-    max_bytes: int
+    name: str  # what errors call it
+    path: PurePosixPath  # in the folder or archive; its suffix tells its kind
+    open_raw: Callable[[], AbstractContextManager[IO[bytes]]]  # opens it as it is stored; it may be packed
+    max_bytes: int  # when unpacked
 
     def __str__(self) -> str:
         return self.name
@@ -196,7 +189,7 @@ def _members(path: Path, name: str, members: str) -> tuple[Any, list[PurePosixPa
             raise
         raise InputError(f"{name} is not a whole archive ({error}); fetch or pack it again") from None
     except (ImportError, ValueError) as error:
-        raise InputError(f"{members}::{name} cannot be opened: {' '.join(str(error).split())}") from None
+        raise InputError(f"{members}::{name} cannot be opened: {one_line(error)}") from None
 
 
 def _kind(path: Path | PurePosixPath) -> str:
@@ -292,7 +285,7 @@ def _parquet(file: TextFile, column: str) -> Iterator[str | None]:
     except (pa.ArrowException, OSError) as error:
         if is_of_the_machine(error):
             raise
-        raise InputError(f"{file} is not valid Parquet: {' '.join(str(error).split())}") from None
+        raise InputError(f"{file} is not valid Parquet: {one_line(error)}") from None
 
 
 def _tagged(file: TextFile) -> Iterator[str]:
