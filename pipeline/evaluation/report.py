@@ -5,17 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.evaluation import figures
-from pipeline.evaluation.results import (
-    BASELINES,
-    Row,
-    comparison_table,
-    damaged,
-    read_result,
-    read_table,
-    table_cells,
-    verdict,
-)
+from pipeline.evaluation import figures, results
 from pipeline.evaluation.scores import Band
 from pipeline.runtime.files import write_text
 from pipeline.runtime.markdown import markdown_table, plain
@@ -31,17 +21,19 @@ def write_report(evaluation_folder: Path, models_folder: Path, names: Sequence[s
     Raises:
         InputError: a file is missing or damaged.
     """
-    rows = comparison_table(evaluation_folder, models_folder, names)
+    rows = results.comparison_table(evaluation_folder, models_folder, names)
     histories = {name: read_history(models_folder / name / "history.csv") for name in names}
     figures.learning_curves(report_folder / "learning_curves.png", histories)
     bands = _bands(evaluation_folder, names)
-    figures.perplexity_by_band(report_folder / "perplexity_by_band.png", bands, list(BASELINES.values()))
+    figures.perplexity_by_band(report_folder / "perplexity_by_band.png", bands, list(results.BASELINES.values()))
     norms = {name: _norms(evaluation_folder / name / "gradient_flow.csv") for name in names}
     figures.gradient_flow(report_folder / "gradient_flow.png", norms)
-    samples = {name: read_result(evaluation_folder / name / "samples.txt").split("\n")[:-1] for name in names}
+    samples = {name: results.read_result(evaluation_folder / name / "samples.txt").split("\n")[:-1] for name in names}
     for name, texts in samples.items():
         if len(texts) != len(samples[names[0]]):
-            raise damaged(evaluation_folder / name / "samples.txt", "not as many sentences as those of other models")
+            raise results.damaged(
+                evaluation_folder / name / "samples.txt", "not as many sentences as those of other models"
+            )
     write_text(report_folder / "report.md", _markdown(rows, samples, len(norms[names[0]]) - 1))
 
 
@@ -53,9 +45,9 @@ class _Lag(NamedTuple):
 
 
 def _norms(path: Path) -> list[float]:
-    norms = [row.gradient_norm for row in read_table(path, _Lag)]
+    norms = [row.gradient_norm for row in results.read_table(path, _Lag)]
     if norms[0] == 0 or not all(0 <= norm < math.inf for norm in norms):
-        raise damaged(path, "no gradient that can be shown")
+        raise results.damaged(path, "no gradient that can be shown")
     return norms
 
 
@@ -64,31 +56,31 @@ def _bands(evaluation_folder: Path, names: Sequence[str]) -> dict[str, list[Band
     result: dict[str, list[Band]] = {}
     for folder in ("baselines", *names):
         path = evaluation_folder / folder / "bands.csv"
-        for band in read_table(path, Band):
-            model = BASELINES.get(band.model) if folder == "baselines" else folder
+        for band in results.read_table(path, Band):
+            model = results.BASELINES.get(band.model) if folder == "baselines" else folder
             if model is None or band.tokens < 1 or not 1 <= band.perplexity < math.inf:
-                raise damaged(path, "no frequency bands")
+                raise results.damaged(path, "no frequency bands")
             result.setdefault(model, []).append(band)
     return result
 
 
-def _markdown(rows: Sequence[Row], samples: dict[str, list[str]], lags: int) -> str:
-    networks, baselines = rows[len(BASELINES) :], rows[: len(BASELINES)]
+def _markdown(rows: Sequence[results.Row], samples: dict[str, list[str]], lags: int) -> str:
+    networks, baselines = rows[len(results.BASELINES) :], rows[: len(results.BASELINES)]
     counted = networks[0].metrics
     best = next(row for row in networks if row.best)
-    against = [row for row in baselines if row.model != BASELINES["unigram"]]
+    against = [row for row in baselines if row.model != results.BASELINES["unigram"]]
     parts = [
         "# Language models compared",
         f"All models predicted the same {counted['tokens']:,} tokens of {counted['sentences']:,} test sentences "
         f"(SENTENCE_END counted, SENTENCE_START not); {counted['unknown_share']:.1%} of them are UNKNOWN_TOKEN. "
         "Perplexity is e to the mean of -ln P(token), lower is better; intervals are bootstraps over sentences. "
         "Unigram, trigram and 5-gram only count words (modified Kneser-Ney).",
-        markdown_table(table_cells(rows), right=True),
+        markdown_table(results.table_cells(rows), right=True),
         f"Of {len(networks)} trained, **{best.model}** has the lowest perplexity on the validation split, which alone "
         "decides; the test split is only reported."
         if len(networks) > 1
         else f"**{best.model}** is the only network trained.",
-        "\n".join(f"- {verdict(row, against)}" for row in networks),
+        "\n".join(f"- {results.verdict(row, against)}" for row in networks),
         "## Learning curves",
         "![Validation perplexity after each epoch](learning_curves.png)",
         "## Perplexity by word frequency",

@@ -22,7 +22,7 @@ from pipeline.review.promotion import Gate, reasons
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.paths import MODELS
 from pipeline.runtime.stage import LOCKS, handled_signals
-from pipeline.tracking.store import CHAMPION, is_off, open_store
+from pipeline.tracking.store import CHAMPION, TRACKING_OFF, is_off, open_store
 from pipeline.tracking.sync import sync
 
 ATTEMPTS = 2  # to push, where other machines retrain too
@@ -134,7 +134,7 @@ def _repro(result: Retraining, storage: bool) -> None:
         _tell("dvc repro", "skipped, as nothing is out of date")
         return
     _tell("dvc repro", "run what is out of date")
-    done = dvc.repro(storage, {"RNNLM_TRACKING": "off"} if _no_mlflow() else {})
+    done = dvc.repro(storage, TRACKING_OFF if _no_mlflow() else {})
     # An attempt before this one has its part in it.
     result.ran, result.restored = result.ran + done.ran, result.restored + done.restored
     _tell("dvc repro", f"{len(done.ran)} stages ran, {len(done.restored)} came from the cache")

@@ -22,7 +22,7 @@ from pipeline.runtime.paths import EVALUATION, PINS, WARM_START
 from pipeline.runtime.urls import masked
 from pipeline.text.sources.fetch import MIRROR
 from pipeline.tracking.record import PATCH, Provenance, read_artifact, read_provenance
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import TRACKING_OFF, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -204,7 +204,7 @@ def _restore_inputs(records: Collection[StageRecord], tree: Path) -> None:
 def _environment(tree: Path, threads: str | None) -> dict[str, str]:
     """Variables for stages in the worktree, without those of this process that would change what they do."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN) or key == MIRROR}
-    environment |= {"RNNLM_TRACKING": "off", "PYTHONPATH": str(tree)}
+    environment |= {**TRACKING_OFF, "PYTHONPATH": str(tree)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     return environment | ({"OMP_NUM_THREADS": threads} if threads else {})
 

@@ -6,14 +6,7 @@ from pathlib import Path
 
 import pipeline
 from pipeline.inference.request import Options
-from pipeline.model.folder import (
-    SavedModel,
-    TextRules,
-    load_model,
-    model_digest,
-    read_config,
-    write_config,
-)
+from pipeline.model.folder import SavedModel, TextRules, load_model, model_digest, read_config, write_config
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import VOCABULARY_FILE
 from pipeline.runtime.pins import canonical, read_constraints

@@ -20,18 +20,8 @@ from pipeline.provenance.environment import machine_params
 from pipeline.runtime.hashes import fingerprint
 from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, PINS, REPORT, WEIGHTS_FILE
 from pipeline.text.encoded import load_split
+from pipeline.tracking import pages
 from pipeline.tracking.logged_model import log_model
-from pipeline.tracking.pages import (
-    cell_params,
-    corpus_name,
-    epoch_metrics,
-    evaluation_metrics,
-    evaluation_note,
-    experiment_note,
-    report_page,
-    run_name,
-    training_note,
-)
 from pipeline.tracking.record import code_tags, lock_is_current, record_outputs, record_restored, record_training
 from pipeline.tracking.registry import make_challenger, register
 from pipeline.tracking.store import NOTE, BestEffort, Store, fitting
@@ -70,7 +60,7 @@ def create_run(
     """
     from mlflow.entities import Param
 
-    cell, corpus = params.cell(name), corpus_name(params.download)
+    cell, corpus = params.cell(name), pages.corpus_name(params.download)
     # Today's commit explains a model from DVC's cache only if that is the code and data that made it.
     this_code = not restored or lock_is_current(name)
     tags = (code_tags() if this_code else {}) | {
@@ -81,7 +71,8 @@ def create_run(
         "corpus": corpus,
         "training_inputs": _training_inputs(params, name, vocabulary_size),
     }
-    values = cell_params(cell, vocabulary_size) | {"model.parameters": str(parameter_count), "data.corpus": corpus}
+    values = pages.cell_params(cell, vocabulary_size)
+    values |= {"model.parameters": str(parameter_count), "data.corpus": corpus}
     begun_with = first_weights_of(cell.model)
     if begun_with:
         tags["warm_start"] = begun_with
@@ -89,7 +80,7 @@ def create_run(
         tags["restored"] = "true"
     else:
         values |= machine_params() | {"machine.precision": _precision(cell.train.precision)}
-    title = run_name(cell, cell.train.epochs)
+    title = pages.run_name(cell, cell.train.epochs)
     run_id = store.client.create_run(store.experiment_id, run_name=title, tags=tags).info.run_id
     store.client.log_batch(run_id, params=[Param(key, value) for key, value in values.items()])
     store.client.log_inputs(run_id, [_dataset(corpus, "train", "training")])
@@ -112,11 +103,11 @@ def complete_run(store: Store, run_id: str, params: Params, name: str) -> None:
     best = best_epoch(history)
     for record in history:
         if record.epoch not in logged:
-            store.log_points(run_id, epoch_metrics(record), record.epoch)
+            store.log_points(run_id, pages.epoch_metrics(record), record.epoch)
     # MLflow draws a single value, at step 0, as a bar.
     store.log_points(run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
-    store.client.update_run(run_id, name=run_name(cell, len(history)))
-    store.note(run_id, training_note(cell, _parameter_count(folder), history, store.run(run_id).data.tags))
+    store.client.update_run(run_id, name=pages.run_name(cell, len(history)))
+    store.note(run_id, pages.training_note(cell, _parameter_count(folder), history, store.run(run_id).data.tags))
     record_outputs(store, run_id, "train", name)
     log_model(store, run_id, name, folder, best.epoch)
     # Last, so that a run that has a digest is whole.
@@ -149,7 +140,7 @@ def add_evaluation(store: Store, params: Params, name: str) -> bool:
     if run.data.tags.get("evaluation_digest") == digest:
         return register(store, run_id)
     measured = read_metrics(folder / "metrics.json")
-    test = _dataset(corpus_name(params.download), "test", "evaluation")
+    test = _dataset(pages.corpus_name(params.download), "test", "evaluation")
     store.client.log_inputs(run_id, [test])
     models = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
     about = {
@@ -159,14 +150,16 @@ def add_evaluation(store: Store, params: Params, name: str) -> bool:
         "run_id": run_id,
     }
     now = int(time.time() * 1000)
+    points = pages.evaluation_metrics(measured).items()
     # MLflow appends: an evaluation that ran again would draw every point twice.
-    points = {key: value for key, value in evaluation_metrics(measured).items() if run.data.metrics.get(key) != value}
-    store.log_metrics(run_id, [Metric(key, value, now, 0, **about) for key, value in points.items()])
+    new = [Metric(key, value, now, 0, **about) for key, value in points if run.data.metrics.get(key) != value]
+    store.log_metrics(run_id, new)
     store.client.log_artifacts(run_id, str(folder), "evaluation")
     record_outputs(store, run_id, "evaluate", name)
     history = read_history(MODELS / name / "history.csv")
-    training = training_note(cell, _parameter_count(MODELS / name), history, run.data.tags)
-    note = evaluation_note(training, measured, (folder / "samples.txt").read_text(encoding="utf-8").splitlines())
+    training = pages.training_note(cell, _parameter_count(MODELS / name), history, run.data.tags)
+    samples = (folder / "samples.txt").read_text(encoding="utf-8").splitlines()
+    note = pages.evaluation_note(training, measured, samples)
     store.note(run_id, note)
     for model in models:
         store.client.set_logged_model_tags(model, {NOTE: fitting(note), "cell": name, "cell_type": cell.model.cell})
@@ -184,7 +177,7 @@ def add_report(store: Store, names: Sequence[str]) -> bool:
             continue
         changed = True
         store.client.log_artifacts(run.info.run_id, str(REPORT), "report")
-        store.client.log_text(run.info.run_id, report_page(REPORT / "report.md"), REPORT_PAGE)
+        store.client.log_text(run.info.run_id, pages.report_page(REPORT / "report.md"), REPORT_PAGE)
         store.tag(run.info.run_id, report_digest=digest)
     best = model_digest(MODELS / best_cell(MODELS, names))
     if changed:
@@ -192,7 +185,7 @@ def add_report(store: Store, names: Sequence[str]) -> bool:
         table = (REPORT / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
         run = store.find_run(best)
         link = run and f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/{REPORT_PAGE}"
-        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting(experiment_note(table, link)))
+        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting(pages.experiment_note(table, link)))
     make_challenger(store, best)
     return changed
 
@@ -236,7 +229,7 @@ def _training_inputs(params: Params, name: str, vocabulary_size: int) -> str:
     begun_with = first_weights_of(params.cell(name).model)
     return fingerprint(
         {
-            "params": cell_params(params.cell(name), vocabulary_size),
+            "params": pages.cell_params(params.cell(name), vocabulary_size),
             "code": digest_if_there(PINS / "train.txt"),
             **{split: dvc_digest(ENCODED / split) for split in ("train", "valid")},
             **({"warm_start": begun_with} if begun_with else {}),

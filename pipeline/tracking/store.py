@@ -31,6 +31,7 @@ LONGEST_NOTE = 5000  # characters that MLflow keeps
 LARGEST_PAGE = 1000  # runs that MLflow returns, and points that it takes, at once
 LOGINS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # MLflow's environment variables
 LONGEST_REASON = 240  # characters of MLflow's own message in ours
+TRACKING_OFF = {"RNNLM_TRACKING": "off"}  # for the environment of a process
 
 T = TypeVar("T")
 
