@@ -65,11 +65,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path, advice: str = "run `dvc repro vocabulary`") -> "Vocabulary":
-        """Read what `save` wrote.
-
-        Args:
-            path: the file.
-            advice: what a person can do where it is missing or damaged.
+        """Read what `save` wrote; `advice` is what a person can do where it is missing or damaged.
 
         Raises:
             InputError: the file is missing or not a vocabulary; names the first line that does not fit.

@@ -101,13 +101,10 @@ def report_page(report: Path) -> str:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(report.read_text(encoding="utf-8"))
     for image in (child for token in tokens for child in token.children or () if child.type == "image"):
-        image.attrs["src"] = _data_uri(report.parent / str(image.attrs["src"]))
+        png = (report.parent / str(image.attrs["src"])).read_bytes()
+        image.attrs["src"] = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     body = markdown.renderer.render(tokens, markdown.options, {})
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{report.stem}</title>\n'
         f"<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
-
-
-def _data_uri(png: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"

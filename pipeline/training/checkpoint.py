@@ -75,15 +75,10 @@ class TrainingState:
 
 
 class Checkpoints:
-    """The checkpoints of one training run.
+    """The checkpoints of one training run: of the cell `name`, with the `training_key` `key`.
 
     Attributes:
-        folder: where they lie; deleted when the run is over.
-
-    Args:
-        name: of the cell.
-        key: its `training_key`.
-        folder: holds a folder per cell, which holds one per key.
+        folder: where they lie, FOLDER/NAME/KEY; deleted when the run is over.
 
     Raises:
         InputError: RNNLM_CHECKPOINT_SECONDS is not a number.
