@@ -16,7 +16,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.tracking.registry import note_decision
 from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store
 
-HISTORY = "former_champions"  # a tag of the registered model: comma-separated versions, the latest last
+FORMER_CHAMPIONS = "former_champions"  # a tag of the registered model: comma-separated versions, the latest last
 ROLLED_BACK = "rolled_back"  # a tag of versions that a person rolled back: no machine promotes them again
 LONGEST_HISTORY = 1000  # champions that `rollback` can go back through
 
@@ -150,9 +150,9 @@ def _note(store: Store, version: str, decision: str) -> None:
 
 
 def _history(store: Store) -> list[str]:
-    text = store.client.get_registered_model(MODEL).tags.get(HISTORY, "")
+    text = store.client.get_registered_model(MODEL).tags.get(FORMER_CHAMPIONS, "")
     return text.split(",") if text else []
 
 
 def _write_history(store: Store, versions: list[str]) -> None:
-    store.client.set_registered_model_tag(MODEL, HISTORY, ",".join(versions[-LONGEST_HISTORY:]))
+    store.client.set_registered_model_tag(MODEL, FORMER_CHAMPIONS, ",".join(versions[-LONGEST_HISTORY:]))

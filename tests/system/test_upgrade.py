@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.review import reproduce
-from pipeline.review.promotion import HISTORY
+from pipeline.review.promotion import FORMER_CHAMPIONS
 from pipeline.tracking.store import MODEL, Store, connect
 from tests.projects import Project, as_commit_726b98c
 from tests.review.candidates import candidate, write_corpus
@@ -93,7 +93,7 @@ def upgraded(project: Project) -> tuple[Store, list[str]]:
     ids = [trained(project, power) for power in (0.3, 1.0)]
     store = connect()
     store.set_alias("champion", "2")
-    store.client.set_registered_model_tag(MODEL, HISTORY, "1")
+    store.client.set_registered_model_tag(MODEL, FORMER_CHAMPIONS, "1")
     return store, ids
 
 
