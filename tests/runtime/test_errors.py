@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from pipeline.runtime.errors import StoppedError, is_of_the_machine
+from pipeline.runtime.errors import StoppedError, is_of_the_machine, one_line
 
 
 @pytest.mark.parametrize("error", [MemoryError(), PermissionError(errno.EACCES, "no"), OSError(errno.ENOSPC, "full")])
@@ -18,3 +18,7 @@ def test_what_is_the_files_fault(error: Exception) -> None:
 def test_who_stops_says_by_which_signal() -> None:
     assert StoppedError("stopped", 15).signal == 15
     assert str(StoppedError("stopped", 15)) == "stopped"
+
+
+def test_an_error_of_several_lines_is_one() -> None:
+    assert one_line(ValueError("one:\n\n   two\tthree ")) == "one: two three"
