@@ -15,7 +15,7 @@ from pipeline.provenance.dvc import in_words
 from pipeline.retraining.branch import short
 from pipeline.review.promotion import Gate
 from pipeline.runtime.files import write_text
-from pipeline.runtime.markdown import markdown_table
+from pipeline.runtime.markdown import code, markdown_table, quoted
 from pipeline.runtime.paths import EVALUATION, MODELS, REPORT
 
 Outcome = Literal["promoted", "kept", "unchanged", "trained", "failed"]
@@ -113,8 +113,7 @@ def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> Non
         cells: the names of the models of data/; none where they are not those of this retraining.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (REPORT_FILE, SUMMARY_FILE, JSON_FILE, *PICTURES):
-        (folder / name).unlink(missing_ok=True)
+    remove_reports(folder)
     figures = ""
     for name, title in PICTURES.items() if cells and (result.ran or result.restored) else ():
         if (REPORT / name).is_file():
@@ -136,25 +135,30 @@ def write_reports(result: Retraining, folder: Path, cells: Sequence[str]) -> Non
     _append("GITHUB_STEP_SUMMARY", summary)
 
 
+def remove_reports(folder: Path) -> None:
+    """Remove what `write_reports` left in a folder."""
+    for name in (REPORT_FILE, SUMMARY_FILE, JSON_FILE, *PICTURES):
+        (folder / name).unlink(missing_ok=True)
+
+
 def _markdown(result: Retraining, cells: Sequence[str]) -> str:
     judgement = result.judgement
-    parts = [f"# Retraining: {judgement.headline}", *judgement.reasons]
+    # Reasons and names come from elsewhere, too: from errors, from servers, from files.
+    parts = [f"# Retraining: {judgement.headline}", *map(quoted, judgement.reasons)]
     if judgement.challenger and judgement.verdict in ("promoted", "kept"):
-        parts += [_comparison(judgement), *(judgement.test["remarks"] if judgement.test else [])]
+        parts += [_comparison(judgement), *map(quoted, judgement.test["remarks"] if judgement.test else [])]
     elif judgement.gates:
         parts.append(_gates(judgement.gates))
     moves = [f"triggered by `{short(result.trigger)}`"] if result.trigger else []
     if result.before:
-        moves.append(f"before it, `{result.branch}` was at `{short(result.before)}`")
+        moves.append(f"before it, {code(result.branch)} was at `{short(result.before)}`")
     if result.after:
         moves.append(f"now at `{short(result.after)}`, {'pushed' if result.pushed else 'not pushed'}")
-    # As code, because file names are not Markdown.
-    changes = in_words(result.changes).replace("`", "'")
     lines = [
-        f"- Out of date: `{changes}`",
-        *([f"- Training runs began {result.warm_start}"] if result.warm_start else []),
-        f"- Stages that ran: {', '.join(result.ran) or 'none'}",
-        f"- Stages restored from the cache: {', '.join(result.restored) or 'none'}",
+        f"- Out of date: {quoted(in_words(result.changes))}",
+        *([f"- Training runs began {quoted(result.warm_start)}"] if result.warm_start else []),
+        f"- Stages that ran: {quoted(', '.join(result.ran) or 'none')}",
+        f"- Stages restored from the cache: {quoted(', '.join(result.restored) or 'none')}",
         f"- Commits: {'; '.join(moves) or 'none'}",
     ]
     parts += ["## What changed", "\n".join(lines)]
@@ -193,7 +197,10 @@ def _comparison(judgement: Judgement) -> str:
 
 def _gates(gates: Sequence[Gate]) -> str:
     return markdown_table(
-        [["condition", "met", "why"], *([gate.name, "yes" if gate.passed else "**no**", gate.reason] for gate in gates)]
+        [
+            ["condition", "met", "why"],
+            *([gate.name, "yes" if gate.passed else "**no**", quoted(gate.reason)] for gate in gates),
+        ]
     )
 
 
