@@ -140,12 +140,13 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Make the challenger champion if it beats the champion on the test sentences with the required confidence."""
-    from pipeline.review.promotion import carry_out, decide
-    from pipeline.tracking import sync
+    from pipeline.review.challenger import bring_up_to_date
+    from pipeline.review.promotion import carry_out, decide, the_challenger
 
     with _store() as (store, params):
-        sync.sync(store)
-        verdict = decide(store, confidence, params)
+        for line in bring_up_to_date(store):
+            print(line, file=sys.stderr)
+        verdict = decide(store, the_challenger(store), confidence, params)
         carry_out(store, verdict)
     if as_json:
         _print_json(verdict.as_json())
@@ -193,6 +194,13 @@ def retrain(
     branch: Annotated[str, typer.Option(help="git branch for the results; created if missing")] = "retrained",
     output: Annotated[Path, typer.Option(help="folder for report.md and retrain.json")] = Path(".rnnlm/retrain"),
     exit_code: Annotated[bool, typer.Option("--exit-code", help="exit 10: nothing to do, 11: not promoted")] = False,
+    without_old_sentences: Annotated[
+        bool,
+        typer.Option(
+            "--without-old-sentences",
+            help="promote also where the champion's test sentences are lost; once, by a person: refused in CI",
+        ),
+    ] = False,
 ) -> None:
     """Run what changed, and promote the new model if it is better; made for CI.
 
@@ -201,19 +209,25 @@ def retrain(
     from pipeline.retraining import retrain
 
     _project()
-    verdict = retrain.retrain(branch, output).judgement.verdict
+    if without_old_sentences and os.environ.get("CI"):
+        raise InputError("--without-old-sentences is a person's decision, and CI is set here; run it on your machine")
+    verdict = retrain.retrain(branch, output, without_old_sentences).judgement.verdict
     sys.exit({"unchanged": 10, "kept": 11}.get(verdict, 0) if exit_code else 0)
 
 
 @app.command()
 def sync() -> None:
     """Add to MLflow what is in data/ but not there: runs that DVC restored from its cache, or that MLflow missed."""
-    from pipeline.tracking import sync
-    from pipeline.tracking.store import BestEffort
+    from pipeline.review.challenger import bring_up_to_date
+    from pipeline.tracking.store import is_off
 
     _project()
-    for line in BestEffort()(sync.sync) or []:
-        print(line)
+    if is_off():
+        print("skipped, as RNNLM_TRACKING is off")
+        return
+    with _store() as (store, _):
+        for line in bring_up_to_date(store):
+            print(line)
 
 
 @app.command()

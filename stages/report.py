@@ -2,6 +2,7 @@
 
 from pipeline.evaluation.report import write_report
 from pipeline.params import load_params
+from pipeline.review.challenger import log_challenger
 from pipeline.runtime.paths import EVALUATION, MODELS, REPORT
 from pipeline.runtime.stage import run_stage
 from pipeline.tracking.runs import log_report
@@ -12,6 +13,7 @@ def report() -> None:
     names = list(load_params().cells)
     write_report(EVALUATION, MODELS, names, REPORT)
     log_report(names)
+    log_challenger(names)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from pipeline.provenance.code import code_lines
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import ENCODED, MODELS, TIMINGS, VOCABULARY
-from pipeline.runtime.stage import heeded_signals, run_stage
+from pipeline.runtime.stage import run_stage
+from pipeline.runtime.stopping import heeded_signals
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.listener import TrainingRun

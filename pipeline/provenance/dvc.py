@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 
@@ -19,6 +20,7 @@ from pipeline.provenance.code import changed, read_pins
 from pipeline.runtime.errors import InputError, one_line
 from pipeline.runtime.paths import DATA, LOCK, PINS
 from pipeline.runtime.settings import quieten_dvc
+from pipeline.runtime.stopping import await_child, child, raise_if_stopped, run_child, transfer_seconds
 from pipeline.runtime.urls import shown, without_secrets
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 FIRST = "everything: nothing has run here before"
 CODE_KINDS = {"pipeline": "code", "stages": "code", "constraints.txt": "libraries"}  # of what stages read; else data
+DVC = (sys.executable, "-m", "dvc")
 NAMED_CAUSES = 5  # files or parameters of a kind that are named
 
 
@@ -185,22 +188,49 @@ def has_remote() -> bool:
 def pull() -> None:
     """Bring the results that dvc.lock names into cache and checkout; what the remote does not have, `dvc repro` makes.
 
+    Other results that lie there go: `unsaved_outputs` names those that nobody could bring back.
+
     Raises:
-        InputError: the remote cannot be read.
+        InputError: the remote cannot be read, or takes too long.
     """
-    with _repo() as repo:
-        # Earlier runs come when they are needed: `repro` asks for them.
-        repo.pull(allow_missing=True, force=True)
+    # Earlier runs come when they are needed: `repro` asks for them.
+    _transfer("pull", "--allow-missing", "--force")
 
 
 def push() -> None:
     """Push the results of dvc.lock, and the runs that led there.
 
     Raises:
-        InputError: the remote cannot be written.
+        InputError: the remote cannot be written, or takes too long.
     """
+    _transfer("push", "--run-cache")
+
+
+def _transfer(*arguments: str) -> None:
+    """Run a DVC command that talks to the remote, in a process that can be ended where the remote falls silent."""
+    seconds = transfer_seconds()
+    try:
+        done = run_child([*DVC, *arguments], seconds=seconds)
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"dvc {arguments[0]} took longer than {seconds:g} seconds; is the remote up? RNNLM_TRANSFER_SECONDS sets "
+            "the limit"
+        ) from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").splitlines()
+        told = [line for line in lines if line.startswith("ERROR: ")] or lines[-1:] or [f"status {done.returncode}"]
+        raise InputError(f"dvc {arguments[0]} failed: {without_secrets('; '.join(told))}")
+
+
+def unsaved_outputs() -> list[Path]:
+    """Outputs of stages that are not what dvc.lock says, and which DVC's cache does not have either."""
+    outs = [item for record in read_lock().values() for item in record.outs.items()] if LOCK.exists() else []
     with _repo() as repo:
-        repo.push(run_cache=True)
+        return [
+            Path(path)
+            for path, digest in outs
+            if (now := digest_if_there(Path(path))) not in (None, digest) and not repo.cache.local.exists(str(now))
+        ]
 
 
 def out_of_date() -> dict[str, list[str]]:
@@ -271,26 +301,25 @@ def repro(pull: bool, environment: dict[str, str], *targets: str) -> Ran:
 
     Raises:
         InputError: a stage fails.
+        StoppedError: a signal came.
     """
+    lines: list[str] = []
     # A stage finds the project's code as we did, and tells its progress while it works.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", *(["--pull"] if pull else []), *targets],
+    with child(
+        [*DVC, "repro", *(["--pull"] if pull else []), *targets],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
         env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
-    )
-    lines = []
-    try:
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
-            lines.append(line.rstrip())
-        status = process.wait()
-    finally:
-        # Where we end early, a stage sees that its dvc has gone, saves what it has, and ends too.
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+    ) as process:
+        reader = threading.Thread(target=_pass_on, args=(process.stdout, lines))
+        reader.start()
+        await_child(process)
+    reader.join()
+    raise_if_stopped("the next retraining continues from here")
+    status = process.returncode
     if status:
         told = [line for line in lines if re.match(r"(error|ERROR): ", line)] or lines[-1:]
         raise InputError(f"dvc repro failed: {without_secrets('; '.join(told))}")
@@ -301,6 +330,13 @@ def repro(pull: bool, environment: dict[str, str], *targets: str) -> Ran:
     )
 
 
+def _pass_on(printed: IO[str], lines: list[str]) -> None:
+    for line in printed:
+        lines.append(line.rstrip())
+        with suppress(OSError):  # a terminal that was closed
+            print(line, end="", flush=True)
+
+
 def repro_afresh(folder: Path, targets: Sequence[str], alone: bool, environment: dict[str, str]) -> None:
     """Run stages of another checkout, whatever caches have; what they print goes to standard error.
 
@@ -309,9 +345,9 @@ def repro_afresh(folder: Path, targets: Sequence[str], alone: bool, environment:
     Raises:
         InputError: a stage fails.
     """
-    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--no-commit"]
+    command = [*DVC, "repro", "--force", "--no-run-cache", "--no-commit"]
     command += [*(["--single-item"] if alone else []), *targets]
-    if subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr).returncode:
+    if run_child(command, cwd=folder, env=environment, stdout=sys.stderr, stderr=None).returncode:
         raise InputError("a stage failed when the run was made again; its message stands above")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import DATA, LOCK, WARM_START_REQUEST
+from pipeline.runtime.stopping import TRANSFER, run_child, transfer_seconds
 from pipeline.runtime.urls import without_secrets
 
 # What the pipeline and retraining write says nothing about what a person put in. (What warm_start.json names is among
@@ -29,6 +30,8 @@ NO_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 LARGEST_NEW_FILE = 5_000_000  # bytes; a patch is the wrong place for a corpus
 # Names of files that are never copied.
 SECRETS = (".env*", ".netrc", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "*credentials*", "*secret*")
+
+REMOTE = ("fetch", "ls-remote", "push")  # commands that talk to a server, which may fall silent
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -47,16 +50,24 @@ class Changes:
 
 
 def run(*arguments: str, given: bytes | None = None, environment: dict[str, str] | None = None) -> Done:
-    """Run git, whatever comes of it; without git on the machine its status is 127.
+    """Run git, whatever comes of it; its status is 127 without git on the machine, 124 if its server was too slow.
 
     Args:
         arguments: the command, such as `status`, and its own.
         given: standard input.
         environment: variables beside those of this process.
+
+    Raises:
+        StoppedError: a signal came while a server was talked to.
     """
     command, variables = [*QUIET, *arguments], os.environ | NO_QUESTIONS | (environment or {})
     try:
+        if arguments[0] in REMOTE:
+            return run_child(command, given, transfer_seconds(), env=variables)
         return subprocess.run(command, input=given, capture_output=True, check=False, env=variables)
+    except subprocess.TimeoutExpired as error:
+        told = f"no end after {error.timeout:g} seconds; is the server up? {TRANSFER} sets the limit"
+        return Done(command, 124, b"", told.encode())
     except OSError as error:
         return Done(command, 127, b"", f"git cannot be run ({error.strerror}); install it".encode())
 

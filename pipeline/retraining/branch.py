@@ -6,6 +6,10 @@ that a conflict, or a kill, leaves the checkout as it was.
 """
 
 import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,9 +18,12 @@ from pipeline.provenance import git
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import DATA, LOCK, WARM_START_REQUEST
 
-# What of `git.RESULTS` git does not ignore.
 RESULT_FILES = (f"{LOCK}", f"{WARM_START_REQUEST}", f"{DATA}/*/metrics.json", f"{DATA}/*/history.csv")
+SET_ASIDE = Path(".rnnlm/set-aside")
+NAMED_FILES = 5  # that a message names
+PUSHES, PAUSE_SECONDS = 3, 1.0
 WORKTREE = Path(".rnnlm/retrain-merge")
+LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}  # names are names, whatever stars they have
 IDENTITY = {"NAME": "rnnlm retrain", "EMAIL": "retrain@rnnlm.invalid"}  # where git knows none
 
 
@@ -108,17 +115,58 @@ def merge(remote: str | None, branch: str, trigger: str) -> Start:
     return Start(commit, tips[0] if tips else None, others)
 
 
-def check_out(branch: str, commit: str) -> None:
-    """Go to the branch, at `commit`. Results in the checkout that differ from it go; DVC's cache has them."""
-    git.output("checkout", "--quiet", "--force", "--no-track", "-B", branch, commit)
+def check_out(branch: str, commit: str) -> Path | None:
+    """Go to the branch, at `commit`, as git does without force.
+
+    Returns:
+        The folder where results are now that were in its way: those of a kill, or of a person who has not committed.
+
+    Raises:
+        InputError: a file here, ignored ones included, is in its way, and no commit has it.
+    """
+    changed = _names("diff", "--name-only", "-z", "HEAD", "--", *RESULT_FILES)
+    there = set(_names("ls-tree", "-r", "--name-only", "-z", commit))
+    new = [name for name in _names("ls-files", "--others", "-z", "--", *RESULT_FILES) if name in there]
+    folder = set_aside([Path(name) for name in (*changed, *new)])
+    if changed:
+        git.output("restore", "--source=HEAD", "--staged", "--worktree", "--", *changed, environment=LITERAL)
+    done = git.run("checkout", "--quiet", "--no-overwrite-ignore", "--no-track", "-B", branch, commit)
+    if done.returncode:
+        names = [os.fsdecode(line[1:]) for line in done.stderr.splitlines() if line.startswith(b"\t")]
+        if not names:
+            raise InputError(f"git cannot check out {branch}: {git.reason(done)}")
+        told = ", ".join(names[:NAMED_FILES]) + (f" and {len(names) - NAMED_FILES} more" if names[NAMED_FILES:] else "")
+        raise InputError(
+            f"{branch} has files of its own where these lie, which no commit holds: {told}; move them or commit them, "
+            "then retrain"
+        )
+    return folder
+
+
+def set_aside(paths: Sequence[Path]) -> Path | None:
+    """Move what lies at `paths` to a new folder, under the same names; returns the folder, or None for nothing."""
+    here = [path for path in paths if path.exists()]
+    if not here:
+        return None
+    SET_ASIDE.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=SET_ASIDE, prefix=time.strftime("%Y%m%d-%H%M%S-")))
+    for path in here:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, folder / path)
+    return folder
 
 
 def commit_results(message: str) -> bool:
-    """Commit dvc.lock and the small results in data/; says whether there was anything new."""
-    git.output("add", "--all", "--", *(str(path) for path in git.RESULTS if path.exists()))
-    if git.run("diff", "--cached", "--quiet").returncode == 0:
+    """Commit dvc.lock and the small results in data/, and nothing else; says whether there was anything new."""
+    options = ("--others", "--exclude-standard", "--modified", "--deleted", "--deduplicate", "-z")
+    changed = _names("ls-files", *options, "--", *RESULT_FILES)
+    staged = _names("diff", "--cached", "--name-only", "-z", "--", *RESULT_FILES)
+    paths = list(dict.fromkeys((*changed, *staged)))
+    if paths:
+        git.output("add", "--all", "--", *paths, environment=LITERAL)
+    if not paths or git.run("diff", "--cached", "--quiet", "HEAD", "--", *paths, environment=LITERAL).returncode == 0:
         return False
-    git.output("commit", "--quiet", "--message", message, environment=_identity())
+    git.output("commit", "--quiet", "--message", message, "--", *paths, environment=_identity() | LITERAL)
     return True
 
 
@@ -128,17 +176,23 @@ def push(remote: str, branch: str) -> bool:
     Raises:
         InputError: it fails for any other reason.
     """
-    if git.commit_of(f"refs/remotes/{remote}/{branch}") == head():
-        return True
-    done = git.run("push", "--porcelain", remote, f"refs/heads/{branch}:refs/heads/{branch}")
-    if done.returncode == 0:
-        return True
-    if b"\n!\t" in done.stdout:  # the branch was refused: as it has moved meanwhile, or by a rule of the remote
-        fetch(remote, branch)
-        there = git.commit_of(f"refs/remotes/{remote}/{branch}")
-        if there and not _is_ancestor(there, head()):
-            return False
-    raise InputError(f"git cannot push {branch} to {remote}: {git.reason(done)}")
+    tracking, tries = f"refs/remotes/{remote}/{branch}", 0
+    while git.commit_of(tracking) != head():
+        tries += 1
+        done = git.run("push", "--porcelain", remote, f"refs/heads/{branch}:refs/heads/{branch}")
+        if done.returncode == 0:
+            return True
+        # The flag of a branch that was refused: it has moved meanwhile, or is just being moved, or a rule forbids it.
+        refused = any(line.startswith(b"!\t") for line in done.stdout.splitlines())
+        if refused:
+            fetch(remote, branch)
+            there = git.commit_of(tracking)
+            if there and not _is_ancestor(there, head()):
+                return False
+        if not refused or tries == PUSHES:
+            raise InputError(f"git cannot push {branch} to {remote}: {git.reason(done)}")
+        time.sleep(PAUSE_SECONDS)
+    return True
 
 
 def short(commit: str) -> str:
@@ -160,7 +214,7 @@ def _merge_one(other: str, branch: str) -> None:
     attributes.unlink()
     if done.returncode == 0:
         return
-    conflicts = git.output(*inside, "diff", "--name-only", "--diff-filter=U", "-z").split("\0")[:-1]
+    conflicts = _names(*inside, "diff", "--name-only", "--diff-filter=U", "-z")
     inputs = [path for path in conflicts if not any(fnmatch(path, pattern) for pattern in RESULT_FILES)]
     if inputs or not conflicts:
         what = f"both changed {', '.join(inputs)}" if inputs else git.reason(done)
@@ -174,6 +228,11 @@ def _merge_one(other: str, branch: str) -> None:
         else:
             git.output(*inside, "add", "--", path)
     git.output(*inside, "commit", "--quiet", "-m", message, environment=signed)
+
+
+def _names(*command: str) -> list[str]:
+    """What a git command with `-z` lists."""
+    return git.output(*command).split("\0")[:-1]
 
 
 def _is_ancestor(commit: str, of: str) -> bool:

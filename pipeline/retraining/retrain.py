@@ -6,7 +6,6 @@ nowhere, and whoever comes next finds done what was done, and does the rest.
 """
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,45 +15,54 @@ from pipeline.provenance import dvc
 from pipeline.provenance.warm_start_file import write_digests
 from pipeline.retraining import branch as git
 from pipeline.retraining.champion import champion_files
-from pipeline.retraining.outcome import REPORT_FILE, Judgement, Retraining, write_reports
+from pipeline.retraining.outcome import REPORT_FILE, Judgement, Retraining, remove_reports, write_reports
 from pipeline.review import gates as gate
+from pipeline.review.challenger import bring_up_to_date
 from pipeline.review.promotion import Gate, reasons
-from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import MODELS
-from pipeline.runtime.stage import LOCKS, handled_signals
+from pipeline.runtime.settings import be_patient_with_mlflow
+from pipeline.runtime.stage import LOCKS
+from pipeline.runtime.stopping import raise_if_stopped, stopped_by_signals
 from pipeline.tracking.store import CHAMPION, TRACKING_OFF, is_off, open_store
-from pipeline.tracking.sync import sync
 
 ATTEMPTS = 2  # to push, where other machines retrain too
+CONTINUES = "the next retraining continues from here"
+LOOKED_SECONDS = 0.5  # between two looks at whether to wait on for a lock
 
 
-def retrain(branch: str, output: Path) -> Retraining:
+def retrain(branch: str, output: Path, without_old_sentences: bool = False) -> Retraining:
     """Bring the model up to date, and promote it if it is better.
 
     Args:
         branch: of git, for the results; made where there is none.
-        output: folder of the reports.
+        output: folder of the reports; those of an earlier retraining go first.
+        without_old_sentences: promote also where the champion's test sentences cannot be had.
 
     Raises:
         InputError: a step fails; the reports say which one.
-        StoppedError: SIGTERM or Ctrl-C came.
+        StoppedError: SIGTERM, SIGHUP or Ctrl-C came; unless the verdict was carried out already, there is no report.
     """
     result = Retraining(branch)
-    with handled_signals(_stop), _alone():
+    with stopped_by_signals(), _alone():
+        remove_reports(output)
+        be_patient_with_mlflow()
         try:
             git.check_clean()
             if not _no_mlflow():
                 with open_store():
                     pass  # what it has to say, such as that it has moved, is said before hours of training
             params = _bring_up_to_date(result)
-            result.judgement = _judge(result, params)
+            result.judgement = _judge(result, params, without_old_sentences)
         except InputError as error:
+            raise_if_stopped(CONTINUES)  # which may be why a command failed
             result.judgement = Judgement("failed", [f"{error}."])
             write_reports(result, output, [])
             raise
-        _tell("report", str(output / REPORT_FILE))
+        print(f"report: {output / REPORT_FILE}", flush=True)
         write_reports(result, output, list(params.cells))
-        _tell("verdict", "\n  ".join([result.judgement.headline, *result.judgement.reasons]))
+        print("verdict:", "\n  ".join([result.judgement.headline, *result.judgement.reasons]), flush=True)
+        raise_if_stopped("its verdict was carried out before that")
     return result
 
 
@@ -104,7 +112,14 @@ def _start(result: Retraining, remote: str | None) -> None:
     result.before = result.before or start.before
     merged = f", merged with {', '.join(map(git.short, start.merged))}" if start.merged else ""
     _tell("git merge", f"{branch} at {git.short(start.before or trigger)}{merged}; this checkout goes there")
-    git.check_out(branch, start.commit)
+    _tell_aside(git.check_out(branch, start.commit))
+    # DVC would replace those that lie there, and `dvc repro` those of stages that run.
+    _tell_aside(git.set_aside(dvc.unsaved_outputs()))
+
+
+def _tell_aside(folder: Path | None) -> None:
+    if folder:
+        _tell("set aside", f"results that were in the way, and that nothing else holds, are in {folder}")
 
 
 def _warm_start(params: Params) -> str | None:
@@ -140,7 +155,7 @@ def _repro(result: Retraining, storage: bool) -> None:
     _tell("dvc repro", f"{len(done.ran)} stages ran, {len(done.restored)} came from the cache")
 
 
-def _judge(result: Retraining, params: Params) -> Judgement:
+def _judge(result: Retraining, params: Params, without_old_sentences: bool) -> Judgement:
     """From results to a verdict, carried out."""
     found = gate.candidate(params)
     figures = {"challenger": found.metrics}
@@ -149,15 +164,17 @@ def _judge(result: Retraining, params: Params) -> Judgement:
         return _judge_alone(result, found, params)
     _tell("mlflow", "runs, versions and the challenger")
     with open_store() as store:
-        for line in sync(store):
+        for line in bring_up_to_date(store):
             _tell("mlflow", line)
         champion = store.aliases().get(CHAMPION)
-        settled = gate.judged_before(store, found, params)
+        version = gate.registered(store, found)
+        settled = gate.judged_before(store, version, params)
         if settled:
             _tell("gate", "nothing to judge")
             return Judgement("unchanged", [settled], champion, champion, cell=found.cell, metrics=figures)
         _tell("gate", "challenger against champion, and the limits of params.yaml")
-        verdict = gate.judge(store, found, gate.scoring_speed(MODELS / found.cell), params)
+        speed = gate.scoring_speed(MODELS / found.cell)
+        verdict = gate.judge(store, found, version, speed, params, without_old_sentences)
         figures["champion"] = gate.champion_figures(store, verdict.champion)
         _tell_gates(verdict.gates)
         _tell("promote", f"v{verdict.challenger}: {verdict.outcome}")
@@ -213,20 +230,23 @@ def _alone() -> Iterator[None]:
 
     LOCKS.mkdir(parents=True, exist_ok=True)
     lock = FileLock(LOCKS / "retrain.lock")
+    waits = False
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=LOOKED_SECONDS if waits else 0)
+        except Timeout:
+            if not waits:
+                _tell("lock", "another retraining works in this folder; waiting for its end")
+            waits = True
+            raise_if_stopped(CONTINUES)
     try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        _tell("lock", "another retraining works in this folder; waiting for its end")
-        held = lock.acquire()
-    with held:
         _tell("lock", "held")
         yield
-
-
-def _stop(number: int) -> None:
-    """End the step in hand, and what it has started, in one line."""
-    raise StoppedError(f"stopped by {signal.Signals(number).name}; the next retraining continues from here", number)
+    finally:
+        lock.release()
 
 
 def _tell(step: str, text: str) -> None:
+    """Say that a step begins, or how it went; none begins after a signal."""
     print(f"{step}: {text}", flush=True)
+    raise_if_stopped(CONTINUES)

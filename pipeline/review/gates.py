@@ -23,7 +23,7 @@ from pipeline.runtime.hashes import fingerprint
 from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, TOKENS
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.tracking.record import read_provenance
-from pipeline.tracking.store import CHALLENGER, CHAMPION, Store
+from pipeline.tracking.store import CHAMPION, Store
 from pipeline.training.history import best_cell
 
 JUDGED = "judged"  # a tag of a version: what it was judged by, hashed
@@ -85,65 +85,88 @@ def scoring_speed(model_folder: Path) -> float:
     return best
 
 
-def judged_before(store: Store, found: Candidate, params: Params) -> str | None:
-    """Why the candidate needs no verdict: it is the champion, or the same was judged before; None if it needs one.
+def registered(store: Store, found: Candidate) -> str:
+    """The candidate's version.
 
     Raises:
-        InputError: MLflow has no version of it.
+        InputError: MLflow has none.
     """
-    named = store.aliases()
     version = store.version_of(found.digest)
-    if version is None or named.get(CHALLENGER) != str(version.version):
-        raise InputError(f"the model of {found.cell} is not the challenger in MLflow; see what `rnnlm sync` says")
-    champion = named.get(CHAMPION)
-    if champion == str(version.version):
+    if version is None:
+        raise InputError(f"the model of {found.cell} has no version in MLflow; see what `rnnlm sync` says")
+    return str(version.version)
+
+
+def judged_before(store: Store, version: str, params: Params) -> str | None:
+    """Why a version needs no verdict: it is the champion, or the same was judged before; None if it needs one."""
+    champion = store.aliases().get(CHAMPION)
+    if champion == version:
         return f"v{champion} is the champion already."
-    if version.tags.get(JUDGED) == _judged_by(champion, params):
+    if store.version(version).tags.get(JUDGED) == _judged_by(champion, params):
         return (
-            f"v{version.version} was judged before, on the same sentences, with the same limits and against the same "
+            f"v{version} was judged before, on the same sentences, with the same limits and against the same "
             "champion; its page in MLflow says how."
         )
     return None
 
 
-def judge(store: Store, found: Candidate, tokens_per_second: float, params: Params) -> Verdict:
-    """The verdict on the challenger; nothing is changed. The champion stays if the two cannot be compared."""
+def judge(
+    store: Store,
+    found: Candidate,
+    version: str,
+    tokens_per_second: float,
+    params: Params,
+    without_old_sentences: bool = False,
+) -> Verdict:
+    """The verdict on a version of the candidate; nothing is changed. A check that cannot be made is not passed.
+
+    Args:
+        store: where it is.
+        found: the candidate.
+        version: of it.
+        tokens_per_second: that it scores.
+        params: the current ones.
+        without_old_sentences: pass it also where the champion's test sentences cannot be had.
+    """
     limited = limits(found.metrics, tokens_per_second, params.retrain)
-    named = store.aliases()
     try:
-        verdict = decide(store, params.retrain.confidence, params)
+        verdict = decide(store, version, params.retrain.confidence, params)
     except InputError as error:
         told = f"It cannot be compared with the champion: {error}."
-        verdict = Verdict(named[CHALLENGER], named.get(CHAMPION), (Gate("better", False, told),), None)
+        verdict = Verdict(version, store.aliases().get(CHAMPION), (Gate("better", False, told, made=False),), None)
     if verdict.test is not None and params.retrain.old_sentences:
-        limited = (*_old_sentences(store, verdict, params), *limited)
-    version = store.version(verdict.challenger)
-    if version.tags.get(ROLLED_BACK):
+        limited = (*_old_sentences(store, verdict, params, without_old_sentences), *limited)
+    if store.version(version).tags.get(ROLLED_BACK):
         told = "It was champion before and was rolled back; only `rnnlm promote` considers it again."
         limited = (*limited, Gate("not rolled back", False, told))
     return dataclasses.replace(verdict, gates=(*verdict.gates, *limited))
 
 
-def _old_sentences(store: Store, verdict: Verdict, params: Params) -> tuple[Gate, ...]:
+def _old_sentences(store: Store, verdict: Verdict, params: Params, waived: bool) -> tuple[Gate, ...]:
     """Whether the challenger is as good on the champion's test sentences; nothing if those are the current ones.
 
     The current test sentences come from the current text. If that is bad, a model that learned it wins on it.
     """
     champion, challenger = (find(store, f"v{version}") for version in (verdict.champion, verdict.challenger))
-    provenance = read_provenance(store, champion.info.run_id)
-    record = provenance.stages.get("tokenize") if provenance else None
-    digest = record.outs.get(TOKENS.as_posix()) if record else None
-    if digest == dvc_digest(TOKENS):
-        return ()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / TOKENS.name
         try:
+            provenance = read_provenance(store, champion.info.run_id)
+            record = provenance.stages.get("tokenize") if provenance else None
+            digest = record.outs.get(TOKENS.as_posix()) if record else None
+            if digest == dvc_digest(TOKENS):
+                return ()
             if digest is None:
                 raise InputError("MLflow does not say which they were")
             restore("the champion's test sentences", digest, path)
+            result = compare_models(store, champion, challenger, params, path).result
         except InputError as error:
-            return (Gate("old sentences", True, f"It could not be tested on the champion's test sentences: {error}."),)
-        result = compare_models(store, champion, challenger, params, path).result
+            told = f"It could not be tested on the test sentences of champion v{verdict.champion}: {error}."
+            if waived:
+                told += " It passes all the same, as this run was told --without-old-sentences."
+            else:
+                told += " `dvc push` them from a machine that has them, or decide without: --without-old-sentences."
+            return (Gate("old sentences", waived, told, made=False),)
     confidence = params.retrain.confidence
     return (
         Gate(
@@ -157,9 +180,13 @@ def _old_sentences(store: Store, verdict: Verdict, params: Params) -> tuple[Gate
 
 
 def settle(store: Store, verdict: Verdict, params: Params) -> None:
-    """Carry the verdict out, and note what it rests on, so that the same trigger needs no second one."""
+    """Carry the verdict out, and note what it rests on, so that the same trigger needs no second one.
+
+    A verdict without one of its checks is given again once that can be made.
+    """
     carry_out(store, verdict)
-    store.tag_version(verdict.challenger, **{JUDGED: _judged_by(verdict.champion, params)})
+    if all(gate.made for gate in verdict.gates):
+        store.tag_version(verdict.challenger, **{JUDGED: _judged_by(verdict.champion, params)})
 
 
 def champion_figures(store: Store, version: str | None) -> dict[str, float]:

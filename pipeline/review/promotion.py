@@ -13,6 +13,8 @@ from pipeline.params import Params
 from pipeline.review.comparison import ModelComparison, compare_models
 from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.markdown import quoted
+from pipeline.runtime.stopping import raise_if_stopped
 from pipeline.tracking.registry import note_decision
 from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store
 
@@ -28,6 +30,7 @@ class Gate:
     name: str
     passed: bool
     reason: str
+    made: bool = True  # whether the check could be made; one that could not does not pass
 
 
 def reasons(gates: Sequence[Gate]) -> list[str]:
@@ -68,18 +71,31 @@ class Verdict:
         }
 
 
-def decide(store: Store, confidence: float, params: Params) -> Verdict:
-    """Compare the challenger with the champion on the current test sentences; nothing is changed.
-
-    A promotion needs this confidence, from 0 to 1, that it is better.
+def the_challenger(store: Store) -> str:
+    """The version with the alias `challenger`.
 
     Raises:
-        InputError: there is no challenger, or the two cannot be compared.
+        InputError: there is none.
     """
-    named = store.aliases()
-    challenger, champion = named.get(CHALLENGER), named.get(CHAMPION)
+    challenger = store.aliases().get(CHALLENGER)
     if challenger is None:
         raise InputError("there is no challenger, as no finished run of the pipeline is in MLflow; run `dvc repro`")
+    return challenger
+
+
+def decide(store: Store, challenger: str, confidence: float, params: Params) -> Verdict:
+    """Compare a challenger with the champion on the current test sentences; nothing is changed.
+
+    Args:
+        store: where both are.
+        challenger: its version; the alias may have moved on by the time that it is promoted, what was judged stays.
+        confidence: that the challenger is better, needed for a promotion, from 0 to 1.
+        params: the current ones.
+
+    Raises:
+        InputError: the two cannot be compared.
+    """
+    champion = store.aliases().get(CHAMPION)
     if champion is None:
         return Verdict(challenger, None, (Gate("better", True, "There was no champion yet."),), None)
     if champion == challenger:
@@ -100,20 +116,23 @@ def carry_out(store: Store, verdict: Verdict) -> None:
 
     Raises:
         InputError: the champion is no longer the one of the verdict; nothing is changed then.
+        StoppedError: a signal came before the alias was moved.
     """
     champion = store.aliases().get(CHAMPION)
     if champion != verdict.champion:
         now = f"v{champion} is champion" if champion else "there is no champion"
         raise InputError(f"another promotion is in progress: {now} now; try again")
     if verdict.outcome == "kept":
-        _note(store, verdict.challenger, f"not promoted. {verdict.reason}")
+        _note(store, verdict.challenger, f"not promoted. {_shown(verdict)}")
     elif verdict.outcome == "promoted":
         if champion is not None:
             # Before the alias, so that a rollback stays possible; `rollback` skips a champion listed here too early.
             _write_history(store, [*_history(store), champion])
-            _note(store, champion, f"v{verdict.challenger} took its place as champion.")
+        raise_if_stopped("nothing was promoted")
         store.set_alias(CHAMPION, verdict.challenger)
-        _note(store, verdict.challenger, f"promoted to champion. {verdict.reason}")
+        if champion is not None:
+            _note(store, champion, f"v{verdict.challenger} took its place as champion.")
+        _note(store, verdict.challenger, f"promoted to champion. {_shown(verdict)}")
 
 
 def rollback(store: Store, reason: str = "") -> tuple[str, str]:
@@ -143,6 +162,10 @@ def rollback(store: Store, reason: str = "") -> tuple[str, str]:
     _note(store, champion, f"rolled back, v{former} is champion again.{why}")
     _note(store, former, f"champion again, in place of v{champion}.{why}")
     return champion, former
+
+
+def _shown(verdict: Verdict) -> str:
+    return " ".join(map(quoted, reasons(verdict.gates)))
 
 
 def _note(store: Store, version: str, decision: str) -> None:

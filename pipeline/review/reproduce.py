@@ -19,6 +19,7 @@ from pipeline.provenance.environment import machine_params
 from pipeline.provenance.warm_start_file import write_digests
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import EVALUATION, PINS, WARM_START
+from pipeline.runtime.stopping import stopped_by_signals
 from pipeline.runtime.urls import masked
 from pipeline.text.sources.fetch import MIRROR
 from pipeline.tracking.record import PATCH, Provenance, read_artifact, read_provenance
@@ -82,13 +83,15 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
 
     Raises:
         InputError: the run, its commit or its data are not available, or a stage fails.
+        StoppedError: SIGTERM, SIGHUP or Ctrl-C came.
     """
     provenance = _complete_provenance(store, run, start)
     cell = run.data.tags["cell"]
     alone = start == "train"
     models = ("train", "evaluate")
     rerun = {name: record for name, record in provenance.stages.items() if not alone or name in models}
-    with _laid_out(run, provenance, read_artifact(store, run.info.run_id, PATCH)) as tree:
+    # The commit goes with what runs in it, whatever ends that.
+    with stopped_by_signals(), _laid_out(run, provenance, read_artifact(store, run.info.run_id, PATCH)) as tree:
         environment = _environment(tree, _threads(run))
         if any(_pins(name) in record.deps for name, record in rerun.items()):
             # Made from the code in the worktree: files of pins from anywhere else would hide that it is other code.

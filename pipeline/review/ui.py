@@ -2,23 +2,23 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 import webbrowser
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.stopping import await_child, child, raise_if_stopped, stopped_by_signals
 from pipeline.runtime.urls import shown
 from pipeline.tracking.store import Store, artifact_folder, tracking_uri
 
 HOST = "127.0.0.1"
 START_SECONDS = 120  # MLflow needs about 6 on an idle machine
-STOP_SECONDS = 10
 LOG = Path(".rnnlm/mlflow-ui.log")
 # A view of the list of runs, stored in a tag of the experiment as MLflow's Share button does; without it, the list has
 # neither figures nor parameters. Name, date and duration are always shown.
@@ -50,7 +50,7 @@ def keep_view(store: Store) -> None:
 
 
 def serve(store: Store, port: int, browse: bool) -> None:
-    """Serve the pages until Ctrl-C or SIGTERM; if the store is a server itself, only print its address.
+    """Serve the pages until Ctrl-C, SIGTERM or SIGHUP; if the store is a server itself, only print its address.
 
     The port is on the loopback interface; with `browse`, a browser is opened too, if there is a screen.
 
@@ -63,10 +63,7 @@ def serve(store: Store, port: int, browse: bool) -> None:
         print(run_list_address(shown(tracking_uri()), store.experiment_id), flush=True)
         return
     _check_free(port)
-    server = _start(port)
-    # SIGTERM ends us as Ctrl-C does, so that no child outlives us.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with suppress(StoppedError), stopped_by_signals(), _server(port) as server:
         _wait_until_ready(server, port)
         address = run_list_address(f"http://{HOST}:{port}", store.experiment_id)
         print(f"Open {address}\nPress Ctrl-C to stop.", flush=True)
@@ -74,12 +71,9 @@ def serve(store: Store, port: int, browse: bool) -> None:
         screen = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
         if browse and screen:
             webbrowser.open(address)
-        server.wait()
+        await_child(server)
+        raise_if_stopped("so do the pages")
         raise InputError(f"MLflow's server exited; {LOG} says why")
-    except KeyboardInterrupt:
-        pass
-    finally:
-        _stop(server)
 
 
 def _check_free(port: int) -> None:
@@ -91,7 +85,8 @@ def _check_free(port: int) -> None:
             raise InputError(f"port {port} is taken; choose another: rnnlm ui --port {port + 1}") from None
 
 
-def _start(port: int) -> subprocess.Popen[bytes]:
+@contextmanager
+def _server(port: int) -> Iterator[subprocess.Popen[bytes]]:
     LOG.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
         # Not on the command line, which every user of the machine can read: it may have a password in it.
@@ -101,9 +96,8 @@ def _start(port: int) -> subprocess.Popen[bytes]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    with LOG.open("wb") as log:
-        # A process group of its own: stopping only the first process would leave the workers serving.
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    with LOG.open("wb") as log, child(command, env=environment, stdout=log, stderr=log) as server:
+        yield server
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
@@ -114,12 +108,5 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
                 return
         except OSError:
             time.sleep(0.2)
+    raise_if_stopped("the pages were not served yet")
     raise InputError(f"MLflow's server did not start; {LOG} says why")
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """Stop the server and all its children."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(server.pid, number)
-            server.wait(STOP_SECONDS)

@@ -64,6 +64,14 @@ def use_mlflow(store: str) -> None:
     mlflow.set_tracking_uri(store)
 
 
+def be_patient_with_mlflow() -> None:
+    """Give MLflow's server a minute for each answer; works only before `use_mlflow`.
+
+    Who waits at a terminal wants to know soon. A retraining has nobody waiting, and may have trained for hours.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+
+
 def quieten_dvc() -> None:
     """Let DVC, used as a library, raise its errors and log nothing."""
     for name in DVC_LOGGERS:

@@ -8,19 +8,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from pipeline.runtime.errors import InputError, StoppedError, one_line
+from pipeline.runtime.stopping import stop_asked
 from pipeline.runtime.urls import without_secrets
 
 LOCKS = Path(".rnnlm/locks")
 LOCK_SECONDS = 20
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 WATCHED_SECONDS = 0.5  # between two looks at the parent
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
 
@@ -31,46 +31,6 @@ FIXABLE: dict[int | None, str] = {
     errno.EFBIG: "allow larger files (`ulimit -f`)",
 }
 OUT_OF_MEMORY = "out of memory; use a smaller corpus, vocabulary, batch or hidden size, or a larger machine"
-
-
-class Stop:
-    """Whether the process was asked to end, and by which `signal`."""
-
-    signal: int | None = None
-
-    def raise_if_asked(self, save: Callable[[], str]) -> None:
-        """If a signal came, call `save`, which returns what becomes of the work so far, and raise StoppedError."""
-        if self.signal is not None:
-            saved = save()
-            raise StoppedError(f"stopped by {signal.Signals(self.signal).name}; {saved}", self.signal)
-
-
-@contextmanager
-def heeded_signals() -> Iterator[Stop]:
-    """Only note SIGTERM and Ctrl-C until the block ends; a second one ends the process as usual."""
-    stop = Stop()
-
-    def heed(number: int) -> None:
-        stop.signal = number
-        restore()
-
-    with handled_signals(heed) as restore:
-        yield stop
-
-
-@contextmanager
-def handled_signals(handle: Callable[[int], None]) -> Iterator[Callable[[], None]]:
-    """Give SIGTERM and Ctrl-C to `handle` until the block ends, or until what it yields is called."""
-    before = {number: signal.signal(number, lambda number, _: handle(number)) for number in SIGNALS}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    try:
-        yield restore
-    finally:
-        restore()
 
 
 def run_stage(work: Callable[[], None]) -> None:
@@ -160,7 +120,8 @@ def _end_with_dvc() -> None:
     def watch() -> None:
         while all(map(_lives, starters)):
             time.sleep(WATCHED_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
+        if not stop_asked():  # a second signal would cut short what the first one has it save
+            os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="end-with-dvc", daemon=True).start()
 

@@ -1,14 +1,14 @@
 """The registered model `rnnlm`: a version of it for each model that was evaluated, and the names that versions have.
 
 `challenger` is the version that is best on the validation split of the last run of the pipeline; `champion` the one in
-use, which only promotion.py moves.
+use. Which version gets one of them is decided in pipeline/review/.
 """
 
 import contextlib
 import io
 from typing import TYPE_CHECKING
 
-from pipeline.tracking.store import CHALLENGER, MODEL, Store, fitting
+from pipeline.tracking.store import MODEL, Store, fitting
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -37,13 +37,6 @@ def register(store: Store, run_id: str) -> bool:
     _, heading, decisions = (version.description or "").partition(DECISIONS)
     _describe(store, version, _headline(run) + heading + decisions)
     return made
-
-
-def make_challenger(store: Store, digest: str) -> None:
-    """Give the alias `challenger` to the model with this digest, if it is registered."""
-    version = store.version_of(digest)
-    if version is not None and store.aliases().get(CHALLENGER) != str(version.version):
-        store.set_alias(CHALLENGER, str(version.version))
 
 
 def note_decision(store: Store, number: str, line: str) -> None:

@@ -23,7 +23,7 @@ from pipeline.text.encoded import load_split
 from pipeline.tracking import pages
 from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.record import code_tags, lock_is_current, record_outputs, record_restored, record_training
-from pipeline.tracking.registry import make_challenger, register
+from pipeline.tracking.registry import register
 from pipeline.tracking.store import NOTE, BestEffort, Store, fitting
 from pipeline.training.first_weights import first_weights_of
 from pipeline.training.history import best_cell, best_epoch, read_history
@@ -44,10 +44,7 @@ def log_evaluation(params: Params, name: str) -> None:
 
 
 def log_report(names: Sequence[str]) -> None:
-    """Add the report to the runs of the models it compares, and put its table on the experiment's page.
-
-    The best of them on the validation split becomes the challenger.
-    """
+    """Add the report to the runs of the models it compares, and put its table on the experiment's page."""
     BestEffort()(lambda store: add_report(store, names))
 
 
@@ -179,14 +176,12 @@ def add_report(store: Store, names: Sequence[str]) -> bool:
         store.client.log_artifacts(run.info.run_id, str(REPORT), "report")
         store.client.log_text(run.info.run_id, pages.report_page(REPORT / "report.md"), REPORT_PAGE)
         store.tag(run.info.run_id, report_digest=digest)
-    best = model_digest(MODELS / best_cell(MODELS, names))
     if changed:
         # The report up to its first chapter: what was measured, the table, the verdicts.
         table = (REPORT / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
-        run = store.find_run(best)
+        run = store.find_run(model_digest(MODELS / best_cell(MODELS, names)))
         link = run and f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/{REPORT_PAGE}"
         store.client.set_experiment_tag(store.experiment_id, NOTE, fitting(pages.experiment_note(table, link)))
-    make_challenger(store, best)
     return changed
 
 

@@ -154,6 +154,12 @@ def is_off() -> bool:
     return os.environ.get("RNNLM_TRACKING", "").lower() == "off"
 
 
+def is_shared() -> bool:
+    """Whether others may use the store too: all but a database in a file of the project's folder."""
+    beside = folder_beside(tracking_uri())
+    return beside is None or beside.parent != project_root()
+
+
 def project_root() -> Path:
     """The user's own project folder, absolute, also where `dvc exp run --temp` works in a copy that vanishes."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
@@ -279,4 +285,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)  # ours names what to do, at its end
     text = f"{type(error).__name__}: {told(error, tracking_uri(), *(os.environ.get(name, '') for name in LOGINS))}"
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
+    # What happened stands at its beginning, and why, such as a time limit, at its end.
+    half = LONGEST_REASON // 2
+    return text if len(text) <= LONGEST_REASON else f"{text[:half]}…{text[-half:]}"

@@ -19,7 +19,7 @@ from pipeline.model.output import Sampler
 from pipeline.model.packed import PackedBatch, pack
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar, progress_bar
-from pipeline.runtime.stage import Stop
+from pipeline.runtime.stopping import Stop
 from pipeline.text.encoded import EncodedSplit
 from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.history import EpochRecord, Listener, best_epoch

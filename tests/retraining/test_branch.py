@@ -1,7 +1,9 @@
 """The branch of the results: merged with what triggered, and never at the cost of the checkout."""
 
 import os
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -191,6 +193,92 @@ def test_changed_inputs_are_refused_changed_results_go(repository: Repository) -
     Path("params.yaml").write_text("size: 5\n")
     with pytest.raises(InputError, match=r"params\.yaml: changed, but not committed"):
         git.check_clean()
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_files_that_no_commit_holds_are_never_replaced(repository: Repository, tmp_path: Path, ignored: bool) -> None:
+    begin()
+    other = repository.clone(tmp_path / "other")
+    repository.git("checkout", "-q", "-b", BRANCH, folder=other)
+    for name in ("corpus/new.csv", "data/notes.txt"):
+        (other / name).parent.mkdir(exist_ok=True)
+        (other / name).write_text("a colleague's")
+    repository.git("add", "-f", "-A", folder=other)
+    repository.git("commit", "-q", "-m", "more text", folder=other)
+    repository.git("push", "-q", "origin", BRANCH, folder=other)
+    repository.git("checkout", "-q", "main")
+    if ignored:
+        (repository.folder / ".git/info/exclude").write_text("*.csv\n*.txt\n")
+    for name in ("corpus/new.csv", "data/notes.txt"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("mine")
+    with pytest.raises(InputError, match=r"where these lie, which no commit holds: corpus/new\.csv, data/notes\.txt; "):
+        begin()
+    assert (Path("corpus/new.csv").read_text(), Path("data/notes.txt").read_text()) == ("mine", "mine")
+    assert repository.git("branch", "--show-current") == "main"
+
+
+def test_results_that_are_in_the_way_are_kept_aside_and_nothing_else_is_committed(repository: Repository) -> None:
+    repository.commit(dvc_lock="of main\n", metrics="{}\n")
+    begin()
+    results("mine, not committed\n", '{"mine": 1}\n')
+    Path("data/models/lstm").mkdir(parents=True)
+    Path("data/models/lstm/history.csv").write_text("new\n")
+    Path("data/private.csv").write_text("not a result\n")
+    start = git.merge("origin", BRANCH, repository.git("rev-parse", "main"))
+    folder = git.check_out(BRANCH, start.commit)
+    assert folder is not None
+    assert Path("dvc.lock").read_text() == "of main\n"
+    assert (folder / "dvc.lock").read_text() == "mine, not committed\n"
+    assert (folder / METRICS).read_text() == '{"mine": 1}\n'
+    assert git.check_out(BRANCH, start.commit) is None
+    results("b\n")
+    repository.git("add", "-f", "data/private.csv")  # someone's next commit, not ours
+    assert git.commit_results("Retrain")
+    changed = repository.git("show", "--name-only", "--format=", "HEAD").splitlines()
+    assert changed == ["data/models/lstm/history.csv", "dvc.lock"]
+    assert repository.git("diff", "--cached", "--name-only") == "data/private.csv"
+
+
+def test_a_push_that_is_refused_for_a_moment_is_tried_again(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin()
+    repository.commit(params="size: 7\n")
+    lock = repository.bare / "refs/heads/retrained.lock"  # as while another push is under way
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    monkeypatch.setattr(git, "time", SimpleNamespace(sleep=lambda _: lock.unlink()))
+    assert git.push("origin", BRANCH)
+    assert repository.git("rev-parse", BRANCH, folder=repository.bare) == git.head()
+
+
+def test_a_push_that_a_rule_forbids_is_said_in_the_words_of_the_remote(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git, "PAUSE_SECONDS", 0)
+    hook = repository.bare / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    begin()
+    with pytest.raises(InputError, match=r"^git cannot push retrained to origin: .*pre-receive hook declined"):
+        git.push("origin", BRANCH)
+
+
+def test_a_remote_that_falls_silent_is_given_up_with_the_limit_in_the_line(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        repository.git("remote", "set-url", "origin", f"git://127.0.0.1:{silent.getsockname()[1]}/x.git")
+        monkeypatch.setenv("RNNLM_TRANSFER_SECONDS", "0.2")
+        with pytest.raises(
+            InputError, match=r"^git cannot reach origin: no end after 0\.2 seconds; .*TRANSFER_SECONDS"
+        ):
+            git.fetch("origin", BRANCH)
+    monkeypatch.setenv("RNNLM_TRANSFER_SECONDS", "soon")
+    with pytest.raises(InputError, match=r"RNNLM_TRANSFER_SECONDS is 'soon'; set it to a number"):
+        git.fetch("origin", BRANCH)
 
 
 def test_without_a_commit_or_a_repository_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,19 @@
 """The steps of a retraining with git and DVC in earnest; tests/system/test_retraining.py adds models and MLflow."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+import psutil
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -14,7 +21,7 @@ from pipeline.provenance import dvc
 from pipeline.retraining import retrain
 from pipeline.retraining.outcome import Judgement, Outcome, Retraining, write_reports
 from pipeline.review import gates as gate
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, StoppedError
 from tests.conftest import PROJECT
 from tests.retraining.conftest import FILES, Repository
 
@@ -152,6 +159,61 @@ def test_a_failure_is_one_line_and_stands_in_the_reports(ready: Repository, tmp_
     assert ready.git("branch", "-a", "--list", "origin/*").split() == ["remotes/origin/main"]
 
 
+STEPS = ["git fetch", "git merge", "dvc status", "dvc repro", "git commit", "git push", "gate"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_signal_is_heeded_before_the_next_step(
+    ready: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    write_reports(Retraining("retrained", judgement=Judgement("promoted")), tmp_path / "out", [])
+    told: list[str] = []
+
+    def tell(*words: str, **_: object) -> None:
+        told.append(" ".join(words))
+        if told[-1].startswith(f"{step}: "):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(retrain, "print", tell, raising=False)
+    with pytest.raises(StoppedError, match=r"^stopped by SIGTERM; the next retraining continues from here$"):
+        retrain.retrain("retrained", tmp_path / "out")
+    assert told[-1].startswith(f"{step}: ")
+    # What an earlier one has found is not this one's.
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stage_ends_with_its_retraining_and_the_next_goes_on(
+    ready: Repository, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "rival").write_text("echo $$ > ../pid; sleep 1000")
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "retrain"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    said = process.communicate()[0]
+    assert process.returncode == 128 + number, said
+    assert f"{number.name}: ending\n" in said
+    with suppress(psutil.NoSuchProcess):
+        assert psutil.Process(int((tmp_path / "pid").read_text())).status() == psutil.STATUS_ZOMBIE
+    (tmp_path / "rival").unlink()
+    assert retrain.retrain("retrained", tmp_path / "out").judgement.verdict == "trained"
+
+
+def test_who_waits_for_another_retraining_can_be_stopped(
+    ready: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retrain.LOCKS.mkdir(parents=True)
+    with FileLock(retrain.LOCKS / "retrain.lock"):
+        monkeypatch.setattr(retrain, "print", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT), raising=False)
+        with pytest.raises(StoppedError, match=r"^stopped by SIGINT; "):
+            retrain.retrain("retrained", tmp_path)
+
+
 def test_a_store_that_has_moved_is_said_before_anything_runs(
     ready: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -238,5 +300,5 @@ def test_the_exit_status_says_the_verdict_only_where_it_is_asked_to(
     monkeypatch: pytest.MonkeyPatch, verdict: Outcome, arguments: list[str], status: int
 ) -> None:
     monkeypatch.chdir(PROJECT)
-    monkeypatch.setattr(retrain, "retrain", lambda branch, output: Retraining(branch, judgement=Judgement(verdict)))
+    monkeypatch.setattr(retrain, "retrain", lambda branch, *_: Retraining(branch, judgement=Judgement(verdict)))
     assert CliRunner().invoke(app, ["retrain", *arguments]).exit_code == status

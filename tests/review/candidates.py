@@ -15,6 +15,7 @@ from pipeline.model.folder import save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
 from pipeline.provenance.dvc import StageRecord, dvc_digest
+from pipeline.review.challenger import log_challenger
 from pipeline.runtime.paths import TOKENS
 from pipeline.text.tokens import TOKEN_SCHEMA
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
@@ -82,6 +83,7 @@ def candidate(project: Project, power: float = 1.0, words: int | None = None, va
     lock(project)
     runs.log_evaluation(load_params(), cell.name)
     runs.log_report(["lstm"])
+    log_challenger(["lstm"])
     return vocabulary
 
 

@@ -2,13 +2,20 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.params import load_params
+from pipeline.provenance.dvc import StageRecord
 from pipeline.review import gates as gate
-from pipeline.review.promotion import Verdict
+from pipeline.review.comparison import ModelComparison
+from pipeline.review.promotion import Gate, Verdict, reasons
+from pipeline.runtime.errors import InputError
+from pipeline.tracking.record import Provenance
 from pipeline.tracking.store import Store
 from tests.conftest import PROJECT
 
@@ -52,3 +59,96 @@ class Recorded:
 
     def tag_version(self, number: str, **tags: str) -> None:
         self.tags += tags.values()
+
+
+class Judged:
+    """A champion and a challenger in a store, of which only what gates ask for is there."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, dict[str, str]] = {"1": {}, "2": {}}
+        self.moved: list[tuple[str, str]] = []
+
+    def aliases(self) -> dict[str, str]:
+        return {"champion": "1", "challenger": "9"}  # another clone's sync was faster
+
+    def version(self, number: str) -> SimpleNamespace:
+        return SimpleNamespace(version=number, tags=self.tags[number])
+
+    def tag_version(self, number: str, **tags: str) -> None:
+        self.tags[number] |= tags
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Judged:
+    """The champion's test sentences were others, and nothing has them any more."""
+    monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+    monkeypatch.setattr(gate, "TOKENS", tmp_path / "sentences.parquet")
+    gate.TOKENS.write_text("sentences")
+    run = SimpleNamespace(info=SimpleNamespace(run_id="id"))
+    monkeypatch.setattr(gate, "find", lambda *_: run)
+    monkeypatch.setattr(gate, "carry_out", lambda *_: None)
+    test = SimpleNamespace(result=None, remarks=())
+    better = Gate("better", True, "It is better.")
+    monkeypatch.setattr(
+        gate, "decide", lambda _, version, *__: Verdict(version, "1", (better,), cast(ModelComparison, test))
+    )
+    record = StageRecord({}, {gate.TOKENS.as_posix(): "0" * 32}, {})
+    monkeypatch.setattr(gate, "read_provenance", lambda *_: Provenance("c", {}, {"tokenize": record}))
+    return Judged()
+
+
+def judge(store: Judged, waived: bool = False) -> Verdict:
+    found = gate.Candidate("lstm", "digest", METRICS)
+    return gate.judge(cast(Store, store), found, "2", 5000.0, load_params(PROJECT / "params.yaml"), waived)
+
+
+def test_a_check_that_cannot_be_made_fails_and_is_made_once_it_can(
+    judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = load_params(PROJECT / "params.yaml")
+    verdict = judge(judged)
+    assert (verdict.challenger, verdict.outcome) == ("2", "kept")
+    (told,) = reasons(verdict.gates)
+    assert told.startswith("It could not be tested on the test sentences of champion v1: the champion's test sentences")
+    assert "`dvc push` them from a machine that has them" in told
+    gate.settle(cast(Store, judged), verdict, params)
+    assert gate.judged_before(cast(Store, judged), "2", params) is None
+
+    # Whoever decides without says so, and that is on the record.
+    waived = judge(judged, waived=True)
+    assert waived.outcome == "promoted"
+    assert "It passes all the same, as this run was told --without-old-sentences." in waived.reason
+    # Unknown is not equal.
+    monkeypatch.setattr(gate, "read_provenance", lambda *_: None)
+    assert judge(judged).outcome == "kept"
+    assert "MLflow does not say which they were" in judge(judged).reason
+
+
+def test_a_check_that_is_made_and_fails_is_not_waived(judged: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = SimpleNamespace(confidence=0.0, sentences=9, perplexity_a=7.67, perplexity_b=249_010.0)
+    monkeypatch.setattr(gate, "restore", lambda *_: None)
+    monkeypatch.setattr(gate, "compare_models", lambda *_: SimpleNamespace(result=result))
+    assert judge(judged, waived=True).outcome == "kept"
+    assert "249010.00" in judge(judged, waived=True).reason
+
+
+def test_models_that_cannot_be_compared_stay_and_are_judged_again(
+    judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise InputError("the files of v1 are missing")
+
+    monkeypatch.setattr(gate, "decide", lost)
+    verdict = judge(judged, waived=True)
+    assert (verdict.outcome, verdict.challenger, verdict.champion) == ("kept", "2", "1")
+    gate.settle(cast(Store, judged), verdict, load_params(PROJECT / "params.yaml"))
+    assert judged.tags["2"] == {}
+
+
+def test_the_way_around_a_check_is_closed_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setenv("CI", "true")
+    done = CliRunner().invoke(app, ["retrain", "--without-old-sentences"])
+    assert str(done.exception).startswith("--without-old-sentences is a person's decision, and CI is set here")

@@ -10,7 +10,7 @@ from pipeline.cli import app
 from pipeline.params import load_params
 from pipeline.review import promotion
 from pipeline.review.listing import find
-from pipeline.review.promotion import carry_out, decide, rollback
+from pipeline.review.promotion import carry_out, decide, rollback, the_challenger
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs
 from pipeline.tracking.store import MODEL, Store, connect
@@ -27,7 +27,7 @@ def page(store: Store, version: str) -> str:
 
 
 def promote(store: Store, confidence: float = 0.95) -> promotion.Verdict:
-    verdict = decide(store, confidence, load_params())
+    verdict = decide(store, the_challenger(store), confidence, load_params())
     carry_out(store, verdict)
     return verdict
 
@@ -76,11 +76,11 @@ def test_a_slight_gain_is_enough_for_a_low_confidence_only(project: Project) -> 
     candidate(project, power=0.8)
     promote(store)
     candidate(project, power=0.9)
-    verdict = decide(store, 0.5, load_params())
+    verdict = decide(store, the_challenger(store), 0.5, load_params())
     assert verdict.test is not None
     sure = verdict.test.result.confidence
     assert 0.5 < sure < 1
-    assert decide(store, min(sure + 0.001, 1), load_params()).outcome == "kept"
+    assert decide(store, "2", min(sure + 0.001, 1), load_params()).outcome == "kept"
     assert store.aliases()["champion"] == "1"  # deciding changes nothing
     assert promote(store, sure).outcome == "promoted"
 
@@ -91,7 +91,7 @@ def test_further_gates_can_keep_a_challenger_out(project: Project) -> None:
     write_corpus()
     store = connect()
     candidate(project)
-    verdict = decide(store, 0.95, load_params())
+    verdict = decide(store, the_challenger(store), 0.95, load_params())
     gate = promotion.Gate("latency", False, "It is too slow.")
     held = dataclasses.replace(verdict, gates=(*verdict.gates, gate))
     carry_out(store, held)
@@ -106,7 +106,7 @@ def test_who_decides_about_a_champion_that_is_none_any_more_changes_nothing(proj
     candidate(project, power=0.0)
     promote(store)
     candidate(project, power=0.5)
-    late = decide(store, 0.95, load_params())
+    late = decide(store, the_challenger(store), 0.95, load_params())
     assert late.outcome == "promoted"
     candidate(project, power=1.0)
     promote(store)

@@ -92,7 +92,7 @@ def test_pages_are_served_until_ctrl_c_and_no_process_is_left(project: Project) 
         # The secret of a database's address would stand there for all users of the machine.
         assert not any("mlflow.db" in word for process in processes for word in process.cmdline())
         ui.send_signal(signal.SIGINT)
-        assert ui.communicate() == ("", "")
+        assert ui.communicate() == ("", "SIGINT: ending\n")
         assert ui.returncode == 0
         assert psutil.wait_procs(processes, timeout=20)[1] == []
 

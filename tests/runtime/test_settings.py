@@ -21,10 +21,8 @@ ALLOWED = {
     "pipeline/inference/request.py": {"scoring_server.invocations ="},
     # `rnnlm` works from any folder of a project, as git does.
     "pipeline/cli.py": {"os.chdir()"},
-    # Handlers are put back when the stage or the command ends.
-    "pipeline/runtime/stage.py": {"signal.signal()"},
-    # What ends the server ends the command.
-    "pipeline/review/ui.py": {"signal.signal()"},
+    # Handlers are given back when a block ends.
+    "pipeline/runtime/stopping.py": {"signal.signal()"},
     # A model can only be logged to the experiment of the process.
     "pipeline/tracking/logged_model.py": {"mlflow.set_experiment()"},
 }

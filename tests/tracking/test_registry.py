@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.model.folder import model_digest
-from pipeline.params import load_params
-from pipeline.review.promotion import decide
+from pipeline.review.challenger import log_challenger
+from pipeline.review.promotion import the_challenger
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import registry, runs
 from pipeline.tracking.store import MODEL, Store, connect
@@ -89,7 +89,7 @@ def test_the_challenger_is_the_best_on_the_validation_split_of_the_cells_of_toda
     write_corpus()
     store = connect()
     with pytest.raises(InputError, match="no challenger"):
-        decide(store, 0.95, load_params())
+        the_challenger(store)
     candidate(project, power=0.5, valid=4.0)
     assert store.aliases() == {"challenger": "1"}
     # Worse on validation, but what the pipeline has now.
@@ -102,4 +102,5 @@ def test_the_challenger_is_the_best_on_the_validation_split_of_the_cells_of_toda
     candidate(project, power=0.2, valid=7.0)
     assert store.aliases() == {"challenger": "3"}
     runs.log_report(["lstm", "other"])
+    log_challenger(["lstm", "other"])
     assert store.aliases() == {"challenger": "2"}

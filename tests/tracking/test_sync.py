@@ -17,7 +17,6 @@ def test_sync_registers_what_mlflow_missed(project: Project, monkeypatch: pytest
     lock_everything()
     sync(store)
     assert [version.tags["model_digest"] for version in store.versions()] == [model_digest(project.models)]
-    assert store.aliases() == {"challenger": "1"}
 
 
 def test_what_is_there_stays_and_what_no_stage_made_is_left_out(project: Project) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.model.language_model import LanguageModel
 from pipeline.runtime.errors import StoppedError
-from pipeline.runtime.stage import Stop
+from pipeline.runtime.stopping import Stop
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import KEPT_CHECKPOINTS, KEPT_TRAININGS, Checkpoints, TrainingState, training_key
 from pipeline.training.history import EpochRecord
