@@ -12,6 +12,7 @@ import typer
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import EVALUATION, MODELS, TIMINGS
+from pipeline.runtime.settings import limit_threads
 from pipeline.runtime.stage import run
 
 if TYPE_CHECKING:
@@ -255,6 +256,7 @@ def ui(
 
 def main() -> None:
     """Run the command line; an error that the user can fix is one line and exit status 1."""
+    limit_threads()
     run(app)
 
 

@@ -1,5 +1,7 @@
 """One module for each stage of dvc.yaml: read params, call pipeline/, write outputs."""
 
-from pipeline.runtime.settings import limit_spinning
+from pipeline.runtime.settings import limit_spinning, limit_threads
 
-limit_spinning()  # here, as every stage imports this module before torch
+# Here, as every stage imports this module before torch.
+limit_spinning()
+limit_threads()

@@ -1,7 +1,7 @@
 """encode: data/tokens/sentences.parquet and data/vocabulary.tsv -> ids.npy and offsets.npy of each split."""
 
-from pipeline.runtime.parallel import available_workers
 from pipeline.runtime.paths import ENCODED, TOKENS, VOCABULARY
+from pipeline.runtime.processors import available_processors
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
 from pipeline.text.encoding import encode_tokens
@@ -12,7 +12,7 @@ def encode() -> None:
     """Replace every token by its id."""
     words = Vocabulary.load(VOCABULARY)
     with progress_bar("encode", None, "sentences") as bar:
-        encode_tokens(TOKENS, words, ENCODED, available_workers(), bar)
+        encode_tokens(TOKENS, words, ENCODED, available_processors(), bar)
 
 
 if __name__ == "__main__":

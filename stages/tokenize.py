@@ -1,9 +1,9 @@
 """tokenize: data/raw/documents.parquet -> data/tokens/sentences.parquet."""
 
 from pipeline.params import load_params
-from pipeline.runtime.parallel import available_workers
 from pipeline.runtime.paths import DOCUMENTS, PINS, TOKENS
 from pipeline.runtime.pins import check_installed
+from pipeline.runtime.processors import available_processors
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
 from pipeline.text.documents import read_documents
@@ -20,7 +20,7 @@ def tokenize() -> None:
     splitter = SentenceSplitter(params.language, sample)
     with progress_bar("tokenize", None, "documents") as bar:
         tokenizer = Tokenizer(params.lowercase)
-        write_tokens(read_documents(DOCUMENTS), splitter, tokenizer, params, TOKENS, available_workers(), bar)
+        write_tokens(read_documents(DOCUMENTS), splitter, tokenizer, params, TOKENS, available_processors(), bar)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from pipeline.params import load_params
 from pipeline.runtime.files import scratch_folder
-from pipeline.runtime.parallel import available_workers
 from pipeline.runtime.paths import TOKENS, VOCABULARY
+from pipeline.runtime.processors import available_processors
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
 from pipeline.text.counting import build_vocabulary, count_words
@@ -12,7 +12,7 @@ from pipeline.text.counting import build_vocabulary, count_words
 def vocabulary() -> None:
     """Keep the most frequent words of the training split."""
     with scratch_folder(VOCABULARY) as folder, progress_bar("vocabulary", None, "sentences") as bar:
-        counts = count_words(TOKENS, "train", folder, available_workers(), bar)
+        counts = count_words(TOKENS, "train", folder, available_processors(), bar)
         build_vocabulary(counts, load_params().vocabulary.size).save(VOCABULARY)
 
 

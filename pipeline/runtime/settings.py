@@ -11,6 +11,8 @@ import os
 import sys
 from typing import Any
 
+from pipeline.runtime.processors import assigned_processors, available_processors
+
 # By default, OpenMP's waiting threads spin, which takes processors from other work, such as a second training run. With
 # so few rounds, a run that has the machine to itself loses next to nothing (benchmarks/sharing.py).
 SPIN_COUNT = "3000"
@@ -25,6 +27,7 @@ MLFLOW = {
 }
 # These report tables created and requests retried, which users need not know.
 MLFLOW_LOGGERS = ("mlflow", "alembic", "urllib3")
+DASK_LOGGERS = ("distributed", "distributed.client")
 # These have a line for every file that the remote lacks; `dvc repro` makes those files anyway.
 DVC_LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
@@ -33,6 +36,16 @@ def limit_spinning() -> None:
     """Let OpenMP's waiting threads sleep soon; works only before torch is imported."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
+def limit_threads() -> None:
+    """Let OpenMP, BLAS and Arrow start no more threads than a container's quota of processors allows.
+
+    By default they start one for each processor they see. Works only before torch, numpy and pyarrow are imported;
+    child processes inherit it.
+    """
+    if (allowed := available_processors()) < assigned_processors():
+        os.environ.setdefault("OMP_NUM_THREADS", str(allowed))
 
 
 def lift_nltk_time_limit() -> None:
@@ -70,6 +83,12 @@ def be_patient_with_mlflow() -> None:
     Who waits at a terminal wants to know soon. A retraining has nobody waiting, and may have trained for hours.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+
+
+def quieten_dask() -> None:
+    """Let a client of Dask raise its errors, and not log their tracebacks too."""
+    for name in DASK_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def quieten_dvc() -> None:

@@ -2,6 +2,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -16,10 +17,11 @@ from typing import Any, cast
 import psutil
 import pytest
 from distributed import Client, LocalCluster, Worker
+from distributed.process import AsyncProcess
 
 from pipeline.runtime import parallel
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.parallel import FEW, QUEUED, available_workers, ordered_map
+from pipeline.runtime.parallel import FEW, QUEUED, ordered_map
 from tests.conftest import PROJECT
 
 
@@ -142,36 +144,26 @@ def test_an_item_that_kills_every_worker_is_an_input_error() -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_a_cluster_that_cannot_be_closed_hides_no_result_and_costs_no_other_process(
+def test_a_cluster_that_cannot_be_closed_loses_its_processes_and_no_other_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As Dask fails to close one while it is starting a worker."""
-    monkeypatch.setattr(parallel, "STARTING_SECONDS", 0)
-    names, processes = set(), []
+    """As Dask fails to close one while it is starting a worker; another was started after it."""
+    mine, other = (ordered_map(process_of, iter(range(100)), 2) for _ in range(2))
+    my_pids, other_pids = ({next(results) for _ in range(20)} for results in (mine, other))
 
-    def start(name: str) -> None:
-        processes.append(multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), name=name))
-        processes[-1].start()
-
-    close = LocalCluster.close
-
-    def fail(self: LocalCluster) -> None:
-        names.update(process.name for process in multiprocessing.active_children())
-        close(self)
-        start(parallel.WORKER_NAME)
-        start("another")
+    async def fail(self: AsyncProcess, timeout: float | None = None) -> None:
+        for pid in my_pids:
+            os.kill(pid, signal.SIGSTOP)  # they do not end by themselves
         raise AssertionError("can only join a started process")
 
-    monkeypatch.setattr(LocalCluster, "close", fail)
-    start(parallel.WORKER_NAME)  # of another cluster
-    try:
-        assert list(ordered_map(partial(add, 1), range(FEW + 1), 2)) == list(range(1, FEW + 2))
-        assert names == {parallel.WORKER_NAME}
-        assert [process.is_alive() for process in processes] == [True, False, True]
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
+    with monkeypatch.context() as broken:
+        broken.setattr(AsyncProcess, "join", fail)
+        broken.setattr(parallel, "STARTING_SECONDS", 0)
+        mine.close()  # pyright: ignore[reportAttributeAccessIssue]
+    assert not any(map(psutil.pid_exists, my_pids))
+    assert all(map(psutil.pid_exists, other_pids))
+    assert len(list(other)) == 80
+    assert multiprocessing.active_children() == []
 
 
 def test_a_killed_worker_is_replaced_and_its_work_done_again(tmp_path: Path) -> None:
@@ -202,8 +194,9 @@ def plugin_names(dask_worker: Worker) -> list[str]:
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "CONNECT_SECONDS", 1)
-    for address in ("tcp://127.0.0.1:9", "carrier-pigeon://roof"):
+    monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 1)
+    monkeypatch.setitem(parallel.SETTINGS, "distributed.comm.timeouts.connect", 1)
+    for address in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "carrier-pigeon://roof"):
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
         with pytest.raises(InputError, match=f"cannot reach a Dask scheduler at {address} .*; start it, or") as error:
             list(ordered_map(divide, [1], 2))
@@ -224,11 +217,120 @@ def test_workers_end_with_a_process_that_is_killed() -> None:
         time.sleep(0.05)
 
 
-def test_as_many_workers_as_processors_allowed() -> None:
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
-        assert available_workers() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
-    assert available_workers() == len(allowed)
+def listening_ports() -> set[int]:
+    me = psutil.Process()
+    connections = [found for process in (me, *me.children(recursive=True)) for found in process.net_connections()]
+    return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
+
+
+def test_other_users_of_the_machine_are_not_admitted(tmp_path: Path) -> None:
+    if os.getuid():
+        pytest.skip("only root can act as another user")
+    other_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if subprocess.run([*other_user, sys.executable, "-c", "import distributed"], cwd=PROJECT).returncode:
+        pytest.skip("another user cannot run this Python")
+
+    def attack(flag: Path) -> str:
+        command = [*other_user, sys.executable, "-m", "tests.runtime.intruder", str(flag)]
+        ports = map(str, listening_ports() - before)
+        return subprocess.run([*command, *ports], cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    before = listening_ports()
+    with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0"):
+        answers = attack(tmp_path / "open")
+        # What Dask does by itself: otherwise this test would prove nothing.
+        assert "tcp identity" in answers
+        assert "GET /info/main/workers.html 200" in answers
+        assert (tmp_path / "open").exists()
+
+    results = ordered_map(partial(add, 1), iter(range(40)), 2)
+    assert next(results) == 1
+    assert len(listening_ports() - before) >= 4  # of the scheduler, the workers and those who watch over them
+    assert attack(tmp_path / "ours") == ""
+    assert not (tmp_path / "ours").exists()
+    assert list(results) == list(range(2, 41))
+
+
+def own_folder(_: int) -> str:
+    """The folder of this worker, from which it imports before all others."""
+    return sys.path[0]
+
+
+def test_the_folder_of_a_cluster_is_its_owners() -> None:
+    results = ordered_map(own_folder, iter(range(40)), 2)
+    folder = Path(next(results))
+    place = next(place for place in folder.parents if place.name.startswith("rnnlm-"))
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert sum(1 for found in results if Path(found).is_relative_to(place)) == 39
+    assert not place.exists()
+
+
+def test_a_cluster_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(parallel, "LOOK_SECONDS", 0.2)
+    with LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp") as cluster:
+        address = str(cast(Any, cluster).scheduler_address)
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+        with pytest.raises(InputError, match=f"the Dask scheduler at {address} has no workers; start some, or unset"):
+            list(ordered_map(divide, [1], 2))
+        cast(Any, cluster).scale(1)
+        monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 30)
+        results = ordered_map(partial(add, 1), count(), 2)
+        assert next(results) == 1
+        monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 1)
+        cast(Any, cluster).scale(0)
+        with pytest.raises(InputError, match=r"^all Dask workers went away; start some, and run again$"):
+            list(results)
+
+
+def test_a_worker_with_other_code_or_libraries_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", str(cast(Any, cluster).scheduler_address))
+        versions = parallel._versions()
+        for what in ("Python", "nltk", "our code"):
+            monkeypatch.setattr(parallel, "_versions", lambda what=what: versions | {what: "none"})
+            with pytest.raises(
+                InputError, match=f"same version .*{what} is {versions[what]} there, none here"
+            ) as error:
+                list(ordered_map(divide, [1], 2))
+            assert "\n" not in str(error.value)
+
+
+def test_a_scheduler_that_is_killed_is_missed(capfd: pytest.CaptureFixture[str]) -> None:
+    script = """
+import sys, time
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster:
+        print(cluster.scheduler_address, flush=True)
+        time.sleep(600)
+"""
+    command = [sys.executable, "-c", script]
+    with (
+        subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        assert process.stdout
+        patch.setenv("DASK_SCHEDULER_ADDRESS", process.stdout.readline().strip())
+        results = ordered_map(partial(add, 1), count(), 2)
+        assert next(results) == 1
+        process.kill()
+        with pytest.raises(InputError, match=r"^the Dask scheduler went away; start it, and run again$"):
+            list(results)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("options", ["ro", "size=64k"])
+def test_work_is_done_without_shared_memory(options: str) -> None:
+    """In 64 kB there is no room for the locks of six workers."""
+    here = f"mount -t tmpfs -o {options} tmpfs /dev/shm"
+    if subprocess.run(["unshare", "-m", "sh", "-c", here], capture_output=True).returncode:
+        pytest.skip("only root can mount a /dev/shm of its own")
+    script = "from tests.runtime.test_parallel import *\nif __name__ == '__main__':\n"
+    script += "    print(list(ordered_map(partial(add, 1), range(20), 6)))"
+    command = ["unshare", "-m", "sh", "-c", f'{here} && "$0" -c "$1"', sys.executable, script]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{list(range(1, 21))}\n"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: no worker processes (OSError: [Errno ")
+    assert line.endswith("); one process does all work")

@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -158,11 +158,16 @@ print({logging.getLogger(name).level for name in MLFLOW_LOGGERS})
     assert done.stdout.splitlines() == [" ".join([store, *wanted.values()]), f"{{{logging.ERROR}}}"]
 
 
-def test_dvc_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    loggers = [logging.getLogger(name) for name in settings.DVC_LOGGERS]
+@pytest.mark.parametrize(
+    ("quieten", "names"), [(settings.quieten_dask, settings.DASK_LOGGERS), (settings.quieten_dvc, settings.DVC_LOGGERS)]
+)
+def test_libraries_raise_and_do_not_log(
+    quieten: Callable[[], None], names: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     try:
-        settings.quieten_dvc()
+        quieten()
         for logger in loggers:
             logger.getChild("x").error("a file is missing")
         assert caplog.text == ""

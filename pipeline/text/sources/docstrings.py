@@ -14,8 +14,9 @@ from importlib.metadata import distribution
 from pathlib import Path, PurePosixPath
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.parallel import available_workers, ordered_map
+from pipeline.runtime.parallel import ordered_map
 from pipeline.runtime.pins import canonical, check_installed, read_constraints
+from pipeline.runtime.processors import available_processors
 from pipeline.text.documents import Document
 from pipeline.text.sources.prose import prose
 
@@ -37,7 +38,7 @@ def docstring_documents(packages: Iterable[str], pins: Path) -> Iterator[Documen
     """
     modules = sorted(_modules(packages, pins).items())
     blocks = [modules[start : start + MODULES_A_BLOCK] for start in range(0, len(modules), MODULES_A_BLOCK)]
-    for found in ordered_map(_block_documents, blocks, available_workers()):
+    for found in ordered_map(_block_documents, blocks, available_processors()):
         yield from found
 
 

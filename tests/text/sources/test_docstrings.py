@@ -105,7 +105,7 @@ def test_neither_folder_nor_number_of_processes_matters(install, pins: Path, mon
     found = []
     for folder, workers in (("one", 1), ("another/place", 2)):
         site = install(folder)
-        monkeypatch.setattr(docstrings, "available_workers", lambda workers=workers: workers)
+        monkeypatch.setattr(docstrings, "available_processors", lambda workers=workers: workers)
         found.append(list(docstring_documents(["Toy_Lib"], pins)))
         shutil.rmtree(site)
     assert found[0] == found[1]
