@@ -56,8 +56,10 @@ def read_documents(path: Path) -> Iterator[Document]:
         InputError: the file is missing or damaged, or holds other columns.
     """
     with open_parquet(path, DOCUMENT_SCHEMA, "download") as file:
-        for batch in file.iter_batches(batch_size=READ_DOCUMENTS):
-            yield from map(Document, *(column.to_pylist() for column in batch.columns))
+        # Row group by row group, as `write_documents` wrote them: many long documents never come together.
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(batch_size=READ_DOCUMENTS, row_groups=[group]):
+                yield from map(Document, *(column.to_pylist() for column in batch.columns))
 
 
 def blocks(found: Iterable[Document], characters: int, documents: int) -> Iterator[list[Document]]:

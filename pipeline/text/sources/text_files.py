@@ -1,13 +1,16 @@
 """Files of text: one, every file of a known kind below a folder, or members of a zip or tar archive.
 
 Everything is read as a stream (except `.parquet.gz`, which has to be unpacked whole), so memory does not grow with the
-corpus, and nothing is ever unpacked to disk. An error names the file and, where there is one, the line.
+corpus, and nothing is ever unpacked to disk. A document, the row or line that it stands in and all that a file or
+archive unpacks to have limits, as a few kilobytes can unpack to more than any machine holds. An error names the file
+and, where there is one, the line.
 """
 
 import csv
 import gzip
 import io
 import json
+import lzma
 import re
 import tarfile
 import zipfile
@@ -19,10 +22,11 @@ from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TextIO, cast
+from typing import IO, Any, cast
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.runtime.errors import InputError, is_of_the_machine, one_line
@@ -33,15 +37,21 @@ from pipeline.text.params import DownloadParams, SourceFile
 KINDS = (".txt", ".csv", ".jsonl", ".parquet")
 KNOWN = f"{', '.join(KINDS)}, or one of these and .gz"
 # By suffix: fsspec's name of the kind, and how it is packed, which fsspec would guess of some suffixes only.
-ARCHIVES: dict[str, tuple[str, dict[str, Any]]] = {
-    ".zip": ("zip", {}),
-    ".tar": ("tar", {}),
-    ".tar.gz": ("tar", {"compression": "gzip"}),
-    ".tgz": ("tar", {"compression": "gzip"}),
-    ".tar.bz2": ("tar", {"compression": "bz2"}),
-    ".tar.xz": ("tar", {"compression": "xz"}),
+ARCHIVES: dict[str, tuple[str, str | None]] = {
+    ".zip": ("zip", None),
+    ".tar": ("tar", None),
+    ".tar.gz": ("tar", "gzip"),
+    ".tgz": ("tar", "gzip"),
+    ".tar.bz2": ("tar", "bz2"),
+    ".tar.xz": ("tar", "xz"),
 }
 PARQUET_ROWS = 1024
+# Characters of a document, or of the row or line that it stands in: text8, 100 MB in one line, is one.
+LONGEST_DOCUMENT = 100_000_000
+LARGEST_PACKED_TABLE = 500_000_000  # bytes that a .parquet.gz unpacks to, in memory
+HIGHEST_PACKING = 100  # bytes of text from one byte of a column in Parquet; text gives 2 to 20
+MOST_MEMBERS = 1_000_000  # of an archive: their names are held in memory
+LARGEST_TAR_HEADER = 1 << 20  # bytes; an ordinary one has 512
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -52,7 +62,7 @@ class TextFile:
     name: str  # what errors call it
     path: PurePosixPath  # in the folder or archive; its suffix tells its kind
     open_raw: Callable[[], AbstractContextManager[IO[bytes]]]  # opens it as it is stored; it may be packed
-    max_bytes: int  # when unpacked
+    room: "_Room"  # for what it unpacks to
 
     def __str__(self) -> str:
         return self.name
@@ -71,12 +81,40 @@ class TextFile:
                 yield io.BufferedReader(_Limited(unpacked, self))
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise InputError(f"{self} is not a whole gzip file ({error}); fetch or pack it again") from None
-        except (zipfile.BadZipFile, tarfile.TarError) as error:
+        except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError) as error:
             raise InputError(f"{self} is damaged ({error}); fetch or pack it again") from None
+        except (NotImplementedError, RuntimeError) as error:  # a zip's kind of packing, or encryption
+            raise InputError(f"{self} cannot be unpacked ({error}); pack it again, as an ordinary zip file") from None
+
+
+class _Room:
+    """The bytes that a file, or all members of an archive together, may still unpack to.
+
+    Args:
+        name: what errors call it.
+        max_bytes: to begin with.
+    """
+
+    def __init__(self, name: str, max_bytes: int) -> None:
+        self._name = name
+        self._max_bytes = max_bytes
+        self._taken: dict[str, int] = {}
+        self._sum = 0
+
+    def take(self, member: str, size: int) -> None:
+        """Note that so much of a member is unpacked, once however often it is read. Raises InputError."""
+        more = size - self._taken.get(member, 0)
+        if more > 0:
+            self._taken[member] = size
+            self._sum += more
+        if self._sum > self._max_bytes:
+            raise InputError(
+                f"{self._name} holds more than {self._max_bytes:,} bytes; if that is right, raise download.max_bytes"
+            )
 
 
 class _Limited(io.RawIOBase):
-    """A stream that ends in an error at `max_bytes`: a few kilobytes can unpack to more than any disk holds."""
+    """A stream that ends in an error where there is no room for more of it."""
 
     def __init__(self, stream: IO[bytes], file: TextFile) -> None:
         self._stream = stream
@@ -97,12 +135,50 @@ class _Limited(io.RawIOBase):
     def readinto(self, buffer: memoryview, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         chunk = self._stream.read(len(buffer))
         buffer[: len(chunk)] = chunk
-        if self._stream.tell() > self._file.max_bytes:
-            raise InputError(
-                f"{self._file} holds more than {self._file.max_bytes:,} bytes; if that is right, raise "
-                "download.max_bytes"
-            )
+        self._file.room.take(str(self._file.path), self._stream.tell())
         return len(chunk)
+
+
+class _TarStream(io.RawIOBase):
+    """An unpacked tar archive; while its list of members is read, no header is longer and no list than what is sane."""
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._headers = 0
+        self.listing = True
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self.listing:
+            self._headers += size == tarfile.BLOCKSIZE
+            if self._headers > MOST_MEMBERS:
+                raise _too_many(self._name)
+            if size > LARGEST_TAR_HEADER:
+                raise InputError(f"{self._name} is damaged: a member's header has {size:,} bytes; pack it again")
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
+def _too_many(name: str) -> InputError:
+    return InputError(f"{name} has more than {MOST_MEMBERS:,} members; pack them into several archives")
+
+
+def _too_long(file: TextFile, line: int | None = None) -> InputError:
+    where = "" if line is None else f", line {line}"
+    return InputError(
+        f"{file}{where}: a document, or its row, has more than {LONGEST_DOCUMENT:,} characters; cut it into several"
+    )
 
 
 def file_documents(
@@ -141,8 +217,9 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
         raise InputError(f"{name} does not exist; section download of params.yaml names the file or folder to read")
     if members or _archive(path):
         system, found = _members(path, name, members)
+        room = _Room(name, max_bytes)
         files = [
-            TextFile(f"{name}: {member}", member, partial(system.open, str(member), "rb"), max_bytes)
+            TextFile(f"{name}: {member}", member, partial(system.open, str(member), "rb"), room)
             for member in _wanted(found, source)
         ]
         if not files:
@@ -152,7 +229,7 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
     if path.is_dir():
         inside = (PurePosixPath(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
         files = [
-            TextFile(str(path / file), file, partial((path / file).open, "rb"), max_bytes)
+            TextFile(str(path / file), file, partial((path / file).open, "rb"), _Room(str(path / file), max_bytes))
             for file in _wanted(inside, source)
         ]
         if not files:
@@ -161,7 +238,7 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
         return files
     if not source.format and _kind(path) not in KINDS:
         raise InputError(f"{name} is of an unknown kind; expected a name that ends in {KNOWN}")
-    return [TextFile(name, PurePosixPath(path.name), partial(path.open, "rb"), max_bytes)]
+    return [TextFile(name, PurePosixPath(path.name), partial(path.open, "rb"), _Room(name, max_bytes))]
 
 
 def _wanted(found: Iterable[PurePosixPath], source: SourceFile) -> list[PurePosixPath]:
@@ -176,20 +253,33 @@ def _wanted(found: Iterable[PurePosixPath], source: SourceFile) -> list[PurePosi
 def _members(path: Path, name: str, members: str) -> tuple[Any, list[PurePosixPath]]:
     """An archive, open, and the files in it, or those that `members` names."""
     try:
-        protocol, packed = _archive(path) or ("", {})
+        protocol, packed = _archive(path) or ("", None)
+        system, pattern = _opened(path, name, protocol, packed), None
         if members:
-            system, pattern = fsspec.url_to_fs(f"{members}::{path}", **{protocol: packed} if packed else {})
-            found = system.glob(pattern)
-        else:
-            system = fsspec.filesystem(protocol, fo=str(path), **packed)
-            found = system.find("")
+            kind, _, pattern = members.partition("://")
+            if kind != protocol or "::" in pattern or system is None:
+                system, pattern = fsspec.url_to_fs(f"{members}::{path}")
+        assert system is not None
+        found = system.find("") if pattern is None else system.glob(pattern)
+        if len(found) > MOST_MEMBERS:
+            raise _too_many(name)
         return system, [PurePosixPath(member) for member in found if system.isfile(member)]
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         if is_of_the_machine(error):
             raise
         raise InputError(f"{name} is not a whole archive ({error}); fetch or pack it again") from None
-    except (ImportError, ValueError) as error:
-        raise InputError(f"{members}::{name} cannot be opened: {one_line(error)}") from None
+    except (ImportError, ValueError, NotImplementedError) as error:
+        raise InputError(f"{members or path.suffix}::{name} cannot be opened: {one_line(error)}") from None
+
+
+def _opened(path: Path, name: str, protocol: str, packed: str | None) -> Any:
+    """The archive as a file system of fsspec's; None of a kind that is not known by its name."""
+    if protocol != "tar":
+        return fsspec.filesystem(protocol, fo=str(path), skip_instance_cache=True) if protocol else None
+    stream = _TarStream(cast(IO[bytes], fsspec.open(str(path), "rb", compression=packed).open()), name)
+    system = fsspec.filesystem("tar", fo=stream, skip_instance_cache=True)
+    stream.listing = False
+    return system
 
 
 def _kind(path: Path | PurePosixPath) -> str:
@@ -197,7 +287,7 @@ def _kind(path: Path | PurePosixPath) -> str:
     return PurePosixPath(name).suffix
 
 
-def _archive(path: Path) -> tuple[str, dict[str, Any]] | None:
+def _archive(path: Path) -> tuple[str, str | None] | None:
     return next((kind for suffix, kind in ARCHIVES.items() if path.name.lower().endswith(suffix)), None)
 
 
@@ -218,68 +308,80 @@ def _reader(file: TextFile, source: SourceFile, params: DownloadParams) -> Calla
 
 
 def _lines(file: TextFile) -> Iterator[str]:
-    with _open_text(file) as lines:
-        for line in lines:
-            yield line.removesuffix("\n")
+    for line in _text_lines(file):
+        yield line.removesuffix("\n")
 
 
 def _blocks(file: TextFile) -> Iterator[str]:
-    for has_text, lines in groupby(_lines(file), lambda line: bool(line.strip())):
+    for has_text, lines in groupby(_text_lines(file), lambda line: bool(line.strip())):
         if has_text:
-            yield "\n".join(lines)
+            yield _joined(lines, file).removesuffix("\n")
 
 
 def _csv(file: TextFile, column: str) -> Iterator[str]:
     allow_long_csv_fields()
-    with _open_text(file, newline="") as lines:
-        rows = csv.reader(lines)
-        try:
-            header = next(rows, None)
-            if header is None:
-                return
-            position = _column_position(header, column, file)
-            for row in rows:
-                if len(row) > position:
-                    yield row[position]
-                elif row:
-                    raise InputError(
-                        f"{file}, line {rows.line_num}: the row has {len(row)} fields, too few for column {column!r}; "
-                        "quote fields that hold commas, quotes or line ends"
-                    )
-        except csv.Error as error:
-            raise InputError(f"{file}, line {rows.line_num}: not valid CSV: {error}") from None
+    held = 0  # characters of the row, whose fields may hold line ends
+
+    def counted() -> Iterator[str]:
+        nonlocal held
+        for number, line in enumerate(_text_lines(file, newline=""), start=1):
+            held += len(line)
+            if held > LONGEST_DOCUMENT:
+                raise _too_long(file, number)
+            yield line
+
+    rows = csv.reader(counted())
+    try:
+        header = next(rows, None)
+        if header is None:
+            return
+        position = _column_position(header, column, file)
+        for row in rows:
+            held = 0
+            if len(row) > position:
+                yield row[position]
+            elif row:
+                raise InputError(
+                    f"{file}, line {rows.line_num}: the row has {len(row)} fields, too few for column {column!r}; "
+                    "quote fields that hold commas, quotes or line ends"
+                )
+    except csv.Error as error:
+        raise InputError(f"{file}, line {rows.line_num}: not valid CSV: {error}") from None
 
 
 def _jsonl(file: TextFile, column: str) -> Iterator[str | None]:
-    with _open_text(file, newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.isspace():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                reason = getattr(error, "msg", "nested too deep or a number too long")
-                raise InputError(f"{file}, line {number}: not valid JSON: {reason}") from None
-            if not isinstance(row, dict):
-                raise InputError(f"{file}, line {number}: expected a JSON object with {column!r}, got a JSON "
-                                 f"{type(row).__name__}")  # fmt: skip
-            _column_position(list(row), column, file, f", line {number}")
-            text = row[column]
-            if text is not None and not isinstance(text, str):
-                raise InputError(f"{file}, line {number}: {column!r} holds {json.dumps(text)[:40]}, not a text")
-            yield text
+    for number, line in enumerate(_text_lines(file, newline="\n"), start=1):
+        if line.isspace():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", "nested too deep or a number too long")
+            raise InputError(f"{file}, line {number}: not valid JSON: {reason}") from None
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{file}, line {number}: expected a JSON object with {column!r}, got a JSON {type(row).__name__}"
+            )
+        _column_position(list(row), column, file, f", line {number}")
+        text = row[column]
+        if text is not None and not isinstance(text, str):
+            raise InputError(f"{file}, line {number}: {column!r} holds {json.dumps(text)[:40]}, not a text")
+        yield text
 
 
 def _parquet(file: TextFile, column: str) -> Iterator[str | None]:
     try:
-        with file.open() as raw, pq.ParquetFile(io.BytesIO(raw.read()) if file.is_packed else raw) as table:
-            schema = table.schema_arrow
-            position = _column_position(schema.names, column, file)
-            kind = schema.field(position).type
-            if not _is_text(kind):
-                raise InputError(f"{file}: column {column!r} holds {kind}, not text; convert it to strings")
+        with file.open() as raw:
+            source = _unpacked(raw, file) if file.is_packed else raw
+            metadata = _checked_metadata(source, column, file)
+            # As a dictionary, so that a text that a file has once is also held once, however many rows repeat it.
+            table = pq.ParquetFile(source, metadata=metadata, read_dictionary=[column])
+            size = 0
             for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=[column]):
-                yield from batch.column(0).to_pylist()
+                for text in _texts(batch.column(0), file):
+                    size += len(text or "")
+                    file.room.take(str(file.path), size)
+                    yield text
     except UnicodeDecodeError:
         raise InputError(f"{file}: column {column!r} is not UTF-8; convert it") from None
     except (pa.ArrowException, OSError) as error:
@@ -288,12 +390,56 @@ def _parquet(file: TextFile, column: str) -> Iterator[str | None]:
         raise InputError(f"{file} is not valid Parquet: {one_line(error)}") from None
 
 
+def _unpacked(raw: IO[bytes], file: TextFile) -> IO[bytes]:
+    content = raw.read(LARGEST_PACKED_TABLE + 1)
+    if len(content) > LARGEST_PACKED_TABLE:
+        raise InputError(f"{file} unpacks to more than {LARGEST_PACKED_TABLE:,} bytes; unpack it yourself: Parquet "
+                         "is packed already")  # fmt: skip
+    return io.BytesIO(content)
+
+
+def _checked_metadata(source: IO[bytes], column: str, file: TextFile) -> pq.FileMetaData:
+    with pq.ParquetFile(source) as table:
+        schema, metadata = table.schema_arrow, table.metadata
+    kind = schema.field(_column_position(schema.names, column, file)).type
+    if not _is_text(kind):
+        raise InputError(f"{file}: column {column!r} holds {kind}, not text; convert it to strings")
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    for part in (group.column(index) for group in groups for index in range(group.num_columns)):
+        size = part.total_uncompressed_size
+        # Arrow unpacks a page at once, up to 2 GB; what packs so well is no text.
+        if part.path_in_schema == column and size > max(LONGEST_DOCUMENT, HIGHEST_PACKING * part.total_compressed_size):
+            raise InputError(f"{file}: column {column!r} unpacks to {size:,} bytes, more than {HIGHEST_PACKING} times "
+                             "its size; write it again in row groups of fewer rows")  # fmt: skip
+    return metadata
+
+
+def _texts(column: pa.Array, file: TextFile) -> Iterator[str | None]:
+    known = column.dictionary if pa.types.is_dictionary(column.type) else column
+    longest = pc.max(pc.binary_length(known.cast(pa.large_string()))).as_py()
+    if (longest or 0) > LONGEST_DOCUMENT:
+        raise _too_long(file)
+    texts = known.to_pylist()
+    if known is column:
+        return iter(texts)
+    return (None if index is None else texts[index] for index in column.indices.to_pylist())
+
+
 def _tagged(file: TextFile) -> Iterator[str]:
     """The words of a file of `word/tag` pairs, a sentence a line, as one text."""
-    with _open_text(file) as lines:
-        yield "\n".join(
-            " ".join(pair.rpartition("/")[0] or pair for pair in line.split()) for line in lines if line.strip()
-        )
+    lines = (line for line in _text_lines(file) if line.strip())
+    sentences = (" ".join(pair.rpartition("/")[0] or pair for pair in line.split()) + "\n" for line in lines)
+    yield _joined(sentences, file).removesuffix("\n")
+
+
+def _joined(lines: Iterable[str], file: TextFile) -> str:
+    """One text of many lines; in a list, short ones would take ten times their size."""
+    text = io.StringIO()
+    for line in lines:
+        text.write(line)
+        if text.tell() > LONGEST_DOCUMENT:
+            raise _too_long(file)
+    return text.getvalue()
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -310,12 +456,23 @@ def _column_position(names: list[str], column: str, file: TextFile, where: str =
     return names.index(column)
 
 
-@contextmanager
-def _open_text(file: TextFile, newline: str | None = None) -> Iterator[TextIO]:
-    """Open a file as UTF-8 (a byte order mark is not text); reading it raises InputError where it is not."""
+def _text_lines(file: TextFile, newline: str | None = None) -> Iterator[str]:
+    """The lines of a file in UTF-8 (a byte order mark is not text), with their ends.
+
+    Args:
+        newline: as `open` takes it.
+
+    Raises:
+        InputError: a byte is not UTF-8, or a line is longer than a document may be.
+    """
+    number = 0
     try:
         with file.open() as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline=newline) as lines:
-            yield lines
+            while line := lines.readline(LONGEST_DOCUMENT + 1):
+                number += 1
+                if len(line) > LONGEST_DOCUMENT:
+                    raise _too_long(file, number)
+                yield line
     except UnicodeDecodeError:
         raise InputError(f"{file}{_place_of_first_bad_byte(file)}: not UTF-8; convert it, say with iconv") from None
 
@@ -324,7 +481,8 @@ def _place_of_first_bad_byte(file: TextFile) -> str:
     """A decoder counts from the start of its own block, which tells a reader nothing: look for the byte again."""
     offset = 0
     with file.open() as raw:
-        for number, line in enumerate(raw, start=1):
+        # What is longer than this was found too long before its first bad byte.
+        for number, line in enumerate(iter(lambda: raw.readline(4 * LONGEST_DOCUMENT), b""), start=1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
