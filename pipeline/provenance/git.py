@@ -5,6 +5,7 @@ whole command line and all that git printed, where people here get one line.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from pathlib import Path
+from itertools import dropwhile
+from pathlib import Path, PurePath
 
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.runtime.errors import InputError
@@ -27,9 +29,15 @@ INPUTS = (".", *(f":(exclude){path}" for path in RESULTS))
 # Nobody waits to answer a question about a commit or a password, and DVC's hooks would check out data unasked.
 QUIET = ("git", "-c", "core.hooksPath=/dev/null")
 NO_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-LARGEST_NEW_FILE = 5_000_000  # bytes; a patch is the wrong place for a corpus
-# Names of files that are never copied.
-SECRETS = (".env*", ".netrc", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "*credentials*", "*secret*")
+LARGEST_PATCH = 5_000_000  # bytes of all changed files together; a patch is the wrong place for a corpus
+# Names of files and folders that are never copied, unless they are code; inside others detect-secrets looks.
+SECRETS = (
+    *(".env*", "*.env", ".netrc", "_netrc", ".npmrc", ".yarnrc*", ".pypirc", ".pgpass", ".my.cnf", ".htpasswd"),
+    *(".git-credentials", ".dockercfg", ".ssh", ".aws", ".azure", ".kube", ".gnupg", "kubeconfig*", "*.kubeconfig"),
+    *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "*.ovpn", "*.tfstate*", "*.tfvars"),
+    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*credential*", "*secret*", "*password*", "*service-account*"),
+)
+UNASSIGNING = (".py", ".txt", ".md", ".csv", ".jsonl")
 
 REMOTE = ("fetch", "ls-remote", "push")  # commands that talk to a server, which may fall silent
 
@@ -42,7 +50,8 @@ class Changes:
 
     Attributes:
         patch: what `git apply` makes of the commit what lies here; new files that git does not ignore included.
-        left_out: new files that are too large for a patch, with their MD5, or named like a secret, with None.
+        left_out: changed files that the patch lacks: those too large for it, with their MD5, and those that look like a
+            secret, by their name or by what of them was changed, with None.
     """
 
     patch: bytes = b""
@@ -115,11 +124,17 @@ def changes() -> Changes:
     if commit_of("HEAD") is None:
         return Changes()
     left_out: dict[str, str | None] = {}
-    for name in output("ls-files", "--others", "--exclude-standard", "-z", "--", *INPUTS).split("\0")[:-1]:
-        if any(fnmatch(Path(name).name.lower(), pattern) for pattern in SECRETS):
+    room = LARGEST_PATCH
+    new = output("ls-files", "--others", "--exclude-standard", "-z", "--", *INPUTS).split("\0")[:-1]
+    changed = output("diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *INPUTS).split("\0")[:-1]
+    for name in sorted({*new, *changed}, key=lambda name: (_size(Path(name)), name)):
+        size = _size(Path(name))
+        if _is_named_like_a_secret(name):
             left_out[name] = None  # the hash of a short secret gives it away
-        elif Path(name).lstat().st_size > LARGEST_NEW_FILE:
+        elif size > room:
             left_out[name] = dvc_digest(Path(name))
+        else:
+            room -= size
     with tempfile.TemporaryDirectory() as folder:
         # An index and a store of objects of its own: the user's must not show that somebody looked.
         private = {
@@ -130,8 +145,53 @@ def changes() -> Changes:
         run("read-tree", "HEAD", environment=private)
         but = (f":(exclude,literal){name}" for name in left_out)
         run("add", "--all", "--", *INPUTS, *but, environment=private)
-        patch = run("diff", "--cached", "--binary", "--no-ext-diff", "--no-color", "HEAD", environment=private).stdout
-    return Changes(patch, left_out)
+        difference = ("diff", "--cached", "--no-renames", "--no-ext-diff", "--no-color", "HEAD")
+        patch = run(*difference, "--binary", environment=private).stdout
+        words = iter(output(*difference, "--name-status", "-z", environment=private).split("\0")[:-1])
+        parts = iter(re.split(rb"^(?=diff --git )", patch, flags=re.MULTILINE)[1:])
+        kept, room = [], LARGEST_PATCH
+        for status, name in zip(words, words, strict=True):
+            # Where a file became a link, it goes and the link comes.
+            part = b"".join(next(parts) for _ in range(2 if status == "T" else 1))
+            if _holds_a_secret(name, part):
+                left_out[name] = None
+            elif len(part) > room:  # what was deleted counts, too
+                left_out[name] = dvc_digest(Path(name)) if Path(name).is_file() else None
+            else:
+                kept.append(part)
+                room -= len(part)
+    return Changes(b"".join(kept), left_out)
+
+
+def _size(path: Path) -> int:
+    return path.lstat().st_size if path.is_file() or path.is_symlink() else 0
+
+
+def _is_named_like_a_secret(name: str) -> bool:
+    path = PurePath(name.lower())
+    return path.suffix != ".py" and any(fnmatch(part, pattern) for part in path.parts for pattern in SECRETS)
+
+
+def _holds_a_secret(name: str, part: bytes) -> bool:
+    """Whether detect-secrets finds one in a file's part of a patch: in what came, what went or what stands around."""
+    from detect_secrets.core.scan import scan_file
+    from detect_secrets.settings import default_settings
+
+    lines = part.splitlines()
+    if b"GIT binary patch" in lines:
+        # Text in another encoding, perhaps.
+        content = Path(name).read_bytes().replace(b"\0", b"") if Path(name).is_file() else b""
+    else:
+        body = dropwhile(lambda line: not line.startswith(b"@@ "), lines)
+        content = b"\n".join(line[1:] for line in body if not line.startswith(b"@@ ")) + b"\n"
+    with tempfile.TemporaryDirectory() as folder:
+        # By the suffix a file is taken for YAML, say; what is neither code nor prose may also assign without quotes.
+        endings = [""] if PurePath(name).suffix in UNASSIGNING else ["", ".cfg"]
+        copies = [Path(folder) / f"{PurePath(name).name}{ending}" for ending in endings]
+        for copy in copies:
+            copy.write_bytes(content.decode("latin-1").encode("ascii", "replace"))
+        with default_settings():
+            return any(True for copy in copies for _ in scan_file(str(copy)))
 
 
 @contextmanager

@@ -86,6 +86,10 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
         StoppedError: SIGTERM, SIGHUP or Ctrl-C came.
     """
     provenance = _complete_provenance(store, run, start)
+    if provenance.left_out:
+        missing = ", ".join(provenance.left_out)
+        told = f"the changes recorded of run {run.info.run_id} lack what was large or may be secret: {missing}"
+        print(f"warning: {told}", file=sys.stderr, flush=True)
     cell = run.data.tags["cell"]
     alone = start == "train"
     models = ("train", "evaluate")

@@ -75,6 +75,8 @@ def training_note(
     if tags.get("git_dirty") == "true":
         files = tags.get("git_changed_files", "").replace("`", "'")
         note += f"\n\n**Made with uncommitted changes** (artifact `provenance/changes.patch`): `{files}`.\n"
+    if missing := tags.get("git_left_out", "").replace("`", "'"):
+        note += f"\n\n**The patch is incomplete**, it leaves out what is large or may be secret: `{missing}`.\n"
     return note
 
 

@@ -128,6 +128,8 @@ def _begin(store: Store, run_id: str, train: StageRecord, this_code: bool) -> No
         if changed.patch:
             (Path(folder) / PATCH).write_bytes(changed.patch)
         _write(Path(folder) / PROVENANCE_FILE, Provenance(commit, changed.left_out, stages))
+        if changed.left_out:
+            store.tag(run_id, git_left_out=", ".join(changed.left_out)[:LONGEST_TAG])
         store.client.log_artifacts(run_id, folder, PROVENANCE_FOLDER)
 
 

@@ -8,6 +8,7 @@ import pytest
 from pipeline.provenance import git
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.runtime.errors import InputError
+from tests.conftest import PROJECT
 
 
 def run(*arguments: str) -> str:
@@ -63,18 +64,122 @@ def test_no_change_no_patch(repository: Path) -> None:
     assert git.changes().patch == b""
 
 
-def test_secrets_and_corpora_stay_out_of_the_patch(repository: Path) -> None:
+NAMED = [
+    ".env",
+    ".npmrc",
+    ".pgpass",
+    "kubeconfig",
+    "id_ecdsa",
+    "secrets/prod.yaml",
+    "my_credentials.json",
+    "server.pem",
+]
+# What looks like a secret wherever it stands, in pieces, so that this file holds none.
+HOLDING = {
+    "code.py": "password = 'hunter2" + "hunter2'\n",
+    "settings.yaml": "database:\n  password: hunter2" + "x9q\n",
+    "run.sh": "export AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPx" + "RfiCYEXAMPLEKEY\n",
+    "notes.txt": "-----BEGIN OPENSSH" + " PRIVATE KEY-----\nhunter2\n",
+    "store.toml": "uri = 'postgresql://me:" + "hunter2@host/db'\n",
+    "utf-16.ini": "[db]\npassword = hunter2" + "xyz\n",
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("state", ["new", "changed", "deleted", "staged"])
+def test_what_is_named_like_a_secret_stays_out_of_the_patch(repository: Path, name: str, state: str) -> None:
+    path = Path(name)
+    path.parent.mkdir(exist_ok=True)
+    if state != "new":
+        path.write_text("hunter1\n")
+        run("add", "-f", name)
+        if state != "staged":
+            run("commit", "-qm", "a secret, long ago")
     Path("code.py").write_text("2\n")
-    for name in (".env", "my_credentials.json", "server.pem"):
-        Path(name).write_text("hunter2")
-    Path("corpus.txt").write_bytes(b"x" * (git.LARGEST_NEW_FILE + 1))
+    if state == "deleted":
+        path.unlink()
+    else:
+        path.write_text("hunter2\n")
     found = git.changes()
     assert b"code.py" in found.patch
-    assert b"hunter2" not in found.patch
-    assert b"corpus.txt" not in found.patch
-    digest = dvc_digest(Path("corpus.txt"))
+    assert b"hunter" not in found.patch
     # Not even a hash of what may be a short secret.
-    assert found.left_out == {".env": None, "my_credentials.json": None, "server.pem": None, "corpus.txt": digest}
+    assert found.left_out == {name: None}
+
+
+@pytest.mark.parametrize("name", HOLDING)
+@pytest.mark.parametrize("state", ["new", "changed", "removed", "beside"])
+def test_what_holds_a_secret_stays_out_of_the_patch(repository: Path, name: str, state: str) -> None:
+    path, encoding = Path(name), "utf-16" if name == "utf-16.ini" else "utf-8"
+    before = {"new": None, "changed": "0\n", "removed": HOLDING[name], "beside": HOLDING[name]}[state]
+    if before is not None:
+        path.write_text(before, encoding)
+        run("add", "-A")
+        run("commit", "-qm", "two")
+    if state == "removed" and encoding == "utf-16":
+        pytest.skip("what went from a binary file stands nowhere in its patch as text")
+    now = {"removed": "1\n", "beside": HOLDING[name] + "\n# a remark\n"}.get(state, HOLDING[name])
+    path.write_text(now, encoding)
+    Path("other.py").write_text("2\n")
+    found = git.changes()
+    assert b"other.py" in found.patch
+    assert name.encode() not in found.patch
+    assert found.left_out == {name: None}
+
+
+def test_a_change_far_from_a_secret_is_in_the_patch(repository: Path) -> None:
+    lines = [f"line{number} = {number}\n" for number in range(20)]
+    Path("code.py").write_text("".join([HOLDING["code.py"], *lines]))
+    run("commit", "-qam", "a test's password, say")
+    Path("code.py").write_text("".join([HOLDING["code.py"], *lines, "new = 1\n"]))
+    found = git.changes()
+    assert b"+new = 1" in found.patch
+    assert found.left_out == {}
+
+
+def test_the_patch_has_a_limit_and_the_largest_files_are_left_out(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git, "LARGEST_PATCH", 10_000)
+    Path("gone.txt").write_text("many words\n" * 2000)
+    Path("tracked.txt").write_text("1\n")
+    run("add", "-A")
+    run("commit", "-qm", "two")
+    Path("gone.txt").unlink()
+    Path("code.py").write_text("2\n")
+    Path("tracked.txt").write_text("text\n" * 3000)
+    for number in range(6):
+        Path(f"new{number}.txt").write_text("line\n" * 600)
+    found = git.changes()
+    assert len(found.patch) <= 10_000
+    assert b"code.py" in found.patch
+    assert b"new0.txt" in found.patch
+    assert set(found.left_out) == {"gone.txt", "tracked.txt", "new3.txt", "new4.txt", "new5.txt", "new2.txt"} - (
+        set() if b"new2.txt" not in found.patch else {"new2.txt"}
+    )
+    assert found.left_out["tracked.txt"] == dvc_digest(Path("tracked.txt"))
+
+
+def test_a_file_that_became_a_link_is_in_the_patch(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    Path("code.py").unlink()
+    Path("code.py").symlink_to("other.py")
+    Path("other.py").write_text("3\n")
+    tree = tmp_path_factory.mktemp("other") / "tree"
+    run("worktree", "add", "-q", "--detach", str(tree))
+    (tree.parent / "patch").write_bytes(git.changes().patch)
+    run("-C", str(tree), "apply", str(tree.parent / "patch"))
+    assert (tree / "code.py").readlink() == Path("other.py")
+    assert (tree / "code.py").read_text() == "3\n"
+
+
+def test_the_project_itself_holds_nothing_that_looks_like_a_secret(repository: Path) -> None:
+    for path in sorted(PROJECT.glob("*/**/*.py")) + sorted(PROJECT.glob("*.*")) + sorted(PROJECT.glob("docs/*.md")):
+        name = path.relative_to(PROJECT)
+        known = name.parts[0] in ("pipeline", "stages", "docs", "benchmarks", "tools") or len(name.parts) == 1
+        if path.is_file() and path.name != ".git" and known:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_bytes(path.read_bytes())
+    assert git.changes().left_out == {}
 
 
 def test_outside_of_a_repository_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,11 +153,14 @@ def test_changed_code_is_marked_on_the_page_of_the_run(project: Project, commit:
     store = connect()
     run_id, _ = provenance_of(store)
     clean = store.client.get_run(run_id).data.tags["mlflow.note.content"]
+    assert "incomplete" not in clean
     store.client.delete_run(run_id)
     Path("new.py").write_text("a new file\n")
+    Path(".npmrc").write_text("hunter2\n")
     train(project).finished(1.0)
     run_id, _ = provenance_of(store)
     marked = store.client.get_run(run_id).data.tags["mlflow.note.content"]
+    assert "**The patch is incomplete**, it leaves out what is large or may be secret: `.npmrc`" in marked
     assert marked.startswith(clean)
     assert "uncommitted changes" in marked
     assert "new.py" in marked
