@@ -276,7 +276,7 @@ def _opened(path: Path, name: str, protocol: str, packed: str | None) -> Any:
     """The archive as a file system of fsspec's; None of a kind that is not known by its name."""
     if protocol != "tar":
         return fsspec.filesystem(protocol, fo=str(path), skip_instance_cache=True) if protocol else None
-    stream = _TarStream(cast(IO[bytes], fsspec.open(str(path), "rb", compression=packed).open()), name)
+    stream = _TarStream(cast(Any, fsspec.open(str(path), "rb", compression=packed)).open(), name)
     system = fsspec.filesystem("tar", fo=stream, skip_instance_cache=True)
     stream.listing = False
     return system
@@ -416,7 +416,8 @@ def _checked_metadata(source: IO[bytes], column: str, file: TextFile) -> pq.File
 
 def _texts(column: pa.Array, file: TextFile) -> Iterator[str | None]:
     known = column.dictionary if pa.types.is_dictionary(column.type) else column
-    longest = pc.max(pc.binary_length(known.cast(pa.large_string()))).as_py()
+    compute = cast(Any, pc)  # whose functions are made when it is imported
+    longest = compute.max(compute.binary_length(known.cast(pa.large_string()))).as_py()
     if (longest or 0) > LONGEST_DOCUMENT:
         raise _too_long(file)
     texts = known.to_pylist()
