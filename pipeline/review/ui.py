@@ -1,24 +1,27 @@
-"""MLflow's web pages for this project's runs, served on this machine only."""
+"""MLflow's web pages for this project's runs, for the user who started them and nobody else.
 
+MLflow's server asks nobody for a password, and its pages can change what the store holds. So all of them lie below a
+path that is drawn anew at each start and that only the printed address has. A cookie would do less: a browser sends it
+to every port of this machine, whoever listens there.
+"""
+
+import hmac
+import html
 import json
 import os
-import socket
-import subprocess
+import secrets
 import sys
-import time
-import urllib.request
+import tempfile
+import warnings
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.runtime.errors import InputError, StoppedError
-from pipeline.runtime.stopping import await_child, child, raise_if_stopped, stopped_by_signals
+from pipeline.runtime import web
+from pipeline.runtime.stopping import stopped_by_signals
 from pipeline.runtime.urls import shown
+from pipeline.runtime.web import HOST, App, Message, Receive, Send
 from pipeline.tracking.store import Store, artifact_folder, tracking_uri
 
-HOST = "127.0.0.1"
-START_SECONDS = 120  # MLflow needs about 6 on an idle machine
 LOG = Path(".rnnlm/mlflow-ui.log")
 # A view of the list of runs, stored in a tag of the experiment as MLflow's Share button does; without it, the list has
 # neither figures nor parameters. Name, date and duration are always shown.
@@ -52,61 +55,87 @@ def keep_view(store: Store) -> None:
 def serve(store: Store, port: int, browse: bool) -> None:
     """Serve the pages until Ctrl-C, SIGTERM or SIGHUP; if the store is a server itself, only print its address.
 
-    The port is on the loopback interface; with `browse`, a browser is opened too, if there is a screen.
+    Args:
+        store: where the runs are.
+        port: on the loopback interface.
+        browse: open a browser too, if there is a screen.
 
     Raises:
-        InputError: the port is taken, or MLflow does not start.
+        InputError: the port is taken.
     """
     keep_view(store)
     if tracking_uri().startswith(("http:", "https:")):
         # The URI may have a password in it; the browser asks for it.
         print(run_list_address(shown(tracking_uri()), store.experiment_id), flush=True)
         return
-    _check_free(port)
-    with suppress(StoppedError), stopped_by_signals(), _server(port) as server:
-        _wait_until_ready(server, port)
-        address = run_list_address(f"http://{HOST}:{port}", store.experiment_id)
+    secret = secrets.token_urlsafe(32)
+    with stopped_by_signals(), web.listen(port, "rnnlm ui") as listener:
+        pages = _pages(port)
+        address = run_list_address(f"http://{HOST}:{port}/{secret}", store.experiment_id)
         print(f"Open {address}\nPress Ctrl-C to stop.", flush=True)
-        # Without a screen, a browser would take over the terminal.
-        screen = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
-        if browse and screen:
-            webbrowser.open(address)
-        await_child(server)
-        raise_if_stopped("so do the pages")
-        raise InputError(f"MLflow's server exited; {LOG} says why")
+        LOG.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=LOG.parent, prefix="ui-", suffix=".html") as redirection:
+            # Without a screen, a browser would take over the terminal.
+            screen = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+            if browse and screen:
+                # A browser's command line can be read by every user of the machine, this file by its owner only.
+                redirection.write(f'<meta http-equiv="refresh" content="0;url={html.escape(address)}">')
+                redirection.flush()
+                webbrowser.open(Path(redirection.name).absolute().as_uri())
+            web.serve(BelowSecretPath(pages, secret), listener, LOG)
 
 
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            raise InputError(f"port {port} is taken; choose another: rnnlm ui --port {port + 1}") from None
+class BelowSecretPath:
+    """`app` with all its addresses below the path `/SECRET`; any other request is answered with status 403."""
+
+    def __init__(self, app: App, secret: str) -> None:
+        self._app, self._prefix = app, f"/{secret}"
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        # As it was sent: nothing that is encoded or has dots in it leads to the secret.
+        raw: bytes = scope["raw_path"]
+        prefix = self._prefix.encode()
+        if hmac.compare_digest(raw[: len(prefix) + 1], prefix + b"/"):
+            path = {"path": scope["path"].removeprefix(self._prefix), "raw_path": raw.removeprefix(prefix)}
+            await self._app({**scope, **path}, receive, _without_referrer(send))
+            return
+        text = b"Open the address that `rnnlm ui` printed: it has a secret that this one lacks.\n"
+        headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
 
 
-@contextmanager
-def _server(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {
-        # Not on the command line, which every user of the machine can read: it may have a password in it.
-        "MLFLOW_BACKEND_STORE_URI": tracking_uri(),
-        "MLFLOW_ARTIFACTS_DESTINATION": artifact_folder().as_uri(),
+def _without_referrer(send: Send) -> Send:
+    """Browsers are told to name the address to no other site."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"referrer-policy", b"no-referrer")]
+        await send(message)
+
+    return sent
+
+
+def _pages(port: int) -> App:
+    """MLflow's server as an application in this process, which reads its settings from the environment.
+
+    Its proxy for artifacts stays off, through which files of a store could be written: pages read them in their folder.
+    """
+    os.environ |= {
+        "_MLFLOW_SERVER_FILE_STORE": tracking_uri(),
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": artifact_folder().as_uri(),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "false",
+        "_MLFLOW_SGI_NAME": "uvicorn",
+        # Exactly these: MLflow's own patterns, such as 10.*, admit names such as 10.evil.example.
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"{HOST}:{port},localhost:{port}",
         # The job queue is eight more processes, for features that nothing here uses.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    with LOG.open("wb") as log, child(command, env=environment, stdout=log, stderr=log) as server:
-        yield server
+    with warnings.catch_warnings(action="ignore"):  # of MLflow's own use of Starlette
+        from mlflow.server.fastapi_app import app
 
-
-def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise_if_stopped("the pages were not served yet")
-    raise InputError(f"MLflow's server did not start; {LOG} says why")
+        return app

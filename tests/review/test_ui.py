@@ -1,6 +1,7 @@
 """`rnnlm ui`: what it serves, how it ends, and what a person sees in a real browser."""
 
 import dataclasses
+import html
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import requests
 import yaml
 
 from pipeline.params import load_params
-from pipeline.review.ui import COLUMNS, HOST, VIEW_TAG, keep_view, run_list_address, serve
+from pipeline.review.ui import COLUMNS, VIEW_TAG, keep_view, run_list_address, serve
+from pipeline.runtime import web
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.web import HOST
 from pipeline.tracking import runs
 from pipeline.tracking.listener import TrainingRun
 from pipeline.tracking.store import MODEL, connect
@@ -69,32 +73,114 @@ def test_of_a_server_only_the_address_is_told_and_no_password(
     assert capsys.readouterr().out == f"{expected}\n"
 
 
-def test_a_server_that_does_not_start_is_one_line(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(InputError, match=r"did not start; \.rnnlm/mlflow-ui\.log says why"):
-        serve(connect(), free_port(), browse=False)
-
-
-def test_pages_are_served_until_ctrl_c_and_no_process_is_left(project: Project) -> None:
+def test_pages_are_served_until_ctrl_c_by_one_process_on_one_port(project: Project) -> None:
     port = free_port()
     with serving(project, port) as ui:
-        assert ui.stdout
+        address = opened(ui)
         store = connect()
-        assert ui.stdout.readline() == f"Open {run_list_address(f'http://{HOST}:{port}', store.experiment_id)}\n"
+        assert address.endswith(run_list_address("", store.experiment_id))
+        assert ui.stdout
         assert ui.stdout.readline() == "Press Ctrl-C to stop.\n"
-        assert b"MLflow" in read(port, "/")
-        experiment = json.loads(read(port, f"/api/2.0/mlflow/experiments/get?experiment_id={store.experiment_id}"))
+        assert "MLflow" in requests.get(address, timeout=60).text
+        experiment = get(address, "api/2.0/mlflow/experiments/get", experiment_id=store.experiment_id).json()
         assert VIEW_TAG in {tag["key"] for tag in experiment["experiment"]["tags"]}
         with pytest.raises(InputError, match=f"port {port} is taken; choose another: rnnlm ui --port {port + 1}"):
             serve(store, port, browse=False)
-        processes = psutil.Process(ui.pid).children(recursive=True)
-        assert processes
-        # The secret of a database's address would stand there for all users of the machine.
-        assert not any("mlflow.db" in word for process in processes for word in process.cmdline())
+        process = psutil.Process(ui.pid)
+        assert process.children(recursive=True) == []
+        listening = [line.laddr for line in process.net_connections("all") if line.status == psutil.CONN_LISTEN]
+        assert listening == [(HOST, port)]
+        # What stands there can be read by all users of the machine.
+        assert not any("mlflow.db" in word or secret_of(address) in word for word in process.cmdline())
         ui.send_signal(signal.SIGINT)
         assert ui.communicate() == ("", "SIGINT: ending\n")
         assert ui.returncode == 0
-        assert psutil.wait_procs(processes, timeout=20)[1] == []
+        assert list(Path(".rnnlm").glob("ui-*")) == []
+
+
+def test_nobody_else_is_let_in(project: Project, tmp_path: Path) -> None:
+    """Every way in answers 403 to a user of the machine who has not seen the address, and writes nothing."""
+    if os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("curl"):
+        pytest.skip("becoming another user needs root, setpriv and curl")
+    runs.log_evaluation(project.params, project.cell.name)
+    store = connect()
+    (model,) = store.client.search_logged_models([store.experiment_id])
+    code = Path(model.artifact_location.removeprefix("file://")) / "code" / "pipeline" / "__init__.py"
+    inside = code.relative_to(Path("mlruns").resolve())
+    (run,) = store.runs()
+    kept = {path: path.read_bytes() for path in Path("mlruns").rglob("*") if path.is_file()}
+    port = free_port()
+    with serving(project, port) as ui:
+        address = opened(ui)
+        get(address, "health")  # it runs
+        secret = secret_of(address)
+        become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        paths = [
+            "",
+            "health",
+            "version",
+            f"api/2.0/mlflow-artifacts/artifacts/{inside}",
+            f"ajax-api/2.0/mlflow-artifacts/artifacts/{inside}",
+            f"ajax-api/2.0/mlflow/upload-artifact?run_uuid={run.info.run_id}&path=x.txt",
+            f"get-artifact?run_uuid={run.info.run_id}&path=report/report.html",
+            "api/2.0/mlflow/runs/search",
+            "ajax-api/3.0/mlflow/assistant/config",
+            "graphql",
+            "static-files/favicon.ico",
+            secret[:-1] + "/health",
+            "x/../" + secret[:-1] + "x/health",
+        ]
+        for path in paths:
+            for method in ("GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS"):
+                curl = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--path-as-is", "-X", method]
+                body = ["-d", "import os"] if method in ("PUT", "POST") else ["-m", "20"] + ["-I"] * (method == "HEAD")
+                done = subprocess.run(
+                    [*become, *curl, *body, f"http://{HOST}:{port}/{path}"], capture_output=True, text=True, cwd="/"
+                )
+                assert done.stdout == "403", (method, path, done.stderr)
+        # Nothing that another user can read has the secret.
+        for file in ("environ", "cmdline", "mem"):
+            look = [*become, "cat", f"/proc/{ui.pid}/{file}"]
+            done = subprocess.run(look, capture_output=True, cwd="/")
+            assert secret.encode() not in done.stdout
+        assert not any(secret in path.read_text() for path in Path(".rnnlm").rglob("*") if path.is_file())
+        # The owner has all pages, but nobody the proxy through which artifacts could be written.
+        assert get(address, "get-artifact", run_uuid=run.info.run_id, path="evaluation/samples.txt").status_code == 200
+        found = get(address, "ajax-api/2.0/mlflow/artifacts/list", run_id=run.info.run_id).json()
+        assert "evaluation" in {file["path"] for file in found["files"]}
+        for folder in ("api", "ajax-api"):
+            there = f"{base_of(address)}/{folder}/2.0/mlflow-artifacts/artifacts/{inside}"
+            assert requests.put(there, data=b"import os", timeout=60).status_code == 503
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_no_other_name_leads_to_the_pages(project: Project) -> None:
+    """A web page can let its own name lead to this machine; it does not know the secret, and is refused anyway."""
+    with serving(project, free_port(), end=signal.SIGHUP) as ui:
+        address = opened(ui)
+        assert requests.get(address, timeout=60).status_code == 200
+        for host in ("10.evil.example", "192.168.evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil"):
+            assert requests.get(address, headers={"Host": host}, timeout=60).status_code == 403, host
+
+
+def test_a_browser_is_given_a_file_that_only_its_owner_can_read(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command line of a browser can be read by every user of the machine."""
+    seen = []
+
+    def open_browser(address: str) -> None:
+        path = Path(address.removeprefix("file://"))
+        seen.append((path.stat().st_mode & 0o777, path.read_text()))
+
+    monkeypatch.setenv("DISPLAY", ":9")
+    monkeypatch.setattr(webbrowser, "open", open_browser)
+    monkeypatch.setattr(web, "serve", lambda app, listener, log: None)
+    serve(connect(), free_port(), browse=True)
+    address = capsys.readouterr().out.partition("\n")[0].removeprefix("Open ")
+    ((mode, page),) = seen
+    assert mode == 0o600
+    assert html.escape(address) in page
 
 
 def free_port() -> int:
@@ -103,14 +189,29 @@ def free_port() -> int:
         return unused.getsockname()[1]
 
 
-def read(port: int, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=60) as answer:
-        return answer.read()
+def opened(ui: "subprocess.Popen[str]") -> str:
+    """The address that `rnnlm ui` prints."""
+    assert ui.stdout
+    return ui.stdout.readline().removeprefix("Open ").strip()
+
+
+def base_of(address: str) -> str:
+    return address.partition("/#/")[0]
+
+
+def secret_of(address: str) -> str:
+    return base_of(address).rpartition("/")[2]
+
+
+def get(address: str, path: str, /, **params: str) -> requests.Response:
+    answer = requests.get(f"{base_of(address)}/{path}", params, timeout=60)
+    answer.raise_for_status()
+    return answer
 
 
 @contextmanager
-def serving(project: Project, port: int) -> Iterator[subprocess.Popen[str]]:
-    """`rnnlm ui` as a user starts it."""
+def serving(project: Project, port: int, end: signal.Signals = signal.SIGTERM) -> Iterator[subprocess.Popen[str]]:
+    """`rnnlm ui` as a user starts it, until the signal `end`."""
     command = [sys.executable, "-c", "from pipeline.cli import main; main()", "ui", "--port", str(port), "--no-browser"]
     pipe = subprocess.PIPE
     ui = subprocess.Popen(
@@ -127,8 +228,9 @@ def serving(project: Project, port: int) -> Iterator[subprocess.Popen[str]]:
         yield ui
     finally:
         if ui.poll() is None:
-            ui.terminate()
-            ui.communicate()
+            ui.send_signal(end)
+            assert ui.communicate()[1] == f"{end.name}: ending\n"
+            assert ui.returncode == 0
 
 
 @pytest.fixture
@@ -156,8 +258,7 @@ def three_cells(project: Project) -> Project:
 def address(three_cells: Project) -> Iterator[str]:
     """What `rnnlm ui` says to open."""
     with serving(three_cells, free_port()) as ui:
-        assert ui.stdout
-        yield ui.stdout.readline().removeprefix("Open ").strip()
+        yield opened(ui)
 
 
 @pytest.fixture
