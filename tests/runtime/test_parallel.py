@@ -50,7 +50,7 @@ def kill_once(flag: Path, item: int) -> int:
     return item
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("number", [0, 1, 2, 40])
 def test_results_come_in_the_order_of_the_items(number: int, workers: int) -> None:
     found = ordered_map(partial(add, 1000), iter(range(number)), workers)
@@ -93,7 +93,7 @@ def weigh(parcel: Parcel) -> int:
     return len(parcel.content)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_items_that_are_done_are_let_go(workers: int) -> None:
     """The first few too; and Dask by itself would keep the last thousand in a log of its messages."""
     size, seen, held = 200_000, [], []
@@ -117,7 +117,7 @@ def test_items_that_are_done_are_let_go(workers: int) -> None:
     assert held[1] - held[0] < 10 * size
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_the_function_raises_comes_in_its_place(workers: int) -> None:
     results = ordered_map(divide, [1, 2, 0, *range(1, 20)], workers)
     assert [next(results), next(results)] == [6, 3]
@@ -126,7 +126,7 @@ def test_what_the_function_raises_comes_in_its_place(workers: int) -> None:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_the_items_raise_comes_through(workers: int) -> None:
     def items() -> Iterator[int]:
         yield from range(30)
@@ -137,6 +137,7 @@ def test_what_the_items_raise_comes_through(workers: int) -> None:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_every_worker_is_an_input_error() -> None:
     with pytest.raises(InputError, match="killed again and again, most likely for lack of memory") as error:
         list(ordered_map(kill, range(20), 2))
@@ -166,6 +167,7 @@ def test_a_cluster_that_cannot_be_closed_loses_its_processes_and_no_other_does(
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_work_done_again(tmp_path: Path) -> None:
     items = list(range(60))
     assert list(ordered_map(partial(kill_once, tmp_path / "killed"), items, 2)) == items
@@ -203,6 +205,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_process_that_is_killed() -> None:
     script = "from tests.runtime.test_parallel import *\n"
     script += "for pid in ordered_map(process_of, count(), 2): print(pid, flush=True)"
@@ -223,6 +226,7 @@ def listening_ports() -> set[int]:
     return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
 
 
+@pytest.mark.slow
 def test_other_users_of_the_machine_are_not_admitted(tmp_path: Path) -> None:
     if os.getuid():
         pytest.skip("only root can act as another user")
@@ -240,7 +244,7 @@ def test_other_users_of_the_machine_are_not_admitted(tmp_path: Path) -> None:
         answers = attack(tmp_path / "open")
         # What Dask does by itself: otherwise this test would prove nothing.
         assert "tcp identity" in answers
-        assert "GET /info/main/workers.html 200" in answers
+        assert "GET /status 200" in answers
         assert (tmp_path / "open").exists()
 
     results = ordered_map(partial(add, 1), iter(range(40)), 2)
@@ -256,6 +260,7 @@ def own_folder(_: int) -> str:
     return sys.path[0]
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_cluster_is_its_owners() -> None:
     results = ordered_map(own_folder, iter(range(40)), 2)
     folder = Path(next(results))
