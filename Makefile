@@ -41,7 +41,7 @@ test: check
 
 # Kills and damaged files by the dozen and by the thousand: an hour. All tests of these files, marked or not.
 SOAK_FILES := tests/text/test_tokenizer.py $(addprefix tests/system/test_,$(addsuffix .py,\
-	faults hostile interruptions limits outages retraining serving versions))
+	faults hostile interruptions limits outages retraining serving signals versions))
 soak: setup
 	RNNLM_SOAK=1 python -m pytest -s -m "" $(SOAK_FILES)
 

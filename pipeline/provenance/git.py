@@ -4,6 +4,7 @@ GitPython, which DVC brings along, would make none of this shorter: it runs the 
 whole command line and all that git printed, where people here get one line.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -16,7 +17,6 @@ from fnmatch import fnmatch
 from itertools import dropwhile
 from pathlib import Path, PurePath
 
-from pipeline.provenance.dvc import dvc_digest
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import DATA, LOCK, WARM_START_REQUEST
 from pipeline.runtime.stopping import TRANSFER, run_child, transfer_seconds
@@ -52,10 +52,12 @@ class Changes:
         patch: what `git apply` makes of the commit what lies here; new files that git does not ignore included.
         left_out: changed files that the patch lacks: those too large for it, with their MD5, and those that look like a
             secret, by their name or by what of them was changed, with None.
+        incomplete: why git could not tell all of it, in its own words; empty where it could.
     """
 
     patch: bytes = b""
     left_out: dict[str, str | None] = field(default_factory=dict)
+    incomplete: str = ""
 
 
 def run(*arguments: str, given: bytes | None = None, environment: dict[str, str] | None = None) -> Done:
@@ -109,6 +111,15 @@ def commit_of(ref: str) -> str | None:
     return done.stdout.decode().strip() if done.returncode == 0 else None
 
 
+def unreadable() -> str:
+    """Why git cannot read the repository here, in its own words; empty where it can, and where there is none."""
+    done = run("rev-parse", "--git-dir")
+    here = Path.cwd()
+    return (
+        reason(done) if done.returncode and any((folder / ".git").exists() for folder in (here, *here.parents)) else ""
+    )
+
+
 def changed_inputs(new: bool = True) -> list[str]:
     """Names of the inputs that were changed since the commit; those that git does not track only if `new`.
 
@@ -122,7 +133,7 @@ def changed_inputs(new: bool = True) -> list[str]:
 def changes() -> Changes:
     """What was changed since the commit; nothing outside of a repository, or before its first commit."""
     if commit_of("HEAD") is None:
-        return Changes()
+        return Changes(incomplete=unreadable())
     left_out: dict[str, str | None] = {}
     room = LARGEST_PATCH
     new = output("ls-files", "--others", "--exclude-standard", "-z", "--", *INPUTS).split("\0")[:-1]
@@ -132,7 +143,7 @@ def changes() -> Changes:
         if _is_named_like_a_secret(name):
             left_out[name] = None  # the hash of a short secret gives it away
         elif size > room:
-            left_out[name] = dvc_digest(Path(name))
+            left_out[name] = _md5(Path(name))
         else:
             room -= size
     with tempfile.TemporaryDirectory() as folder:
@@ -142,13 +153,19 @@ def changes() -> Changes:
             "GIT_OBJECT_DIRECTORY": folder,
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": output("rev-parse", "--path-format=absolute", "--git-path", "objects"),
         }
-        run("read-tree", "HEAD", environment=private)
         but = (f":(exclude,literal){name}" for name in left_out)
-        run("add", "--all", "--", *INPUTS, *but, environment=private)
+        steps = [
+            run("read-tree", "HEAD", environment=private),
+            # A file that cannot be read costs only itself.
+            run("add", "--all", "--ignore-errors", "--", *INPUTS, *but, environment=private),
+        ]
         difference = ("diff", "--cached", "--no-renames", "--no-ext-diff", "--no-color", "HEAD")
-        patch = run(*difference, "--binary", environment=private).stdout
+        steps.append(run(*difference, "--binary", environment=private))
+        incomplete = "; ".join(reason(done) for done in steps if done.returncode)
+        if steps[0].returncode or steps[-1].returncode:
+            return Changes(b"", left_out, incomplete)
         words = iter(output(*difference, "--name-status", "-z", environment=private).split("\0")[:-1])
-        parts = iter(re.split(rb"^(?=diff --git )", patch, flags=re.MULTILINE)[1:])
+        parts = iter(re.split(rb"^(?=diff --git )", steps[-1].stdout, flags=re.MULTILINE)[1:])
         kept, room = [], LARGEST_PATCH
         for status, name in zip(words, words, strict=True):
             # Where a file became a link, it goes and the link comes.
@@ -156,11 +173,17 @@ def changes() -> Changes:
             if _holds_a_secret(name, part):
                 left_out[name] = None
             elif len(part) > room:  # what was deleted counts, too
-                left_out[name] = dvc_digest(Path(name)) if Path(name).is_file() else None
+                left_out[name] = _md5(Path(name)) if Path(name).is_file() else None
             else:
                 kept.append(part)
                 room -= len(part)
-    return Changes(b"".join(kept), left_out)
+    return Changes(b"".join(kept), left_out, incomplete)
+
+
+def _md5(path: Path) -> str:
+    """As DVC's hash of a file, which takes no name that is not UTF-8."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _size(path: Path) -> int:

@@ -119,6 +119,8 @@ def _complete_provenance(store: Store, run: "Run", start: Start) -> Provenance:
         raise InputError(f"run {name} does not say what it was made from: an older version made it, or MLflow was down")
     if not train.outs:
         raise InputError(f"run {name} never finished training, so there is no result to rebuild")
+    if provenance.incomplete:
+        raise InputError(f"the record of run {name} is incomplete, so it cannot be rebuilt: {provenance.incomplete}")
     if provenance.commit is None:
         raise InputError(f"the commit of run {name} is unknown: its model was restored after the code had changed")
     if start == "download" and "download" not in provenance.stages:

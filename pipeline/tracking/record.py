@@ -10,6 +10,7 @@ Hashes are DVC's, so what a run read can be fetched from DVC's cache or a remote
 import dataclasses
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,7 @@ from pipeline.runtime.urls import masked, shown
 from pipeline.tracking.store import COMMIT, Store
 
 PROVENANCE_FOLDER, PROVENANCE_FILE, PATCH, PACKAGES = "provenance", "provenance.json", "changes.patch", "packages.txt"
+INCOMPLETE = "provenance_incomplete"  # a tag of a run: why its record does not explain it
 LONGEST_TAG = 500  # characters of a list of changed files
 
 
@@ -34,11 +36,13 @@ class Provenance:
         commit: of git; None where it is not known.
         left_out: as in `Changes`.
         stages: by their names in dvc.yaml, without the cell's.
+        incomplete: as in `Changes`.
     """
 
     commit: str | None
     left_out: dict[str, str | None]
     stages: dict[str, StageRecord]
+    incomplete: str = ""
 
 
 def code_tags() -> dict[str, str]:
@@ -123,13 +127,19 @@ def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
 def _begin(store: Store, run_id: str, train: StageRecord, this_code: bool) -> None:
     changed = changes() if this_code else Changes()
     commit = commit_of("HEAD") if this_code else None
+    if changed.incomplete:
+        # Said on the run and to whoever trains: nobody can rebuild it from this.
+        store.tag(run_id, **{INCOMPLETE: changed.incomplete[:LONGEST_TAG]})
+        print(f"warning: MLflow's record of the code is incomplete: {changed.incomplete}", file=sys.stderr, flush=True)
     stages = _upstream(train.deps, _locked_records()) | {"train": train}
     with tempfile.TemporaryDirectory() as folder:
         if changed.patch:
             (Path(folder) / PATCH).write_bytes(changed.patch)
-        _write(Path(folder) / PROVENANCE_FILE, Provenance(commit, changed.left_out, stages))
+        _write(Path(folder) / PROVENANCE_FILE, Provenance(commit, changed.left_out, stages, changed.incomplete))
         if changed.left_out:
-            store.tag(run_id, git_left_out=", ".join(changed.left_out)[:LONGEST_TAG])
+            # MLflow takes only UTF-8, and names may be anything else.
+            names = (os.fsencode(name).decode(errors="replace") for name in changed.left_out)
+            store.tag(run_id, git_left_out=", ".join(names)[:LONGEST_TAG])
         store.client.log_artifacts(run_id, folder, PROVENANCE_FOLDER)
 
 

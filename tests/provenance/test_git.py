@@ -1,5 +1,7 @@
 """What git tells of the folder, without leaving a trace in it."""
 
+import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -180,6 +182,39 @@ def test_the_project_itself_holds_nothing_that_looks_like_a_secret(repository: P
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).write_bytes(path.read_bytes())
     assert git.changes().left_out == {}
+
+
+def test_names_that_are_not_utf8_are_no_obstacle(repository: Path) -> None:
+    large, small = (os.fsdecode(b"%b\xe9.txt" % name) for name in (b"large", b"small"))
+    Path(large).write_bytes(b"x" * (git.LARGEST_PATCH + 1))
+    Path(small).write_text("new\n")
+    found = git.changes()
+    assert found.left_out == {large: hashlib.md5(Path(large).read_bytes()).hexdigest()}
+    assert b"+new" in found.patch
+    assert found.incomplete == ""
+    assert len(git.changed_inputs()) == 2
+
+
+def test_a_patch_that_lacks_something_says_so_in_the_words_of_git(repository: Path) -> None:
+    Path("code.py").write_text("2\n")
+    nested = Path("nested")  # a repository without a commit, which git cannot add
+    nested.mkdir()
+    run("-C", "nested", "init", "-q")
+    (nested / "file").write_text("x")
+    found = git.changes()
+    assert b"+2" in found.patch
+    assert found.incomplete.startswith("error: 'nested/' does not have a commit checked out")
+
+
+def test_a_repository_that_git_refuses_is_not_the_same_as_none(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # a checkout of another owner
+    assert git.commit_of("HEAD") is None
+    assert git.changes().incomplete.startswith("fatal: detected dubious ownership in repository at ")
+    monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert git.changes().incomplete == "git cannot be run (No such file or directory); install it"
 
 
 def test_outside_of_a_repository_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

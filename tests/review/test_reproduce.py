@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import psutil
 import pytest
 
 from pipeline.provenance.dvc import StageRecord, dvc_digest
 from pipeline.provenance.environment import machine_params
 from pipeline.review import reproduce
 from pipeline.review.reproduce import STATUS, Reproduction, compared
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.stopping import run_child
 from pipeline.tracking.record import Provenance
 from stages import warm_start as stage
 
@@ -75,6 +78,42 @@ def test_a_run_that_began_with_a_model_is_not_made_from_text_alone(
     assert message(dvc_digest(stage.WARM_START)) == (
         "run id began with the weights of another model, which no text makes; leave out `--from download`"
     )
+
+
+def test_a_signal_takes_the_stage_and_the_worktree_along_and_a_second_one_has_to_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    Path("params.yaml").write_text("train: {}\n")
+    git("add", "-A")
+    git("commit", "-qm", "one")
+    record = Provenance(git("rev-parse", "HEAD"), {}, {"train": StageRecord({}, {MODEL: "1" * 32}, {})})
+    monkeypatch.setattr(reproduce, "read_provenance", lambda *_: record)
+    monkeypatch.setattr(reproduce, "read_artifact", lambda *_: None)
+    data = SimpleNamespace(tags={"cell": "lstm"}, params={})
+    run = cast("Run", SimpleNamespace(info=SimpleNamespace(run_id="id"), data=data))
+
+    def again() -> None:
+        reproduce.reproduce(SimpleNamespace(), run)  # pyright: ignore[reportArgumentType]
+
+    def repro(tree: Path, *_: object) -> None:
+        assert (tree / "params.yaml").exists()
+        with pytest.raises(InputError, match=r"^run id is already being rebuilt in this folder; wait until"):
+            again()
+        assert (tree / "params.yaml").exists()
+        run_child(["sh", "-c", f"echo $$ > {tmp_path}/pid; kill -HUP $PPID; sleep 1000"])
+
+    monkeypatch.setattr(reproduce, "repro_afresh", repro)
+    with pytest.raises(StoppedError, match=r"^stopped by SIGHUP; "):
+        again()
+    assert not psutil.pid_exists(int(Path("pid").read_text()))
+    assert [path.name for path in reproduce.REPRODUCTIONS.iterdir() if path.is_dir()] == []
+    assert len(git("worktree", "list").splitlines()) == 1
 
 
 def test_code_of_the_commit_is_compared_by_what_it_does_and_never_brought_from_here(

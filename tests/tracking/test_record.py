@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pipeline.provenance.dvc import StageRecord, dvc_digest, stage_record
+from pipeline.review.reproduce import reproduce
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs
 from pipeline.tracking.record import PACKAGES, PATCH, Provenance, code_tags, read_artifact, read_provenance
@@ -166,6 +167,21 @@ def test_changed_code_is_marked_on_the_page_of_the_run(project: Project, commit:
     assert "new.py" in marked
     runs.log_evaluation(project.params, project.cell.name)
     assert "uncommitted changes" in store.client.get_run(run_id).data.tags["mlflow.note.content"]
+
+
+def test_a_record_that_git_could_not_complete_says_so_on_the_run_and_is_not_rebuilt(
+    project: Project, commit: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # the checkout of another owner
+    train(project).finished(1.0)
+    run_id, found = provenance_of(connect())
+    assert found.commit is None
+    assert found.incomplete.startswith("fatal: detected dubious ownership in repository at ")
+    run = connect().run(run_id)
+    assert run.data.tags["provenance_incomplete"] == found.incomplete
+    assert f"warning: MLflow's record of the code is incomplete: {found.incomplete}\n" in capsys.readouterr().err
+    with pytest.raises(InputError, match=rf"^the record of run {run_id} is incomplete, .*: fatal: detected dubious"):
+        reproduce(connect(), run)
 
 
 def test_tags_name_the_commit_and_what_was_changed_since(
