@@ -27,9 +27,10 @@ repro: setup
 	-rnnlm sync
 	rnnlm table
 
-# What CI calls on a push, a schedule or a webhook: docs/retraining.md.
+# What CI calls on a push, a schedule or a webhook: docs/retraining.md. LIMIT, such as 5h, ends it in good time, so that
+# a job has some left to keep the checkpoint that the next one resumes from.
 retrain: setup
-	rnnlm retrain
+	$(if $(LIMIT),timeout --foreground $(LIMIT)) rnnlm retrain
 
 check: setup
 	ruff format --check .
@@ -41,7 +42,7 @@ test: check
 
 # Kills and damaged files by the dozen and by the thousand: an hour. All tests of these files, marked or not.
 SOAK_FILES := tests/text/test_tokenizer.py $(addprefix tests/system/test_,$(addsuffix .py,\
-	faults hostile interruptions limits outages retraining serving signals versions))
+	faults hostile interruptions limits outages retraining serving signals versions workflows))
 soak: setup
 	RNNLM_SOAK=1 python -m pytest -s -m "" $(SOAK_FILES)
 

@@ -83,7 +83,7 @@ def _bring_up_to_date(result: Retraining) -> Params:
         _tell("dvc status", f"out of date: {dvc.in_words(result.changes)}")
         if result.changes:
             result.warm_start = _warm_start(params)
-        _repro(result, storage)
+        _repro(result, storage, params)
         _tell("dvc push", "results to DVC's remote" if storage else "skipped, as DVC has no default remote")
         if storage:
             dvc.push()
@@ -144,15 +144,27 @@ def _warm_start(params: Params) -> str | None:
     return told
 
 
-def _repro(result: Retraining, storage: bool) -> None:
+def _repro(result: Retraining, storage: bool, params: Params) -> None:
+    """Run what is out of date, and push what takes long as soon as it is there: a machine may vanish at any moment."""
     if not result.changes:
         _tell("dvc repro", "skipped, as nothing is out of date")
         return
     _tell("dvc repro", "run what is out of date")
-    done = dvc.repro(storage, TRACKING_OFF if _no_mlflow() else {})
-    # An attempt before this one has its part in it.
-    result.ran, result.restored = result.ran + done.ran, result.restored + done.restored
-    _tell("dvc repro", f"{len(done.ran)} stages ran, {len(done.restored)} came from the cache")
+    environment = TRACKING_OFF if _no_mlflow() else {}
+    steps = ["encode", *(f"train@{name}" for name in params.cells)] if storage else []
+    ran, restored = len(result.ran), len(result.restored)
+    for target in (*steps, None):
+        done = dvc.repro(storage, environment, *([target] if target else []))
+        # An attempt before this one has its part in it.
+        result.ran, result.restored = result.ran + done.ran, result.restored + done.restored
+        if target and done.ran:
+            try:
+                dvc.push()
+                _tell("dvc push", f"what `{target}` needs and makes, before the rest")
+            except InputError as error:
+                _tell("dvc push", f"not yet: {error}; the push at the end tries again")
+    ran, restored = len(result.ran) - ran, len(result.restored) - restored
+    _tell("dvc repro", f"{ran} stages ran, {restored} came from the cache")
 
 
 def _judge(result: Retraining, params: Params, without_old_sentences: bool) -> Judgement:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from filelock import FileLock
 from typer.testing import CliRunner
 
@@ -131,6 +132,35 @@ def test_on_a_ci_machine_a_database_that_vanishes_is_no_mlflow_for_the_stages_ei
     told = capsys.readouterr().out
     assert "MLFLOW_TRACKING_URI names no server" in told
     assert "tracking: off" in told
+
+
+def test_a_machine_that_vanishes_while_it_trains_leaves_in_the_remote_what_was_ready(
+    ready: Repository, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    storage, encoded = tmp_path / "storage", "    cmd: mkdir -p data && echo ids > data/ids\n    outs: [data/ids]\n"
+    with Path(".dvc/config").open("a") as config:
+        config.write(f"    remote = storage\n['remote \"storage\"']\n    url = {storage}\n")
+    Path("dvc.yaml").write_text(STAGE.replace("  train:\n", f"  encode:\n{encoded}  train:\n"))
+    Path(".gitignore").write_text("/data/pins\n/data/ids\n")
+    one_cell = yaml.safe_load(Path("params.yaml").read_text()) | {"cells": {"lstm": {"cell": "lstm"}}}
+    Path("params.yaml").write_text(yaml.safe_dump(one_cell))
+    ready.commit("a remote, and a stage before training")
+    (tmp_path / "full").touch()
+    with pytest.raises(InputError, match="no space"):
+        retrain.retrain("retrained", tmp_path / "out")
+    digest = yaml.safe_load(Path("dvc.lock").read_text())["stages"]["encode"]["outs"][0]["md5"]
+    assert (storage / "files/md5" / digest[:2] / digest[2:]).read_text() == "ids\n"
+
+    # A remote that is away for a while costs no training.
+    (tmp_path / "full").unlink()
+    shutil.rmtree(storage)
+    storage.write_text("a file where the folder was")
+    trigger(ready, "epochs: 3", "epochs: 4")
+    with pytest.raises(InputError):
+        retrain.retrain("retrained", tmp_path / "out")
+    told = capsys.readouterr().out
+    assert "dvc push: not yet: " in told
+    assert "1 stages ran" in told
 
 
 def test_who_is_second_starts_once_more_from_what_the_first_left(ready: Repository, tmp_path: Path) -> None:

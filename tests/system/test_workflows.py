@@ -4,14 +4,18 @@ import json
 import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from pipeline.training.checkpoint import CHECKPOINTS, SECONDS_VARIABLE
 from tests.conftest import PROJECT
 from tests.system.conftest import Site, tracking_server, write_corpus
 
@@ -20,7 +24,7 @@ GITLAB = PROJECT / ".gitlab-ci.yml"
 GITHUB_SOAK = PROJECT / ".github/workflows/soak.yml"
 SOAK_USES = r"pytest\.mark\.soak\b|import .*\bSOAK\b"
 RUNS = re.compile(
-    r"make [\w-]+( ALL=1)?|touch \.venv/ready|gh auth setup-git|\.ci/comment \S+"
+    r"(exec )?make [\w-]+( ALL=1| LIMIT=\d+m)?|touch \.venv/ready|gh auth setup-git|\.ci/comment \S+"
 )  # all that a step may run
 
 # What GitHub asks of the gh that its machines have; this one writes down what it is asked.
@@ -72,10 +76,11 @@ def test_actions_are_pinned_rights_are_few_and_steps_only_call_make(path: Path) 
     assert "concurrency" in workflow
     for job in workflow["jobs"].values():
         for step in job["steps"]:
-            assert not step.get("uses") or re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"])
+            assert not step.get("uses") or re.fullmatch(r"actions/[a-z/-]+@[0-9a-f]{40}", step["uses"])
             if "run" in step:
                 assert RUNS.fullmatch(step["run"])
-                assert not step["run"].startswith("make ") or step["run"].split()[1] in targets()
+                called = step["run"].removeprefix("exec ").split()
+                assert called[0] != "make" or called[1] in targets()
             if step.get("uses", "").startswith("actions/checkout"):
                 assert step["with"]["persist-credentials"] is False
 
@@ -120,6 +125,32 @@ def test_gitlab_calls_targets_that_are_there() -> None:
     assert called <= targets()
 
 
+def test_what_a_job_leaves_unfinished_is_saved_whatever_becomes_of_it() -> None:
+    """Finished stages and the checkpoints of the others, in time: after a job's limit nothing is saved."""
+    work = {".dvc/cache", CHECKPOINTS.as_posix()}
+    job = load(PROJECT / ".github/workflows/retrain.yml")["jobs"]["retrain"]
+    names = [str(step.get("uses", step.get("id"))).partition("@")[0] for step in job["steps"]]
+    restored, saved = (job["steps"][names.index(f"actions/cache/{verb}")] for verb in ("restore", "save"))
+    assert set(restored["with"]["path"].split()) == set(saved["with"]["path"].split()) == work
+    assert restored["with"]["key"] == saved["with"]["key"]
+    assert "run_attempt" in saved["with"]["key"]  # a key is written once
+    assert saved["with"]["key"].startswith(restored["with"]["restore-keys"])
+    assert saved["if"] == "always()"
+    assert names.index("actions/cache/restore") < names.index("retrain") < names.index("actions/cache/save")
+    assert minutes_of(job["steps"][names.index("retrain")]["run"]) < job["timeout-minutes"]
+
+    job = load(GITLAB)["retrain"]
+    (cache,) = (cache for cache in job["cache"] if set(cache["paths"]) & work)
+    assert (set(cache["paths"]), cache["when"]) == (work, "always")
+    assert minutes_of("\n".join(job["script"])) < int(job["timeout"].removesuffix("h")) * 60
+
+
+def minutes_of(script: str) -> int:
+    """The limit that a job sets its retraining."""
+    (found,) = re.findall(r"make retrain LIMIT=(\d+)m", script)
+    return int(found)
+
+
 def test_its_own_commits_trigger_nothing() -> None:
     """They go to another branch, and should that be merged: they are results, which no filter names."""
     filters = load(PROJECT / ".github/workflows/retrain.yml")["on"]["push"]
@@ -137,11 +168,21 @@ def test_its_own_commits_trigger_nothing() -> None:
 class Runner:
     """As much of GitHub's machine as the job needs: expressions, outputs, summaries, `bash -e`.
 
-    Actions are played by hand: the checkout is a clone, and the environment is this one, under the names that make
-    expects (`.venv/bin`), so that `make setup` finds nothing to install.
+    Actions are played by hand: the checkout is a clone, the cache a folder, and the environment is this one, under the
+    names that make expects (`.venv/bin`), so that `make setup` finds nothing to install.
+
+    Attributes:
+        failed: whether a step has failed, after which only those with `always()` run.
+        said: what all steps have printed.
     """
 
-    def __init__(self, site: Site, folder: Path, event: str, secrets: dict[str, str]) -> None:
+    def __init__(
+        self, site: Site, folder: Path, event: str, secrets: dict[str, str], end_at: str | None = None
+    ) -> None:
+        """Args:
+        end_at: a line's beginning; when a step prints it, the job is ended as GitHub ends one.
+        """
+        self.end_at, self.failed, self.said = end_at, False, ""
         self.site, self.folder, self.event, self.secrets = site, folder, event, secrets
         self.workspace = folder / "workspace"
         self.outputs: dict[str, dict[str, str]] = {}
@@ -174,11 +215,13 @@ class Runner:
             *(part for part in os.environ["PATH"].split(os.pathsep) if ".venv" not in part),
         ]
         kept = {"PATH": os.pathsep.join(path), "HOME": str(self.folder / "home"), "CI": "true"}
+        kept[SECONDS_VARIABLE] = "0.1"  # what takes seconds here would take hours
         return kept | {name: value for name, value in os.environ.items() if name in ("LANG", "TMPDIR")}
 
     def run_job(self, steps: list[dict[str, Any]]) -> None:
         for step in steps:
-            if not self._holds(step.get("if", "true")):
+            condition = step.get("if", "true")
+            if not self._holds(condition) or (self.failed and "always()" not in condition):
                 continue
             if "run" in step:
                 self._run(step)
@@ -186,15 +229,36 @@ class Runner:
                 self.check_out()
             elif step["uses"].startswith("actions/upload-artifact"):
                 self.uploaded = self.workspace / step["with"]["path"]
+            elif step["uses"].startswith("actions/cache/"):
+                folders = (self.site.folder / "cache", self.workspace)
+                here, there = folders if "/restore" in step["uses"] else folders[::-1]
+                for path in step["with"]["path"].split():
+                    if (here / path).is_dir():
+                        shutil.copytree(here / path, there / path, dirs_exist_ok=True)
 
     def bash(self, script: str, environment: dict[str, str]) -> str:
         path = self.folder / "step.sh"
         path.write_text(script)
-        done = subprocess.run(
-            ["bash", "-e", str(path)], cwd=self.workspace, env=environment, capture_output=True, text=True
+        process = subprocess.Popen(
+            ["bash", "-e", str(path)],
+            cwd=self.workspace,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
-        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
+        lines, ended = [], False
+        for line in process.stdout or ():
+            lines.append(line)
+            if self.end_at and line.startswith(self.end_at) and not self.failed:
+                self.failed = ended = True
+                end_as_github_does(process)
+        said = "".join(lines)
+        self.said += said
+        status = process.wait()
+        assert (status != 0) == ended, f"{script}\n{said}"
+        return said
 
     def _run(self, step: dict[str, Any]) -> None:
         files = {name: self.folder / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
@@ -239,6 +303,43 @@ class Runner:
 
     def _git(self, *arguments: str) -> str:
         return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def end_as_github_does(process: subprocess.Popen[str]) -> None:
+    """Tell only what the runner has started: Ctrl-C, after 7.5 s SIGTERM, after 2.5 s more the end of all."""
+    for number, seconds in ((signal.SIGINT, 7.5), (signal.SIGTERM, 2.5)):
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.soak
+def test_a_training_run_longer_than_a_job_ends_over_several(tmp_path: Path) -> None:
+    """Each job has a machine of its own: the next one has git, DVC's remote, MLflow's server and the cache."""
+    site = Site(tmp_path, warm_start=False)
+    write_corpus(site.corpus, 150)
+    site.work.change(train__epochs=60, train__patience=60)
+    site.trigger("a long training run")
+    (tmp_path / "mlflow").mkdir()
+    with tracking_server(tmp_path / "mlflow") as server:
+        secrets = {"MLFLOW_TRACKING_URI": server.url}
+        job = steps("retrain", "retrain")
+        first = Runner(site, tmp_path / "first", "push", secrets, end_at="epoch 2 of")
+        first.run_job(job)
+        assert first.failed
+        assert "dvc push: what `encode` needs and makes" in first.said
+        assert list((site.folder / "cache" / CHECKPOINTS).rglob("*.safetensors"))
+        shutil.rmtree(first.workspace)
+
+        second = Runner(site, tmp_path / "second", "schedule", secrets)
+        second.run_job(job)
+        assert re.search(r"resuming from a checkpoint at step [1-9]", second.said)
+        assert second.said.count("Running stage 'train@lstm'") == 1
+        assert "Running stage 'tokenize'" not in second.said
+        assert second.outputs["retrain"]["verdict"] == "promoted"
+        site.check()
 
 
 @pytest.mark.slow
