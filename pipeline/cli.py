@@ -243,6 +243,26 @@ def relocate() -> None:
 
 
 @app.command()
+def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="a new tar file")]) -> None:
+    """Write MLflow's whole store, runs, champions and models, to one file; also while runs are being written."""
+    from pipeline.tracking.backup import back_up
+
+    file = file.absolute()
+    _project()
+    print(back_up(file))
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="what `rnnlm backup` wrote")]) -> None:
+    """Put back MLflow's store from a backup, where there is none; every byte is checked before anything is written."""
+    from pipeline.tracking.backup import restore_backup
+
+    file = file.absolute()
+    _project()
+    print(restore_backup(file))
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
     browser: Annotated[bool, typer.Option(help="open a browser window, if there is a screen")] = True,

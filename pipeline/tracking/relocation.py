@@ -50,13 +50,19 @@ def moved_from(uri: str, recorded: str) -> Path | None:
 
 def relocate(uri: str, recorded: str) -> str:
     """Make the database say where its artifacts are now; takes what `moved_from` takes, and says what was done."""
-    from sqlalchemy import create_engine, func, literal, update
-
     now, before = folder_beside(uri), moved_from(uri, recorded)
     if now is None:
         return "nothing to do: only a database in a file keeps its artifacts beside it"
     if before is None:
         return f"nothing to do: the artifacts are where the database looks for them, in {recorded}"
+    count = rewrite_addresses(uri, before, now)
+    return f"{count} addresses in the database now start with {now} instead of {before}"
+
+
+def rewrite_addresses(uri: str, before: Path, now: Path) -> int:
+    """Make a database say `now` where it says `before`; returns how many addresses that were."""
+    from sqlalchemy import create_engine, func, literal, update
+
     count, engine = 0, create_engine(uri)
     # One transaction: a process that is killed leaves no half of it.
     with engine.begin() as connection:
@@ -68,7 +74,21 @@ def relocate(uri: str, recorded: str) -> str:
                 table = update(column.class_)  # pyright: ignore[reportArgumentType]
                 count += connection.execute(table.where(inside).values({column.key: moved})).rowcount
     engine.dispose()
-    return f"{count} addresses in the database now start with {now} instead of {before}"
+    return count
+
+
+def addresses_outside(uri: str, folder: Path) -> int:
+    """How many folders of runs and models a database has in other places than inside `folder`."""
+    from mlflow.store.tracking.dbmodels.models import SqlLoggedModel, SqlRun
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from sqlalchemy import create_engine, select
+
+    engine = create_engine(uri)
+    with engine.connect() as connection:
+        columns = (SqlRun.artifact_uri, SqlLoggedModel.artifact_location)
+        found = [address for column in columns for address in connection.execute(select(column)).scalars()]
+    engine.dispose()
+    return sum(not Path(local_file_uri_to_path(address or "")).is_relative_to(folder) for address in found)
 
 
 def _address_columns() -> "tuple[InstrumentedAttribute[Any], ...]":
