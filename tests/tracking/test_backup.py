@@ -68,9 +68,9 @@ def names(folder: Path) -> set[str]:
 def champions(project: Project) -> Project:
     """A project with three champions in a row."""
     write_corpus()
-    for power in (0.0, 0.5, 1.0):
+    for number, power in enumerate((0.0, 0.5, 1.0), 1):
         candidate(project, power)
-        carry_out(connect(), decide(connect(), 0.95, load_params()))
+        carry_out(connect(), decide(connect(), f"{number}", 0.95, load_params()))
     return project
 
 
