@@ -26,10 +26,13 @@ EXEMPT = {
     "pipeline/runtime/section.py": "the same",
     "pipeline/*/params.py": "the same",
     "pipeline/runtime/stage.py": "when and how a stage ends, not what it writes",
+    "pipeline/runtime/stopping.py": "the same",
+    "pipeline/runtime/processors.py": "how many processes share the work, whose results do not depend on it",
     "pipeline/runtime/urls.py": "what messages show of a URL",
     "pipeline/runtime/progress.py": "writes to the terminal",
     "pipeline/provenance/code.py": "names checkpoints, and the files that stages depend on",
     "pipeline/tracking/*": "writes to MLflow, never to an output",
+    "pipeline/review/challenger.py": "the same",
     "stages/__init__.py": "how many threads there are and how they wait, as the machine has it, not what they compute",
 }
 # Libraries that decide bytes, results (torch, nltk, numpy's random numbers) or files (pyarrow, pandas, matplotlib): the
