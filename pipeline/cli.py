@@ -263,6 +263,27 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="what `rnn
 
 
 @app.command()
+def gc(
+    days: Annotated[int, typer.Option("--older-than", min=1, metavar="DAYS", help="nothing younger goes")] = 30,
+    yes: Annotated[bool, typer.Option("--yes", help="free it; otherwise only say what would be freed")] = False,
+) -> None:
+    """Free what nobody needs any more: old models of no rank, data of no commit or run, old checkpoints, leftovers."""
+    from pipeline.review.cleaning import in_words, leftovers
+    from pipeline.tracking.backup import store_lock
+
+    with _store() as (store, _), store_lock():
+        found = leftovers(store, days)
+        if not found:
+            print(f"nothing to free: all that is older than {days} days is needed")
+            return
+        print("\n".join(in_words(found)))
+        if yes:
+            for item in found:
+                item.free()
+    print("freed" if yes else "nothing was freed yet; `rnnlm gc --yes` frees it")
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
     browser: Annotated[bool, typer.Option(help="open a browser window, if there is a screen")] = True,
