@@ -271,9 +271,10 @@ def gc(
 ) -> None:
     """Free what nobody needs any more: old models of no rank, data of no commit or run, old checkpoints, leftovers."""
     from pipeline.review.cleaning import in_words, leftovers
+    from pipeline.runtime.stopping import heeded_signals, raise_if_stopped
     from pipeline.tracking.backup import store_lock
 
-    with _store() as (store, _), store_lock():
+    with _store() as (store, _), store_lock(), heeded_signals():
         found = leftovers(store, days)
         if not found:
             print(f"nothing to free: all that is older than {days} days is needed")
@@ -281,6 +282,7 @@ def gc(
         print("\n".join(in_words(found)))
         if yes:
             for item in found:
+                raise_if_stopped("the rest stays")
                 item.free()
     print("freed" if yes else "nothing was freed yet; `rnnlm gc --yes` frees it")
 
