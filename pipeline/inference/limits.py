@@ -154,7 +154,7 @@ class Limited:
 
     def _units(self, body: bytes, content_type: str) -> int:
         request: Request = read_request(body, content_type)
-        tokens = check_tokens(self._tokens(request.inputs))
+        tokens = check_tokens(self._tokens(request.inputs), request.params)
         return UNITS_PER_REQUEST + tokens + UNITS_PER_WORD * request.words + request.suggestions
 
 

@@ -99,13 +99,13 @@ def check_request(texts: list[str], params: dict[str, Any]) -> Request:
     return _checked({"inputs": texts, "params": params})
 
 
-def check_tokens(texts: Sequence[Sized]) -> int:
-    """The tokens of all texts, the end of each counted.
+def check_tokens(texts: Sequence[Sized], options: Options) -> int:
+    """The tokens of all texts, the end of each counted; every sentence that is generated begins with its text again.
 
     Raises:
         TooLargeError: there are too many.
     """
-    tokens = sum(map(len, texts)) + len(texts)
+    tokens = (sum(map(len, texts)) + len(texts)) * (options.count if options.task == "generate" else 1)
     if tokens > MOST_TOKENS:
         raise TooLargeError(f"all texts together have {tokens} tokens; at most {MOST_TOKENS}, send several")
     return tokens
@@ -172,7 +172,8 @@ def put_gate_before_server(tokens: Callable[[list[str]], Sequence[Sized]]) -> No
 
     def checked_invocations(data: bytes, content_type: str | None, *context: Any) -> Any:
         try:
-            check_tokens(tokens(read_request(data, content_type).inputs))
+            request = read_request(data, content_type)
+            check_tokens(tokens(request.inputs), request.params)
         except InputError as error:
             status, body = refusal(error)
             return scoring_server.InvocationsResponse(body, status, "application/json")

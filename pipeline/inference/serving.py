@@ -51,7 +51,7 @@ class ServedLanguageModel(PythonModel):
         try:
             options = check_request(model_input, params or {}).params
             tokens = self._predictor.tokens(model_input)
-            check_tokens(tokens)
+            check_tokens(tokens, options)
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         answers = {"score": self._score, "suggest": self._suggest, "generate": self._generate}

@@ -63,30 +63,26 @@ def read_model(store: Store, uri: str, called: str) -> SavedModel:
     from mlflow.models import Model
     from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-    changed = InputError(f"{called}: MLflow's files of its model are not those that were logged")
     try:
         name, *version = get_model_name_and_version(store.client, uri)
         source = store.client.get_model_version(str(name), *version).source if version else uri
         entry = store.client.get_logged_model(str(source).removeprefix("models:/"))
         with _downloaded(entry.model_id) as root:
-            # Versions before this one did not record it; what is read of their files, `model_digest` covers.
-            if entry.tags.get(FILES_DIGEST) not in (None, _files_digest(root)):
-                raise changed
             artifacts = Model.load(root).flavors["python_function"]["artifacts"]
             files = {name: root / kept["path"] for name, kept in artifacts.items()}
             intact = model_digest(files["model"]) == store.run(entry.source_run_id or "").data.tags["model_digest"]
+            # Versions before this one did not record it; what is read of their files, `model_digest` covers.
+            intact = intact and entry.tags.get(FILES_DIGEST) in (None, _files_digest(root))
             if intact and "vocabulary" in files:
                 _complete(**files)
             if intact:
                 return load_model(files["model"])
-    except (MlflowException, FileNotFoundError, NotADirectoryError, KeyError, ValueError, InputError) as error:
-        if error is changed:
-            raise
+    except (MlflowException, FileNotFoundError, NotADirectoryError, KeyError, ValueError, InputError):
         raise InputError(
             f"{called}: MLflow does not have the files of this model; if the name is right (`rnnlm runs` lists "
             "versions), put them back, or bring the model back (`dvc checkout`) and run `rnnlm sync`"
         ) from None
-    raise changed
+    raise InputError(f"{called}: MLflow's files of its model are not those that were logged")
 
 
 @contextmanager

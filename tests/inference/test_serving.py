@@ -109,6 +109,7 @@ def test_next_words_and_sentences(model: tuple[Project, Any, str]) -> None:
         (["x"] * 10, {"task": "generate", "count": 100}, "100000 words"),
         (["x"] * 10_000, {"task": "suggest", "count": 6}, "texts x count is 60000"),
         (["'" * 50_000], {}, "25001 tokens"),
+        (["x " * 900], {"task": "generate", "count": 25, "max_length": 1}, "22525 tokens"),
         (["x x"] * 7_000, {}, "21000 tokens"),
     ],
 )
