@@ -9,17 +9,36 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An active virtual environment must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: setup repro retrain check test soak ui clean
+.PHONY: setup lock repro retrain check test soak ui clean
 
 setup: .venv/ready
 
-# torch comes first and by its exact version: without one, an index may answer with another build.
-.venv/ready: pyproject.toml constraints.txt
+# A file that is not in the lock is refused. What builds comes first, since a source package would fetch its own, unpinned.
+# torch is fetched by version and then held against the lock: pip prefers files whose hash an index names, which would pass
+# over a CPU build in a folder. Builds for CUDA name their libraries, gigabytes that others do without. The project itself
+# has no hash.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP_INSTALL := $(PIP) install --no-deps --no-build-isolation
+PINNED := --constraint constraints.txt
+locked = $(PIP_INSTALL) --require-hashes $(PINNED) --requirement requirements/$(1).txt $(2) || \
+	{ echo 'error: pip refused; if you changed constraints.txt, run `make lock` first' >&2; false; }
+.venv/ready: pyproject.toml constraints.txt $(wildcard requirements/*.txt)
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(call locked,build)
+	$(PIP) download --no-deps --only-binary :all: --dest .venv/torch "$$(grep -o '^torch==[^ ]*' requirements/torch.txt)"
+	$(call locked,torch,--no-index --find-links .venv/torch)
+	rm -r .venv/torch
+	$(call locked,packages)
+	if $(BIN)/python -m pip show torch | grep '^Requires:.*nvidia-' > /dev/null; then $(call locked,cuda); fi
+	$(PIP_INSTALL) --editable .
+	$(BIN)/python -m pip check
 	$(BIN)/python -m tools.plots_page .dvc/plots.html
 	touch $@
+
+# After a change of constraints.txt or of a dependency in pyproject.toml. A .venv that is out of date will do.
+lock:
+	test -x $(BIN)/uv || $(MAKE) setup PINNED=
+	python -m tools.lock
 
 # Without MLflow the results are there all the same.
 repro: setup

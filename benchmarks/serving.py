@@ -16,14 +16,15 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import requests
 import torch
 
+import pipeline
 from benchmarks.harness import REPEATS, Result, from_pairs, run, seconds
-from pipeline.model.folder import SavedModel, TextRules, save_model
+from pipeline.model.folder import SavedModel, TextRules, model_digest, save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.params import load_params
@@ -103,13 +104,15 @@ def log_champion(folder: Path, shape: ModelParams, vocabulary: Vocabulary) -> Pa
     """Make a model with random weights the champion of a new project in `folder`; returns where MLflow keeps it."""
     import mlflow
 
-    shutil.copy("constraints.txt", folder)
+    for name in ("constraints.txt", "dvc.yaml", "params.yaml"):
+        shutil.copy(name, folder)
     with chdir(folder):
         model = LanguageModel(shape, len(vocabulary), torch.Generator().manual_seed(1))
         save_model(SavedModel(model, vocabulary, TextRules(lowercase=True), {}), Path("model"))
         store = connect()
         run_id = store.client.create_run(store.experiment_id).info.run_id
         log_model(store, run_id, "lstm", Path("model"), step=0)
+        store.tag(run_id, model_digest=model_digest(Path("model")))
         (logged,) = store.client.search_logged_models([store.experiment_id])
         version = mlflow.register_model(logged.model_uri, MODEL)
         store.set_alias(CHAMPION, str(version.version))
@@ -117,28 +120,35 @@ def log_champion(folder: Path, shape: ModelParams, vocabulary: Vocabulary) -> Pa
 
 
 @contextmanager
-def champion_server(folder: Path, python: str = sys.executable, **environment: str) -> Iterator[str]:
-    """The URL of `mlflow models serve` with the champion of the project in `folder`, as docs/serving.md starts it.
+def champion_server(
+    folder: Path, python: str = sys.executable, command: Literal["rnnlm", "mlflow"] = "rnnlm", **environment: str
+) -> Iterator[str]:
+    """The URL of `rnnlm serve` or `mlflow models serve` with the champion of the project in `folder`.
 
     Args:
-        folder: holds mlflow.db.
+        folder: holds mlflow.db, dvc.yaml and params.yaml.
         python: the interpreter whose environment serves.
+        command: as docs/serving.md starts it.
         environment: variables of the server's process.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MLFLOW_TRACKING_URI")}
-    # `mlflow models serve` finds uvicorn on the path; the project's code comes from the model.
+    # `mlflow models serve` finds uvicorn on the path.
     kept["PATH"] = f"{Path(python).parent}{os.pathsep}{kept['PATH']}"
     kept |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    mlflow = str(Path(python).with_name("mlflow"))
-    command = [mlflow, "models", "serve", "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--model-uri", f"models:/{MODEL}@{CHAMPION}"]
+    if command == "rnnlm":
+        words = [python, "-c", "from pipeline.cli import main; main()", "serve", "--port", str(port)]
+        kept["PYTHONPATH"] = str(Path(pipeline.__file__).parents[1])
+    else:
+        # The project's code comes from the model.
+        words = [str(Path(python).with_name("mlflow")), "models", "serve", "--env-manager", "local"]
+        words += ["--host", "127.0.0.1", "--port", str(port), "--model-uri", f"models:/{MODEL}@{CHAMPION}"]
     log = folder / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=kept | environment, stdout=output, stderr=output, start_new_session=True
+            words, cwd=folder, env=kept | environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
         url = f"http://127.0.0.1:{port}"

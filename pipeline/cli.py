@@ -17,6 +17,7 @@ from pipeline.runtime.stage import run
 
 if TYPE_CHECKING:
     from pipeline.inference.predictor import Predictor
+    from pipeline.model.folder import SavedModel
     from pipeline.params import Params
     from pipeline.tracking.store import Store
 
@@ -172,6 +173,7 @@ def reproduce(
         Literal["train", "download"],
         typer.Option("--from", help="train: restore the data it was trained on; download: rebuild that too"),
     ] = "train",
+    trust: Annotated[bool, typer.Option("--trust", help="run a patch from a store that others can write, too")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild a run from its commit and data, and say whether the result is the same.
@@ -182,7 +184,7 @@ def reproduce(
     from pipeline.review.listing import find
 
     with _store() as (store, _):
-        result = reproduction.reproduce(store, find(store, run), start)
+        result = reproduction.reproduce(store, find(store, run), start, trust)
     if as_json:
         _print_json(result.as_json())
     else:
@@ -263,6 +265,29 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="what `rnn
 
 
 @app.command()
+def gc(
+    days: Annotated[int, typer.Option("--older-than", min=1, metavar="DAYS", help="nothing younger goes")] = 30,
+    yes: Annotated[bool, typer.Option("--yes", help="free it; otherwise only say what would be freed")] = False,
+) -> None:
+    """Free what nobody needs any more: old models of no rank, data of no commit or run, old checkpoints, leftovers."""
+    from pipeline.review.cleaning import in_words, leftovers
+    from pipeline.runtime.stopping import heeded_signals, raise_if_stopped
+    from pipeline.tracking.backup import store_lock
+
+    with _store() as (store, _), store_lock(), heeded_signals():
+        found = leftovers(store, days)
+        if not found:
+            print(f"nothing to free: all that is older than {days} days is needed")
+            return
+        print("\n".join(in_words(found)))
+        if yes:
+            for item in found:
+                raise_if_stopped("the rest stays")
+                item.free()
+    print("freed" if yes else "nothing was freed yet; `rnnlm gc --yes` frees it")
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
     browser: Annotated[bool, typer.Option(help="open a browser window, if there is a screen")] = True,
@@ -272,6 +297,17 @@ def ui(
 
     with _store() as (store, _):
         serve(store, port, browser)
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Option("--model", help="as of `rnnlm generate`")] = "models:/rnnlm@champion",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
+) -> None:
+    """Serve a model over HTTP on this machine, within limits (docs/serving.md), until Ctrl-C."""
+    from pipeline.inference.server import serve
+
+    serve(_saved_model(model), port)
 
 
 def main() -> None:
@@ -303,28 +339,35 @@ def _store(moved: bool = False) -> "Iterator[tuple[Store, Params]]":
 
 
 def _predictor(model: str | None) -> "Predictor":
-    """The model that `--model` names; a folder needs no project around it."""
+    """The model that `--model` names, in use."""
     from pipeline.inference.predictor import Predictor
+
+    return Predictor(_saved_model(model))
+
+
+def _saved_model(model: str | None) -> "SavedModel":
+    """The model that `--model` names; a folder needs no project around it."""
+    from pipeline.model.folder import load_model
 
     if model is not None and model.startswith("models:"):
         from pipeline.tracking.logged_model import read_model
 
         with _store() as (store, _):
-            return Predictor(read_model(store, model, model))
+            return read_model(store, model, model)
     if model == "":
         raise InputError(f"--model names nothing; it takes {MODEL_HELP}")
     if (model is not None and Path(model).parts != (model,)) or model == "..":
-        return Predictor.load(Path(model))
+        return load_model(Path(model))
     from pipeline.training.history import best_cell
 
     folder = Path.cwd() / (model or "")
     cells = list(_project().cells)
     name = model or best_cell(MODELS, cells)
     if name in cells or (MODELS / name).is_dir():
-        return Predictor.load(MODELS / name)
+        return load_model(MODELS / name)
     if not folder.is_dir():
         raise InputError(f"no model named {name!r} in {MODELS}, and no such folder; name one such as {cells[0]}")
-    return Predictor.load(folder)
+    return load_model(folder)
 
 
 def _print_json(value: object) -> None:

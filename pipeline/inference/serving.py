@@ -15,7 +15,7 @@ from mlflow.pyfunc.model import PythonModel
 
 from pipeline.inference.generation import Decoding, readable
 from pipeline.inference.predictor import Predictor
-from pipeline.inference.request import Options, check_request, put_gate_before_server
+from pipeline.inference.request import Options, check_request, check_tokens, put_gate_before_server
 from pipeline.model.batches import token_budget_batches
 from pipeline.runtime.errors import InputError
 
@@ -37,7 +37,7 @@ class ServedLanguageModel(PythonModel):
         # pass with: in float32 the last bits do, and now and then a drawn word becomes another.
         self._exact = copy.deepcopy(self._predictor)
         self._exact.model.double()
-        put_gate_before_server()
+        put_gate_before_server(self._predictor.tokens)
 
     def predict(self, context: Any, model_input: list[str], params: dict[str, Any] | None = None):
         """Answer a request with a row for each text.
@@ -50,10 +50,12 @@ class ServedLanguageModel(PythonModel):
         """
         try:
             options = check_request(model_input, params or {}).params
+            tokens = self._predictor.tokens(model_input)
+            check_tokens(tokens, options)
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         answers = {"score": self._score, "suggest": self._suggest, "generate": self._generate}
-        return answers[options.task](self._predictor.tokens(model_input), options)
+        return answers[options.task](tokens, options)
 
     def _score(self, sentences: list[list[str]], options: Options) -> pd.DataFrame:
         split = self._predictor.encode(sentences)

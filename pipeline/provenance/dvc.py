@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -231,6 +231,35 @@ def unsaved_outputs() -> list[Path]:
             for path, digest in outs
             if (now := digest_if_there(Path(path))) not in (None, digest) and not repo.cache.local.exists(str(now))
         ]
+
+
+def unused_objects(kept: Collection[str], before: float) -> list[Path]:
+    """Files of DVC's cache that neither the workspace nor any commit or experiment names.
+
+    A cache outside the checkout may be shared with other projects, so nothing in it counts as unused.
+
+    Args:
+        kept: hashes of files and folders that are used all the same.
+        before: seconds since 1970; what came into the cache after that counts as used.
+
+    Raises:
+        InputError: a commit has no dvc.yaml that DVC can read, say.
+    """
+    from dvc.scm import NoSCM
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    with _repo() as repo, repo.lock:
+        cache = repo.cache.local
+        if not Path(cache.path).resolve().is_relative_to(Path(repo.root_dir).resolve()):
+            return []
+        in_git = not isinstance(repo.scm, NoSCM)
+        used = repo.used_objs(all_commits=in_git, all_experiments=in_git, force=True)
+        names = {info.value for infos in used.values() for info in infos} | set(kept)
+        for digest in [name for name in names if name and name.endswith(".dir") and cache.exists(name)]:
+            names |= {info.value for _, _, info in Tree.load(cache, HashInfo("md5", digest)) if info}
+        found = [Path(cache.oid_to_path(name)) for name in cache.all() if name not in names]
+        return [path for path in found if path.stat().st_mtime < before]
 
 
 def out_of_date() -> dict[str, list[str]]:

@@ -224,15 +224,16 @@ def worktree(folder: Path, commit: str) -> Iterator[Path]:
     Raises:
         InputError: git cannot lay it out.
     """
-    _remove(folder)
+    remove_worktree(folder)
     try:
         output("worktree", "add", "--quiet", "--detach", str(folder), commit)
         yield folder
     finally:
-        _remove(folder)
+        remove_worktree(folder)
 
 
-def _remove(folder: Path) -> None:
+def remove_worktree(folder: Path) -> None:
+    """Remove what `worktree` laid out, also where its process was killed."""
     run("worktree", "remove", "--force", "--force", str(folder))
     shutil.rmtree(folder, ignore_errors=True)
     run("worktree", "prune")

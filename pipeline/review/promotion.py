@@ -127,7 +127,7 @@ def carry_out(store: Store, verdict: Verdict) -> None:
     elif verdict.outcome == "promoted":
         if champion is not None:
             # Before the alias, so that a rollback stays possible; `rollback` skips a champion listed here too early.
-            _write_history(store, [*_history(store), champion])
+            _write_history(store, [*former_champions(store), champion])
         raise_if_stopped("nothing was promoted")
         store.set_alias(CHAMPION, verdict.challenger)
         if champion is not None:
@@ -147,7 +147,7 @@ def rollback(store: Store, reason: str = "") -> tuple[str, str]:
     if champion is None:
         raise InputError("there is no champion to roll back; `rnnlm promote` makes one")
     known = {str(version.version) for version in store.versions()}
-    history = _history(store)
+    history = former_champions(store)
     while history:
         former = history.pop()
         if former != champion and former in known:
@@ -172,7 +172,8 @@ def _note(store: Store, version: str, decision: str) -> None:
     note_decision(store, version, f"{datetime.now(UTC).date().isoformat()}: {decision}")
 
 
-def _history(store: Store) -> list[str]:
+def former_champions(store: Store) -> list[str]:
+    """The versions that were champion and that `rollback` can go back to, the latest last; a model is registered."""
     text = store.client.get_registered_model(MODEL).tags.get(FORMER_CHAMPIONS, "")
     return text.split(",") if text else []
 

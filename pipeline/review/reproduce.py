@@ -23,7 +23,7 @@ from pipeline.runtime.stopping import stopped_by_signals
 from pipeline.runtime.urls import masked
 from pipeline.text.sources.fetch import MIRROR
 from pipeline.tracking.record import PATCH, Provenance, read_artifact, read_provenance
-from pipeline.tracking.store import TRACKING_OFF, Store
+from pipeline.tracking.store import TRACKING_OFF, Store, is_own
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -74,15 +74,16 @@ class Reproduction:
         return [first, *self.reasons, *places]
 
 
-def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
+def reproduce(store: Store, run: "Run", start: Start = "train", trust: bool = False) -> Reproduction:
     """Rebuild a run in a git worktree of its commit, without caches, checkpoints or MLflow, and compare.
 
     Args:
         run: a finished training run.
         start: `train` restores its recorded inputs by their hashes, from DVC's cache or remote; `download` makes all.
+        trust: run the patch, which is code, also where somebody else may have written it.
 
     Raises:
-        InputError: the run, its commit or its data are not available, or a stage fails.
+        InputError: the patch is not trusted; the run, its commit or its data are not available; or a stage fails.
         StoppedError: SIGTERM, SIGHUP or Ctrl-C came.
     """
     provenance = _complete_provenance(store, run, start)
@@ -94,8 +95,14 @@ def reproduce(store: Store, run: "Run", start: Start = "train") -> Reproduction:
     alone = start == "train"
     models = ("train", "evaluate")
     rerun = {name: record for name, record in provenance.stages.items() if not alone or name in models}
+    patch = read_artifact(store, run.info.run_id, PATCH)
+    if patch and not trust and not is_own():
+        raise InputError(
+            f"run {run.info.run_id} changes code by a patch in an MLflow store that is not yours alone; read {PATCH} "
+            "among its artifacts, and give --trust to run it"
+        )
     # The commit goes with what runs in it, whatever ends that.
-    with stopped_by_signals(), _laid_out(run, provenance, read_artifact(store, run.info.run_id, PATCH)) as tree:
+    with stopped_by_signals(), _laid_out(run, provenance, patch) as tree:
         environment = _environment(tree, _threads(run))
         if any(_pins(name) in record.deps for name, record in rerun.items()):
             # Made from the code in the worktree: files of pins from anywhere else would hide that it is other code.

@@ -26,6 +26,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 HOST = "127.0.0.1"
 MOST_CONNECTIONS = 500  # at a time; below the usual limit of 1,024 open files
 IDLE_SECONDS = 10  # that a connection may take to send the head of a request, or to fetch what it was answered
+LARGEST_LOG = 1_000_000  # bytes; the one before it is kept
 STOP_SECONDS = 2  # that answers under way get when the server is stopped
 
 
@@ -59,7 +60,13 @@ def serve(app: App, listener: socket.socket, log: Path) -> None:
             "disable_existing_loggers": False,
             "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
             "handlers": {
-                "file": {"class": "logging.FileHandler", "filename": str(log), "mode": "w", "formatter": "line"}
+                "file": {
+                    "class": "logging.handlers.RotatingFileHandler",
+                    "filename": str(log),
+                    "maxBytes": LARGEST_LOG,
+                    "backupCount": 1,
+                    "formatter": "line",
+                }
             },
             "loggers": {"uvicorn": logger, "uvicorn.access": logger},
         },

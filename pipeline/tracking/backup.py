@@ -24,6 +24,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path, scratch_folder, sync, write_text
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import LOCKS
+from pipeline.runtime.stopping import heeded_signals, raise_if_stopped
 from pipeline.runtime.urls import shown
 from pipeline.tracking.relocation import ARTIFACTS, addresses_outside, rewrite_addresses
 from pipeline.tracking.store import Store, artifact_folder, open_store, tracking_uri
@@ -51,6 +52,7 @@ def back_up(file: Path) -> str:
     Raises:
         InputError: the store is not in a file, `file` is there already, or an artifact is a link.
         OSError: the disk is full, say.
+        StoppedError: a signal came; no backup was written.
     """
     database = _database()
     if not database.is_file():
@@ -64,7 +66,7 @@ def back_up(file: Path) -> str:
     manifest = {"rnnlm_backup": BACKUP_FORMAT, "mlflow": version("mlflow"), "artifacts": str(folder)}
     files: dict[str, dict[str, Any]] = {}
     gone = 0
-    with store_lock(), atomic_path(file) as temporary, scratch_folder(file) as scratch:
+    with heeded_signals(), store_lock(), atomic_path(file) as temporary, scratch_folder(file) as scratch:
         snapshot, copy = scratch / DATABASE, scratch / "copy"
         try:
             with _connected(database) as source, closing(sqlite3.connect(snapshot)) as target:
@@ -77,6 +79,7 @@ def back_up(file: Path) -> str:
         with tarfile.open(temporary, "w") as tar, progress_bar("backup", None, "bytes") as bar:
             files[DATABASE] = _add(tar, DATABASE, snapshot)
             for path in _files(folder):
+                raise_if_stopped("no backup was written")
                 if not _copy_settled(path, copy):
                     gone += 1
                     continue
@@ -104,17 +107,20 @@ def restore_backup(file: Path) -> str:
     Raises:
         InputError: a store is there, or the file is damaged, from elsewhere or of another version.
         OSError: the disk is full, say.
+        StoppedError: a signal came; nothing was restored.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
     database = _database()
     folder = database.parent / ARTIFACTS
-    with store_lock():
+    with heeded_signals(), store_lock():
         _refuse_to_replace(database, folder)
         manifest = _checked(file)
         before = Path(manifest["artifacts"])
         with scratch_folder(database) as scratch, _opened(file) as tar:
-            tar.extractall(scratch, filter="data")
+            for member in tar:
+                raise_if_stopped("nothing was restored")
+                tar.extract(member, scratch, filter="data")
             try:
                 rewrite_addresses(f"sqlite:///{scratch / DATABASE}", before, folder)
                 with _connected(scratch / DATABASE) as connection:
@@ -270,6 +276,7 @@ def _checked(file: Path) -> dict[str, Any]:
     manifest: dict[str, Any] | None = None
     with _opened(file) as tar:
         for member in tar:
+            raise_if_stopped("nothing was restored")
             name = PurePosixPath(member.name)
             inside = name.parts[0] == ARTIFACTS and len(name.parts) > 1 and ".." not in name.parts
             if manifest is not None or member.name in found or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):

@@ -1,11 +1,14 @@
 """A trained model as an MLflow model: its folder, the code that serves it and its requirements, and no pickle."""
 
+import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pipeline
-from pipeline.inference.request import Options
+from pipeline.inference.request import EXAMPLE
 from pipeline.model.folder import SavedModel, TextRules, load_model, model_digest, read_config, write_config
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import VOCABULARY_FILE
@@ -14,8 +17,7 @@ from pipeline.tracking.store import Store
 
 # What the code that is served imports, and no more; each at the version that the project is pinned to.
 REQUIREMENTS = ("mlflow", "nltk", "numpy", "pandas", "pydantic", "regex", "safetensors", "torch")
-# Of this and the type hints of `predict`, MLflow makes the signature; the parameters become the defaults of requests.
-EXAMPLE = (["What aren't you understanding about this?!"], Options().model_dump())
+FILES_DIGEST = "files_digest"  # the tag of a logged model that says which files were logged
 
 
 def log_model(store: Store, run_id: str, name: str, folder: Path, step: int) -> None:
@@ -34,7 +36,7 @@ def log_model(store: Store, run_id: str, name: str, folder: Path, step: int) -> 
     code = Path(pipeline.__file__).parent
     mlflow.set_experiment(experiment_id=store.experiment_id)
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
-        mlflow.pyfunc.log_model(
+        logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(code / "inference" / "serving.py"),
             artifacts={"model": str(folder.resolve())},
@@ -43,37 +45,65 @@ def log_model(store: Store, run_id: str, name: str, folder: Path, step: int) -> 
             code_paths=[str(code)],
             step=step,
         )
+        with _downloaded(logged.model_id) as root:
+            store.client.set_logged_model_tags(logged.model_id, {FILES_DIGEST: _files_digest(root)})
 
 
 def read_model(store: Store, uri: str, called: str) -> SavedModel:
-    """A model that was logged, by its `uri`: `models:/rnnlm@champion`, `models:/rnnlm/3`, `models:/m-...`.
+    """A model that was logged: its data, once all files are checked. None of the code beside them is run.
 
-    Errors call it `called`.
+    Args:
+        uri: as MLflow has it: `models:/rnnlm@champion`, `models:/rnnlm/3`, `models:/m-...`.
+        called: what errors call it.
 
     Raises:
-        InputError: MLflow does not have it, or its files are not those that were trained.
+        InputError: MLflow does not have it, or its files are not those that were logged.
     """
-    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
+    from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            root = Path(download_artifacts(artifact_uri=uri, dst_path=folder))
-            logged = Model.load(root)
-            files = {name: root / kept["path"] for name, kept in logged.flavors["python_function"]["artifacts"].items()}
-            digest = store.run(logged.run_id or "").data.tags["model_digest"]
-            intact = model_digest(files["model"]) == digest
+    try:
+        name, *version = get_model_name_and_version(store.client, uri)
+        source = store.client.get_model_version(str(name), *version).source if version else uri
+        entry = store.client.get_logged_model(str(source).removeprefix("models:/"))
+        with _downloaded(entry.model_id) as root:
+            artifacts = Model.load(root).flavors["python_function"]["artifacts"]
+            files = {name: root / kept["path"] for name, kept in artifacts.items()}
+            intact = model_digest(files["model"]) == store.run(entry.source_run_id or "").data.tags["model_digest"]
+            # Versions before this one did not record it; what is read of their files, `model_digest` covers.
+            intact = intact and entry.tags.get(FILES_DIGEST) in (None, _files_digest(root))
             if intact and "vocabulary" in files:
                 _complete(**files)
-        except (MlflowException, FileNotFoundError, NotADirectoryError, KeyError, ValueError, InputError):
-            raise InputError(
-                f"{called}: MLflow does not have the files of this model; if the name is right (`rnnlm runs` lists "
-                "versions), put them back, or bring the model back (`dvc checkout`) and run `rnnlm sync`"
-            ) from None
-        if not intact:
-            raise InputError(f"{called}: MLflow's files of its model are not those that were trained")
-        return load_model(files["model"])
+            if intact:
+                return load_model(files["model"])
+    except (MlflowException, FileNotFoundError, NotADirectoryError, KeyError, ValueError, InputError):
+        raise InputError(
+            f"{called}: MLflow does not have the files of this model; if the name is right (`rnnlm runs` lists "
+            "versions), put them back, or bring the model back (`dvc checkout`) and run `rnnlm sync`"
+        ) from None
+    raise InputError(f"{called}: MLflow's files of its model are not those that were logged")
+
+
+@contextmanager
+def _downloaded(model_id: str) -> Iterator[Path]:
+    """A copy of a logged model's folder, which nobody changes between a check and its use."""
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(download_artifacts(artifact_uri=f"models:/{model_id}", dst_path=folder))
+
+
+def _files_digest(root: Path) -> str:
+    """SHA-256, in hex, of the names and bytes of all files of a logged model, its code included.
+
+    What Python compiled while somebody served the model is left out.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        name = path.relative_to(root).as_posix()
+        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def _complete(model: Path, vocabulary: Path, text: Path) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import use_mlflow
@@ -30,6 +31,7 @@ COMMIT = "mlflow.source.git.commit"  # the tag that it shows as the version of t
 LONGEST_NOTE = 5000  # characters that MLflow keeps
 LARGEST_PAGE = 1000  # runs that MLflow returns, and points that it takes, at once
 LOGINS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # MLflow's environment variables
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LONGEST_REASON = 240  # characters of MLflow's own message in ours
 TRACKING_OFF = {"RNNLM_TRACKING": "off"}  # for the environment of a process
 
@@ -168,6 +170,17 @@ def project_root() -> Path:
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or else the SQLite file in the project's folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+
+
+def is_own() -> bool:
+    """Whether the store is the user's own: a database in files of theirs, or a server on this machine."""
+    uri = tracking_uri()
+    artifacts = folder_beside(uri)
+    if artifacts is None:
+        return uri.startswith(("http:", "https:")) and urlsplit(uri).hostname in LOOPBACK
+    # Whoever owns the folder can put another file in place.
+    places = [artifacts.parent, artifacts, *artifacts.parent.glob("*.db")]
+    return all(path.stat().st_uid == os.getuid() for path in places if path.exists())
 
 
 def artifact_folder() -> Path:

@@ -48,7 +48,7 @@ def test_scores_are_those_of_the_language_model(model: tuple[Project, Any, str])
         assert row["tokens"] == len(tokens) + 1
 
 
-PARAMS = [{"task": "score"}, {"task": "suggest", "count": 2}, {"task": "generate", "count": 2}]
+PARAMS = [{"task": "score"}, {"task": "suggest", "count": 2}, {"task": "generate", "count": 2, "max_length": 30}]
 MANY = [*TEXTS, "the cat sees", "the dog", "cat", "Nobody knows", "the cat sees the dog and the cat", "a dog ."] * 7
 
 
@@ -107,6 +107,10 @@ def test_next_words_and_sentences(model: tuple[Project, Any, str]) -> None:
         (["x"] * 20_000, {}, "inputs: .*10000"),
         (["x" * 50_000] * 21, {}, "1050000 characters"),
         (["x"] * 10, {"task": "generate", "count": 100}, "100000 words"),
+        (["x"] * 10_000, {"task": "suggest", "count": 6}, "texts x count is 60000"),
+        (["'" * 50_000], {}, "25001 tokens"),
+        (["x " * 900], {"task": "generate", "count": 25, "max_length": 1}, "22525 tokens"),
+        (["x x"] * 7_000, {}, "21000 tokens"),
     ],
 )
 def test_a_wrong_request_is_refused_with_its_reason(

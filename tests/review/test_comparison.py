@@ -127,7 +127,7 @@ def test_a_run_without_its_model_is_refused(pair: tuple[Store, str, str]) -> Non
     (weights,) = Path("mlruns/models").glob(f"{_model(store, quarter)}/artifacts/artifacts/*/model.safetensors")
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(InputError, match="not those that were trained"):
+    with pytest.raises(InputError, match="not those that were logged"):
         compare_models(store, find(store, whole), find(store, quarter), load_params())
     weights.unlink()
     with pytest.raises(InputError, match="does not have the files"):

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import pytest
@@ -16,7 +18,7 @@ from pipeline.review import reproduce
 from pipeline.review.reproduce import STATUS, Reproduction, compared
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.stopping import run_child
-from pipeline.tracking.record import Provenance
+from pipeline.tracking.record import PATCH, Provenance
 from stages import warm_start as stage
 
 if TYPE_CHECKING:
@@ -52,6 +54,34 @@ def made_again(
     metrics = {"test/perplexity": perplexity} if measured else {}
     run = SimpleNamespace(data=SimpleNamespace(params=params, metrics=metrics, tags={"cell": "lstm"}))
     return compared(cast("Run", run), records, tree)
+
+
+@pytest.mark.parametrize("uri", ["https://mlflow.example.org", "http://127.0.0.1.example.org:5000", "postgresql:///db"])
+def test_a_patch_from_elsewhere_runs_only_for_those_who_trust_it(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    laid_out = []
+
+    @contextmanager
+    def lay_out(run: object, provenance: object, patch: bytes) -> Iterator[Path]:
+        laid_out.append(patch)
+        raise InputError("laid out")
+        yield Path()
+
+    kept = {PATCH: b"a patch"}
+    monkeypatch.setattr(reproduce, "read_artifact", lambda store, run, name: kept.get(name))
+    monkeypatch.setattr(reproduce, "_complete_provenance", lambda *_: Provenance("1" * 40, {}, {}))
+    monkeypatch.setattr(reproduce, "_laid_out", lay_out)
+    run = SimpleNamespace(info=SimpleNamespace(run_id="0" * 32), data=SimpleNamespace(tags={"cell": "lstm"}))
+    asked = cast(Any, (None, run))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError, match=r"^run 0{32} changes code by a patch .*; read .* and give --trust to run it$"):
+        reproduce.reproduce(*asked)
+    assert laid_out == []
+    with pytest.raises(InputError, match="laid out"):
+        reproduce.reproduce(*asked, trust=True)
+    kept.clear()  # a commit is in this clone already
+    with pytest.raises(InputError, match="laid out"):
+        reproduce.reproduce(*asked)
+    assert laid_out == [b"a patch", None]
 
 
 def test_a_run_that_began_with_a_model_is_not_made_from_text_alone(

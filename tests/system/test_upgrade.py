@@ -17,6 +17,7 @@ from pipeline.cli import app
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.review import reproduce
 from pipeline.review.promotion import FORMER_CHAMPIONS
+from pipeline.tracking.logged_model import FILES_DIGEST
 from pipeline.tracking.store import MODEL, Store, connect
 from tests.projects import Project, as_commit_726b98c
 from tests.review.candidates import candidate, write_corpus
@@ -47,6 +48,7 @@ def trained(project: Project, power: float) -> str:
         kept[name.partition(".")[0]] = {"path": f"artifacts/{name}", "uri": f"/elsewhere/{name}"}
     (logged / "MLmodel").write_text(yaml.safe_dump(content))
     assert as_commit_726b98c(project.models) == digest
+    store.client.delete_logged_model_tag(logged.parent.name, FILES_DIGEST)
     store.tag(run.info.run_id, model_digest=digest)
     store.tag_version(str(store.versions()[-1].version), model_digest=digest)
     lock_as_then(project)

@@ -5,9 +5,11 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ import requests
 from mlflow import MlflowClient
 
 from benchmarks.serving import ask, champion_server
+from pipeline.review import cleaning
 from tests.system.conftest import Clone, forget_models, make_clone
 
 pytestmark = pytest.mark.slow
@@ -240,3 +243,31 @@ def test_the_better_version_is_promoted_served_and_rolled_back(versions: Version
     elsewhere.call("rollback")
     assert champion() == older
     assert json.loads(elsewhere.call("promote", "--json"))["challenger"] == second
+
+
+def test_after_a_restore_and_a_gc_old_runs_are_made_again(
+    versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is committed, and one that no commit has; from this cache alone, as DVC has no remote here."""
+    versions.clone.call("backup", str(tmp_path / "runs.tar"))
+    clone = versions.clone.copy(tmp_path / "clone", tracking=True)
+    clone.dvc("remote", "remove", "storage")
+    clone.git("commit", "-qam", "no remote")
+    clone.call("restore", str(tmp_path / "runs.tar"))
+    clone.change(vocabulary__size=70)
+    clone.repro()
+    (run, *_) = json.loads(clone.call("runs", "--json"))
+    assert run["run_id"] not in versions.runs
+    clone.git("checkout", "-q", "--", ".")
+    clone.dvc("checkout", "-q", "--force")
+
+    unused = clone.folder / ".dvc/cache/files/md5/00" / ("0" * 30)
+    unused.parent.mkdir(exist_ok=True)
+    unused.write_text("of nobody")
+    now = time.time
+    monkeypatch.setattr(cleaning, "time", SimpleNamespace(time=lambda: now() + 40 * cleaning.DAY))
+    assert "files in DVC's cache" in clone.call("gc", "--yes")
+    assert not unused.exists()
+    for run_id in (versions.runs[0], run["run_id"]):
+        assert clone.rnnlm("reproduce", run_id).startswith("identical")
+    assert clone.repro() == []

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -165,6 +166,23 @@ def test_a_backup_is_whole_while_another_process_writes_runs(
             read_model(store, f"models:/{run.outputs.model_outputs[0].model_id}", "it")
         for version in store.versions():
             read_model(store, f"models:/rnnlm/{version.version}", "it")
+
+
+def test_stopped_by_a_signal_it_leaves_nothing(project: Project) -> None:
+    runs.log_evaluation(project.params, project.cell.name)
+    for number in range(4000):
+        Path(f"mlruns/{number}").touch()
+    before = names(Path.cwd())
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "backup", "runs.tar"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        while process.poll() is None and not list(Path.cwd().glob(".runs.tar.*.partial")):
+            pass
+        process.terminate()
+        assert process.stderr
+        assert "error: stopped by SIGTERM; no backup was written" in process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert names(Path.cwd()) == before
 
 
 def packed(manifest: bytes | None = None, *members: tuple[tarfile.TarInfo, bytes]) -> bytes:

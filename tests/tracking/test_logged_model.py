@@ -11,8 +11,8 @@ from pipeline.model.folder import SavedModel, load_model
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import MODEL_FILES
 from pipeline.tracking import runs
-from pipeline.tracking.logged_model import read_model
-from pipeline.tracking.store import Store, connect
+from pipeline.tracking.logged_model import FILES_DIGEST, read_model
+from pipeline.tracking.store import CHAMPION, MODEL, Store, connect
 from tests.projects import Project, as_commit_726b98c
 
 URI = "models:/rnnlm/1"
@@ -43,10 +43,53 @@ def test_the_model_folder_is_the_one_artifact_and_is_whole(logged: tuple[Store, 
     # A vocabulary of the same length, but of another model.
     path = kept / "vocabulary.tsv"
     path.write_text(path.read_text().replace("cat", "cow"))
-    with pytest.raises(InputError, match=r"^it: MLflow's files of its model are not those that were trained$"):
+    with pytest.raises(InputError, match=r"^it: MLflow's files of its model are not those that were logged$"):
         read_model(store, URI, "it")
     with pytest.raises(InputError, match=r"^v2: MLflow does not have the files of this model"):
         read_model(store, "models:/rnnlm/2", "v2")
+
+
+def test_a_changed_byte_of_any_file_is_one_line(logged: tuple[Store, Path, SavedModel]) -> None:
+    store, folder, saved = logged
+    store.set_alias(CHAMPION, "1")
+    cache = folder / "code" / "pipeline" / "__pycache__"
+    cache.mkdir(exist_ok=True)
+    (cache / "cli.cpython-311.pyc").write_bytes(b"left by `mlflow models serve`")
+    check(read_model(store, URI, "it"), saved)
+    for name in ("code/pipeline/inference/serving.py", "MLmodel", "requirements.txt", "code/pipeline/new.py"):
+        path = folder / name
+        before = path.read_bytes() if path.exists() else b""
+        path.write_bytes(before + b"\n")
+        for uri in (URI, f"models:/{MODEL}@{CHAMPION}", f"models:/{folder.parent.name}"):
+            with pytest.raises(InputError, match=r"^it: MLflow's files of its model are not those that were logged$"):
+                read_model(store, uri, "it")
+        path.write_bytes(before)
+
+
+def test_another_logged_model_in_its_place_is_found(project: Project) -> None:
+    store = connect()
+    runs.log_evaluation(project.params, project.cell.name)
+    project.train(seed=2)
+    runs.log_evaluation(project.params, project.cell.name)
+    second, first = (
+        Path(model.artifact_location.removeprefix("file://"))
+        for model in store.client.search_logged_models([store.experiment_id])
+    )
+    shutil.rmtree(first)
+    shutil.copytree(second, first)
+    with pytest.raises(InputError, match="not those that were logged"):
+        read_model(store, f"models:/{first.parent.name}", "it")
+
+
+def test_no_code_of_the_store_is_run(logged: tuple[Store, Path, SavedModel], tmp_path: Path) -> None:
+    """Of a model that an older version logged, code is covered by no digest: it must not be run at all."""
+    store, folder, saved = logged
+    for path in folder.rglob("*.py"):
+        path.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    (model,) = store.client.search_logged_models([store.experiment_id])
+    store.client.delete_logged_model_tag(model.model_id, FILES_DIGEST)
+    check(read_model(store, URI, "it"), saved)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_model_of_commit_726b98c_is_made_whole(logged: tuple[Store, Path, SavedModel]) -> None:
@@ -59,11 +102,13 @@ def test_a_model_of_commit_726b98c_is_made_whole(logged: tuple[Store, Path, Save
         content["flavors"]["python_function"]["artifacts"][name.partition(".")[0]] = artifact
     (folder / "MLmodel").write_text(yaml.safe_dump(content))
     store.tag(content["run_id"], model_digest=digest)
+    (model,) = store.client.search_logged_models([store.experiment_id])
+    store.client.delete_logged_model_tag(model.model_id, FILES_DIGEST)
 
     read = read_model(store, URI, "it")
     check(read, saved)
     assert read.train == {}
     assert not (kept / "vocabulary.tsv").exists()  # reading changes nothing in the store
     (kept / "config.json").write_text((kept / "config.json").read_text().replace("4", "5"))
-    with pytest.raises(InputError, match="not those that were trained"):
+    with pytest.raises(InputError, match="not those that were logged"):
         read_model(store, URI, "it")

@@ -11,7 +11,7 @@ from pipeline.cli import app
 from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.record import read_provenance
-from pipeline.tracking.store import LARGEST_PAGE, LONGEST_NOTE, BestEffort, connect, fitting, open_store
+from pipeline.tracking.store import LARGEST_PAGE, LONGEST_NOTE, BestEffort, connect, fitting, is_own, open_store
 from tests.projects import Project
 from tests.review.candidates import candidate, write_corpus
 
@@ -93,3 +93,26 @@ def test_a_login_in_the_environment_is_not_shown_either(
     monkeypatch.setattr("pipeline.tracking.store.connect", lambda: None)
     assert BestEffort()(lambda store: {}["who is hunter22?"]) is None
     assert "hunter" not in capsys.readouterr().err
+
+
+def test_a_store_is_ones_own_on_this_machine_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_own()
+    for uri, own in {
+        "http://127.0.0.1:5000/below": True,
+        "https://localhost": True,
+        "http://[::1]:80": True,
+        "http://127.0.0.1@example.org": False,
+        "http://127.0.0.1.example.org": False,
+        "http://10.0.0.1": False,
+        "databricks": False,
+        "postgresql://127.0.0.1/db": False,
+    }.items():
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert is_own() == own, uri
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    if os.geteuid() == 0:  # only root can give files away
+        for path in (Path("mlflow.db"), Path()):
+            os.chown(path, 65534, 65534)
+            assert not is_own()
+            os.chown(path, 0, 0)
+    assert is_own()
