@@ -18,7 +18,7 @@ from pipeline.runtime.files import write_text
 from pipeline.runtime.pins import read_constraints
 
 FOLDER = Path("requirements")
-HEADER = "# Written by `make lock`, from pyproject.toml and constraints.txt.\n"
+WRITTEN_BY = "# Written by `make lock`, from pyproject.toml and constraints.txt.\n"
 # What only a build of torch for CUDA needs: gigabytes, which a machine with another build does without.
 CUDA = re.compile(r"(cuda|nvidia)-|triton$")
 # A requirement in pip's format: the lines that a backslash joins.
@@ -41,7 +41,7 @@ def write_lock() -> None:
     texts = {name: match[0] for name, match in entries.items()}
     texts["torch"] = _with_hashes(texts["torch"], _torch_hashes(entries["torch"][2]))
     apart = {requirement.partition("==")[0]: "build" for requirement in build} | {"torch": "torch"}
-    files: dict[str, str] = dict.fromkeys(("build", "torch", "cuda", "packages"), HEADER)
+    files: dict[str, str] = dict.fromkeys(("build", "torch", "cuda", "packages"), WRITTEN_BY)
     for name, text in sorted(texts.items()):
         files["cuda" if CUDA.match(name) else apart.get(name, "packages")] += text
     FOLDER.mkdir(exist_ok=True)

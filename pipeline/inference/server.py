@@ -14,7 +14,7 @@ from pipeline.runtime.settings import use_mlflow
 from pipeline.runtime.stopping import stopped_by_signals
 from pipeline.text.tokenizer import Tokenizer
 
-LOG = Path(".rnnlm/serve.log")
+SERVE_LOG = Path(".rnnlm/serve.log")
 
 
 def serve(saved: SavedModel, port: int) -> None:
@@ -26,7 +26,7 @@ def serve(saved: SavedModel, port: int) -> None:
     with stopped_by_signals(), web.listen(port, "rnnlm serve") as listener:
         app = application(saved)
         print(f"Serving on http://{web.HOST}:{port}/invocations\nPress Ctrl-C to stop.", flush=True)
-        web.serve(app, listener, LOG)
+        web.serve(app, listener, SERVE_LOG)
 
 
 def application(saved: SavedModel) -> Limited:

@@ -28,7 +28,7 @@ from pipeline.tracking.store import CHAMPION, TRACKING_OFF, is_off, open_store
 
 ATTEMPTS = 2  # to push, where other machines retrain too
 CONTINUES = "the next retraining continues from here"
-LOOKED_SECONDS = 0.5  # between two looks at whether to wait on for a lock
+LOCK_LOOKED_SECONDS = 0.5  # between two looks at whether to wait on for a lock
 
 
 def retrain(branch: str, output: Path, without_old_sentences: bool = False) -> Retraining:
@@ -245,7 +245,7 @@ def _alone() -> Iterator[None]:
     waits = False
     while not lock.is_locked:
         try:
-            lock.acquire(timeout=LOOKED_SECONDS if waits else 0)
+            lock.acquire(timeout=LOCK_LOOKED_SECONDS if waits else 0)
         except Timeout:
             if not waits:
                 _tell("lock", "another retraining works in this folder; waiting for its end")

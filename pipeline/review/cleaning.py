@@ -17,7 +17,7 @@ from pipeline.provenance import git
 from pipeline.provenance.dvc import unused_objects
 from pipeline.review.promotion import ROLLED_BACK, former_champions
 from pipeline.review.reproduce import REPRODUCTIONS
-from pipeline.review.ui import LOG
+from pipeline.review.ui import UI_LOG
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import MODELS
 from pipeline.text.sources.fetch import DOWNLOADS
@@ -170,7 +170,7 @@ def _of_the_folder(before: float) -> Iterator[Leftover]:
     places = (
         ("unfinished training runs", CHECKPOINTS.glob("*/*")),
         ("copies of what was downloaded", DOWNLOADS.glob("*")),
-        ("logs", [LOG] if LOG.exists() else []),
+        ("logs", [UI_LOG] if UI_LOG.exists() else []),
     )
     for kind, paths in places:
         for path in sorted(paths):

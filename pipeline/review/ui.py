@@ -22,7 +22,7 @@ from pipeline.runtime.urls import shown
 from pipeline.runtime.web import HOST, App, Message, Receive, Send
 from pipeline.tracking.store import Store, artifact_folder, tracking_uri
 
-LOG = Path(".rnnlm/mlflow-ui.log")
+UI_LOG = Path(".rnnlm/mlflow-ui.log")
 # A view of the list of runs, stored in a tag of the experiment as MLflow's Share button does; without it, the list has
 # neither figures nor parameters. Name, date and duration are always shown.
 VIEW = "rnnlm"
@@ -73,8 +73,8 @@ def serve(store: Store, port: int, browse: bool) -> None:
         pages = _pages(port)
         address = run_list_address(f"http://{HOST}:{port}/{secret}", store.experiment_id)
         print(f"Open {address}\nPress Ctrl-C to stop.", flush=True)
-        LOG.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=LOG.parent, prefix="ui-", suffix=".html") as redirection:
+        UI_LOG.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=UI_LOG.parent, prefix="ui-", suffix=".html") as redirection:
             # Without a screen, a browser would take over the terminal.
             screen = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
             if browse and screen:
@@ -82,7 +82,7 @@ def serve(store: Store, port: int, browse: bool) -> None:
                 redirection.write(f'<meta http-equiv="refresh" content="0;url={html.escape(address)}">')
                 redirection.flush()
                 webbrowser.open(Path(redirection.name).absolute().as_uri())
-            web.serve(BelowSecretPath(pages, secret), listener, LOG)
+            web.serve(BelowSecretPath(pages, secret), listener, UI_LOG)
 
 
 class BelowSecretPath:

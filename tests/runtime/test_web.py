@@ -1,0 +1,78 @@
+"""A web application in a process of ours: answers, ends on any signal, and lets no idle client hold a connection."""
+
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.runtime import web
+from pipeline.runtime.errors import InputError
+from tests.conftest import PROJECT
+
+SERVER = """
+import sys
+from pathlib import Path
+from pipeline.runtime import web
+from pipeline.runtime.stopping import stopped_by_signals
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+web.IDLE_SECONDS = 0.5
+with stopped_by_signals(), web.listen(0, "serve") as listener:
+    print(listener.getsockname()[1], flush=True)
+    web.serve(app, listener, Path(sys.argv[1]))
+"""
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
+    command = [sys.executable, "-c", SERVER, str(folder / "log")]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            yield int(process.stdout.readline()), process
+        finally:
+            process.kill()
+
+
+def get(port: int, path: str) -> bytes:
+    connection = http.client.HTTPConnection(web.HOST, port, timeout=60)
+    connection.request("GET", path)
+    return connection.getresponse().read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_answers_on_one_port_of_this_machine_until_a_signal_comes(number: signal.Signals, tmp_path: Path) -> None:
+    with served(tmp_path) as (port, process):
+        assert get(port, "/a") == b"/a"
+        listening = [one.laddr for one in psutil.Process(process.pid).net_connections() if one.status == "LISTEN"]
+        assert listening == [(web.HOST, port)]
+        assert psutil.Process(process.pid).children() == []
+        process.send_signal(number)
+        process.wait(60)
+        with pytest.raises(ConnectionRefusedError):
+            get(port, "/b")
+
+
+def test_who_sends_nothing_is_cut_off_and_others_are_answered(tmp_path: Path) -> None:
+    with served(tmp_path) as (port, _), socket.create_connection((web.HOST, port), timeout=60) as idle:
+        idle.send(b"GET / HT")
+        assert get(port, "/meanwhile") == b"/meanwhile"
+        assert idle.recv(1) == b""
+
+
+def test_a_taken_port_is_named() -> None:
+    with web.listen(0, "rnnlm ui") as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} is taken; choose another: rnnlm ui --port {port + 1}"):
+            web.listen(port, "rnnlm ui")
