@@ -113,18 +113,21 @@ def _spread(client: "Client", function: Callable[[Item], Result], items: Iterato
 
 def _result(client: "Client", future: "Future") -> Any:
     """The result of `future`, however long it takes; but Dask would also wait for ever for a first worker."""
-    from distributed import TimeoutError, wait
+    from distributed import wait
 
     working = time.monotonic()
     while True:
-        with suppress(TimeoutError):
+        try:
             wait(future, timeout=LOOK_SECONDS)
-            break
+            # Its worker may go before it hands the result over, and the work waits for another one.
+            return future.result(timeout=PATIENCE_SECONDS)
+        except TimeoutError:
+            if future.status == "error":  # the function's own
+                raise
         if client.nthreads():
             working = time.monotonic()
         elif time.monotonic() - working > PATIENCE_SECONDS:
             raise InputError("all Dask workers went away; start some, and run again")
-    return future.result()
 
 
 @contextmanager
