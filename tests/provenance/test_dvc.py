@@ -158,7 +158,8 @@ def test_a_checkout_is_run_afresh_whatever_caches_have(stages: Path, capfd: pyte
         dvc.repro_afresh(stages, ["train@x"], False, environment)
 
 
-def test_causes_are_named_and_not_what_follows_from_them() -> None:
+def test_causes_are_named_and_not_what_follows_from_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no stage has run
     status = {
         "download": [{"changed deps": {"corpus": "modified", "https://host/a.csv?token=x": "update available"}}],
         "tokenize": [{"changed deps": {"data/raw/documents.parquet": "modified"}}, {"changed outs": {"a": "deleted"}}],
