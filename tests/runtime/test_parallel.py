@@ -247,6 +247,7 @@ def test_other_users_of_the_machine_are_not_admitted(tmp_path: Path) -> None:
         assert "GET /status 200" in answers
         assert (tmp_path / "open").exists()
 
+    before = listening_ports()  # its web page may take a while to go
     results = ordered_map(partial(add, 1), iter(range(40)), 2)
     assert next(results) == 1
     assert len(listening_ports() - before) >= 4  # of the scheduler, the workers and those who watch over them

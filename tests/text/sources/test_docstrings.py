@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.pins import read_constraints, write_pins
 from pipeline.text.sources import docstrings
 from pipeline.text.sources.docstrings import docstring_documents, module_text
 from tests.conftest import PROJECT
@@ -143,9 +144,8 @@ def test_a_missing_file_is_refused(install, pins: Path) -> None:
 
 
 def test_a_real_package_reads_as_english(tmp_path: Path) -> None:
-    constraints = (PROJECT / "constraints.txt").read_text()
     pins = tmp_path / "corpus.txt"
-    pins.write_text(constraints)
+    write_pins(read_constraints(PROJECT / "constraints.txt"), ["networkx"], pins)
     text = "\n\n".join(text for _, text, *_ in docstring_documents(["networkx"], pins))
     words = text.split()
     assert 70_000 < len(words) < 120_000
