@@ -92,6 +92,10 @@ def test_another_clone_makes_the_first_run_again(versions: Versions, elsewhere: 
 def test_from_download_on_everything_is_made_again(versions: Versions, elsewhere: Clone) -> None:
     result = json.loads(elsewhere.rnnlm("reproduce", versions.runs[1], "--from", "download", "--json"))
     assert result["verdict"] == "identical"
+
+
+@pytest.mark.soak
+def test_from_download_on_another_corpus_is_named(versions: Versions, elsewhere: Clone) -> None:
     rows = elsewhere.folder / "corpus" / "comments.csv"
     original = rows.read_bytes()
     rows.write_bytes(original + b"One more row.\n")
@@ -245,6 +249,7 @@ def test_the_better_version_is_promoted_served_and_rolled_back(versions: Version
     assert json.loads(elsewhere.call("promote", "--json"))["challenger"] == second
 
 
+@pytest.mark.soak
 def test_after_a_restore_and_a_gc_old_runs_are_made_again(
     versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

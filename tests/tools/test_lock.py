@@ -103,7 +103,7 @@ def test_setup_refuses_a_file_that_is_not_the_locked_one(tmp_path: Path) -> None
     assert "THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE" in errors
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_setup_refuses_a_version_that_the_lock_does_not_have(tmp_path: Path) -> None:
     text = (PROJECT / "constraints.txt").read_text()
     changed = text.replace(f"setuptools=={PINNED['setuptools']}", "setuptools==1.2.3")
@@ -120,14 +120,14 @@ def stand_ins(served: Path) -> dict[str, str]:
     return {file: wheel(served, name, "1") for file, name in names.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_libraries_of_cuda_come_with_a_torch_that_names_them(tmp_path: Path) -> None:
     served = tmp_path / "served"
     torch = wheel(served, "torch", PINNED["torch"], "Requires-Dist: nvidia-x\n")
     assert "nvidia_x-1" in installed_by(tmp_path, {**stand_ins(served), "torch": torch}, served)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_build_of_torch_in_a_folder_goes_before_the_public_one(tmp_path: Path) -> None:
     """As pip chooses without hashes. With them, it prefers a file whose hash the index names."""
     served, index, version = tmp_path / "served", tmp_path / "index", PINNED["torch"]
