@@ -5,6 +5,7 @@ its cluster, which must have this project installed in the same version. Dask's 
 so those opened here admit only this process and its own (docs/security.md).
 """
 
+import copy
 import hashlib
 import itertools
 import logging
@@ -188,7 +189,8 @@ def _local_client(workers: int) -> "Iterator[Client | None]":
 def _settings() -> Iterator[None]:
     from dask import config
 
-    with config.set(DASK_SETTINGS), warnings.catch_warnings():
+    # A copy, as Dask appends to a list of routes what else a scheduler shows.
+    with config.set(copy.deepcopy(DASK_SETTINGS)), warnings.catch_warnings():
         # Dask would warn that a long document is a large part of a graph, as it should be.
         warnings.filterwarnings("ignore", message="Sending large graph")
         yield

@@ -174,6 +174,7 @@ def test_a_file_that_became_a_link_is_in_the_patch(repository: Path, tmp_path_fa
     assert (tree / "code.py").read_text() == "3\n"
 
 
+@pytest.mark.slow
 def test_the_project_itself_holds_nothing_that_looks_like_a_secret(repository: Path) -> None:
     for path in sorted(PROJECT.glob("*/**/*.py")) + sorted(PROJECT.glob("*.*")) + sorted(PROJECT.glob("docs/*.md")):
         name = path.relative_to(PROJECT)

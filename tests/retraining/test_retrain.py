@@ -134,6 +134,7 @@ def test_on_a_ci_machine_a_database_that_vanishes_is_no_mlflow_for_the_stages_ei
     assert "tracking: off" in told
 
 
+@pytest.mark.slow
 def test_a_machine_that_vanishes_while_it_trains_leaves_in_the_remote_what_was_ready(
     ready: Repository, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -213,6 +214,7 @@ def test_a_signal_is_heeded_before_the_next_step(
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stage_ends_with_its_retraining_and_the_next_goes_on(
     ready: Repository, tmp_path: Path, number: signal.Signals
@@ -272,6 +274,7 @@ def test_without_any_remote_each_step_is_skipped_with_a_line(
         assert f"\n{step}: skipped, as " in told
 
 
+@pytest.mark.slow
 def test_training_runs_begin_with_the_champions_weights_where_that_is_asked_for(
     ready: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

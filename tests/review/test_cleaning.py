@@ -68,6 +68,7 @@ def ranked(project: Project) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_models_without_rank_are_freed_and_only_when_asked_to(ranked: Project, later: None) -> None:
     runs = {run.info.run_id for run in connect().runs()}
     told = gc()
@@ -87,11 +88,13 @@ def test_models_without_rank_are_freed_and_only_when_asked_to(ranked: Project, l
     assert has_model("7")
 
 
+@pytest.mark.slow
 def test_nothing_young_is_freed(ranked: Project) -> None:
     (ranked.folder / ".rnnlm/checkpoints/lstm/key").mkdir(parents=True)
     assert gc("--older-than", "1").startswith("nothing to free")
 
 
+@pytest.mark.slow
 def test_deleted_runs_are_freed_but_not_the_one_of_the_champion(ranked: Project, later: None) -> None:
     store = connect()
     versions = {f"{version.version}": str(version.run_id) for version in store.versions()}
@@ -146,6 +149,7 @@ def cached(content: str) -> str:
     return digest
 
 
+@pytest.mark.slow
 def test_data_of_any_run_stays_and_of_none_goes(ranked: Project) -> None:
     from pipeline.tracking.record import Provenance, _write
 
@@ -161,6 +165,7 @@ def test_data_of_any_run_stays_and_of_none_goes(ranked: Project) -> None:
     assert not (Path(".dvc/cache/files/md5") / nobody[:2] / nobody[2:]).exists()
 
 
+@pytest.mark.slow
 def test_where_a_record_is_damaged_nothing_is_freed(ranked: Project) -> None:
     store = connect()
     nobody = cached("of nobody")

@@ -145,6 +145,7 @@ def test_an_item_that_kills_every_worker_is_an_input_error() -> None:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_cluster_that_cannot_be_closed_loses_its_processes_and_no_other_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -240,6 +241,8 @@ def test_other_users_of_the_machine_are_not_admitted(tmp_path: Path) -> None:
         return subprocess.run([*command, *ports], cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True).stdout
 
     before = listening_ports()
+    with parallel._settings(), LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0"):
+        pass  # which appends its pages to the settings
     with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0"):
         answers = attack(tmp_path / "open")
         # What Dask does by itself: otherwise this test would prove nothing.
@@ -326,6 +329,7 @@ if __name__ == "__main__":
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["ro", "size=64k"])
 def test_work_is_done_without_shared_memory(options: str) -> None:
     """In 64 kB there is no room for the locks of six workers."""

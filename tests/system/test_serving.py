@@ -132,6 +132,7 @@ def either(request: pytest.FixtureRequest) -> Served:
     return request.getfixturevalue(request.param)
 
 
+@pytest.mark.slow
 def test_the_server_had_nothing_but_the_requirements_and_no_pickle(served: Served) -> None:
     def run(code: str) -> str:
         command = [sys.executable, "-c", code]
@@ -297,6 +298,7 @@ def test_any_request_is_answered_or_refused(either: Served, body: str) -> None:
 REQUESTS = 125  # of each client
 
 
+@pytest.mark.slow
 def test_1000_requests_of_8_clients_get_the_answers_of_single_calls(either: Served) -> None:
     import mlflow
 
@@ -342,6 +344,7 @@ def _shape(value: Any) -> Any:
     return [_shape(item) for item in value] if isinstance(value, list) else type(value)
 
 
+@pytest.mark.slow
 def test_a_changed_model_is_not_served(project: tuple[Path, Path], free_port: int) -> None:
     """Code included, though none of it would be run."""
     folder, model = project
@@ -357,6 +360,7 @@ def test_a_changed_model_is_not_served(project: tuple[Path, Path], free_port: in
     assert (ended.returncode, ended.stdout) == (1, "")
 
 
+@pytest.mark.slow
 def test_serving_ends_on_a_signal_and_leaves_nothing(project: tuple[Path, Path], free_port: int) -> None:
     """Ctrl-C, SIGTERM and a closed terminal, while large requests are under way."""
     pipe = subprocess.PIPE

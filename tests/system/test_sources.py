@@ -37,6 +37,7 @@ def texts(clone: Clone) -> list[str]:
     return [document.text for document in read_documents(clone.folder / "data/raw/documents.parquet")]
 
 
+@pytest.mark.slow
 def test_a_url_is_watched(clone: Clone, server: Server) -> None:
     clone.change(download__source="files", download__path=f"{server.url}/comments.csv", vocabulary__size=80)
     assert clone.repro("vocabulary") == ["pins", "download", "tokenize", "vocabulary"]

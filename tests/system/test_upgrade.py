@@ -99,6 +99,7 @@ def upgraded(project: Project) -> tuple[Store, list[str]]:
     return store, ids
 
 
+@pytest.mark.slow
 def test_runs_comparison_sync_and_the_way_back(upgraded: tuple[Store, list[str]], project: Project) -> None:
     store, (first, second) = upgraded
     rows = {row["run_id"]: (row["version"], row["aliases"]) for row in json.loads(rnnlm("runs", "--json").stdout)}

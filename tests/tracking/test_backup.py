@@ -97,6 +97,7 @@ for command in {commands!r}:
     return subprocess.run([sys.executable, "-c", script], check=True, stdout=-1, text=True, env=environment).stdout
 
 
+@pytest.mark.slow
 def test_champions_the_way_back_and_old_runs_come_back(champions: Project) -> None:
     known, scores = rnnlm("runs", "--json"), score("models:/rnnlm@champion")
     told = rnnlm("backup", "runs.tar")
@@ -134,6 +135,7 @@ def test_in_another_checkout_everything_is_found_without_the_first(
     assert not (champions.folder / "mlruns").exists()
 
 
+@pytest.mark.slow
 def test_a_backup_is_whole_while_another_process_writes_runs(
     project: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -168,6 +170,7 @@ def test_a_backup_is_whole_while_another_process_writes_runs(
             read_model(store, f"models:/rnnlm/{version.version}", "it")
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_it_leaves_nothing(project: Project) -> None:
     runs.log_evaluation(project.params, project.cell.name)
     for number in range(4000):

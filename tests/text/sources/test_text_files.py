@@ -344,6 +344,7 @@ def read_in_a_child(folder: Path) -> dict[str, tuple[str | None, int]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [b"x", b"x\n"], ids=["one line", "one document"])
 def test_memory_is_bounded_whatever_a_file_unpacks_to(tmp_path: Path, unit: bytes) -> None:
     files = tmp_path / "files"
