@@ -2,10 +2,11 @@
 
 import re
 import socketserver
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
+
+from tests.text.sources.server import in_a_thread
 
 
 class Asked(NamedTuple):
@@ -48,17 +49,9 @@ class _Handler(socketserver.StreamRequestHandler):
         self.wfile.write((answers.pop(0) if len(answers) > 1 else answers[0])(asked))
 
 
-@contextmanager
-def lying() -> Iterator[Liar]:
-    """A server in a thread of its own, until the block ends."""
-    with Liar() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def lying() -> AbstractContextManager[Liar]:
+    """A `Liar`, until the block ends."""
+    return in_a_thread(Liar())
 
 
 def message(status: int, body: bytes, **headers: object) -> bytes:

@@ -3,10 +3,14 @@
 import gzip
 import hashlib
 import re
+import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
+
+AnyServer = TypeVar("AnyServer", bound=socketserver.BaseServer)
 
 
 class Server(ThreadingHTTPServer):
@@ -97,10 +101,15 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None: ...
 
 
+def serving() -> AbstractContextManager[Server]:
+    """A `Server`, until the block ends."""
+    return in_a_thread(Server())
+
+
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A server in a thread of its own, until the block ends."""
-    with Server() as server:
+def in_a_thread(made: AnyServer) -> Iterator[AnyServer]:
+    """A server that answers in a thread of its own until the block ends, when it is closed."""
+    with made as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
