@@ -1,30 +1,21 @@
 """Files of text: one, every file of a known kind below a folder, or members of a zip or tar archive.
 
 Everything is read as a stream (except `.parquet.gz`, which has to be unpacked whole), so memory does not grow with the
-corpus, and nothing is ever unpacked to disk. A document, the row or line that it stands in and all that a file or
-archive unpacks to have limits, as a few kilobytes can unpack to more than any machine holds. An error names the file
-and, where there is one, the line.
+corpus. A document, and the row or line that it stands in, have a limit; what all of a file unpacks to has another
+(`unpacking`). An error names the file and, where there is one, the line.
 """
 
 import csv
-import gzip
 import io
 import json
-import lzma
 import re
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -33,152 +24,16 @@ from pipeline.runtime.errors import InputError, is_of_the_machine, one_line
 from pipeline.runtime.settings import allow_long_csv_fields
 from pipeline.text.documents import Document
 from pipeline.text.params import DownloadParams, SourceFile
+from pipeline.text.sources.unpacking import Room, TextFile, archive_kind, archive_members
 
 KINDS = (".txt", ".csv", ".jsonl", ".parquet")
 KNOWN = f"{', '.join(KINDS)}, or one of these and .gz"
-# By suffix: fsspec's name of the kind, and how it is packed, which fsspec would guess of some suffixes only.
-ARCHIVES: dict[str, tuple[str, str | None]] = {
-    ".zip": ("zip", None),
-    ".tar": ("tar", None),
-    ".tar.gz": ("tar", "gzip"),
-    ".tgz": ("tar", "gzip"),
-    ".tar.bz2": ("tar", "bz2"),
-    ".tar.xz": ("tar", "xz"),
-}
 PARQUET_ROWS = 1024
 # Characters of a document, or of the row or line that it stands in: text8, 100 MB in one line, is one.
 LONGEST_DOCUMENT = 100_000_000
 LARGEST_PACKED_TABLE = 500_000_000  # bytes that a .parquet.gz unpacks to, in memory
 HIGHEST_PACKING = 100  # bytes of text from one byte of a column in Parquet; text gives 2 to 20
-MOST_MEMBERS = 1_000_000  # of an archive: their names are held in memory
-LARGEST_TAR_HEADER = 1 << 20  # bytes; an ordinary one has 512
 SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class TextFile:
-    """A file, or a member of an archive."""
-
-    name: str  # what errors call it
-    path: PurePosixPath  # in the folder or archive; its suffix tells its kind
-    open_raw: Callable[[], AbstractContextManager[IO[bytes]]]  # opens it as it is stored; it may be packed
-    room: "_Room"  # for what it unpacks to
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def is_packed(self) -> bool:
-        """Whether it is a gzip file."""
-        return self.path.name.lower().endswith(".gz")
-
-    @contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        """The content, unpacked; reading it raises InputError where it is damaged or too large."""
-        try:
-            with self.open_raw() as raw:
-                unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self.is_packed else raw
-                yield io.BufferedReader(_Limited(unpacked, self))
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise InputError(f"{self} is not a whole gzip file ({error}); fetch or pack it again") from None
-        except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError) as error:
-            raise InputError(f"{self} is damaged ({error}); fetch or pack it again") from None
-        except (NotImplementedError, RuntimeError) as error:  # a zip's kind of packing, or encryption
-            raise InputError(f"{self} cannot be unpacked ({error}); pack it again, as an ordinary zip file") from None
-
-
-class _Room:
-    """The bytes that a file, or all members of an archive together, may still unpack to.
-
-    Args:
-        name: what errors call it.
-        max_bytes: to begin with.
-    """
-
-    def __init__(self, name: str, max_bytes: int) -> None:
-        self._name = name
-        self._max_bytes = max_bytes
-        self._taken: dict[str, int] = {}
-        self._sum = 0
-
-    def take(self, member: str, size: int) -> None:
-        """Note that so much of a member is unpacked, once however often it is read. Raises InputError."""
-        more = size - self._taken.get(member, 0)
-        if more > 0:
-            self._taken[member] = size
-            self._sum += more
-        if self._sum > self._max_bytes:
-            raise InputError(
-                f"{self._name} holds more than {self._max_bytes:,} bytes; if that is right, raise download.max_bytes"
-            )
-
-
-class _Limited(io.RawIOBase):
-    """A stream that ends in an error where there is no room for more of it."""
-
-    def __init__(self, stream: IO[bytes], file: TextFile) -> None:
-        self._stream = stream
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return self._stream.seekable()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-    def readinto(self, buffer: memoryview, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        chunk = self._stream.read(len(buffer))
-        buffer[: len(chunk)] = chunk
-        self._file.room.take(str(self._file.path), self._stream.tell())
-        return len(chunk)
-
-
-class _TarStream(io.RawIOBase):
-    """An unpacked tar archive; while its list of members is read, no header is longer and no list than what is sane."""
-
-    def __init__(self, stream: IO[bytes], name: str) -> None:
-        self._stream = stream
-        self._name = name
-        self._headers = 0
-        self.listing = True
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if self.listing:
-            self._headers += size == tarfile.BLOCKSIZE
-            if self._headers > MOST_MEMBERS:
-                raise _too_many(self._name)
-            if size > LARGEST_TAR_HEADER:
-                raise InputError(f"{self._name} is damaged: a member's header has {size:,} bytes; pack it again")
-        return self._stream.read(size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-
-def _too_many(name: str) -> InputError:
-    return InputError(f"{name} has more than {MOST_MEMBERS:,} members; pack them into several archives")
-
-
-def _too_long(file: TextFile, line: int | None = None) -> InputError:
-    where = "" if line is None else f", line {line}"
-    return InputError(
-        f"{file}{where}: a document, or its row, has more than {LONGEST_DOCUMENT:,} characters; cut it into several"
-    )
 
 
 def file_documents(
@@ -215,9 +70,9 @@ def text_id(text: str) -> str:
 def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: int) -> list[TextFile]:
     if not path.exists():
         raise InputError(f"{name} does not exist; section download of params.yaml names the file or folder to read")
-    if members or _archive(path):
-        system, found = _members(path, name, members)
-        room = _Room(name, max_bytes)
+    if members or archive_kind(path):
+        system, found = archive_members(path, name, members)
+        room = Room(name, max_bytes)
         files = [
             TextFile(f"{name}: {member}", member, partial(system.open, str(member), "rb"), room)
             for member in _wanted(found, source)
@@ -229,7 +84,7 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
     if path.is_dir():
         inside = (PurePosixPath(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
         files = [
-            TextFile(str(path / file), file, partial((path / file).open, "rb"), _Room(str(path / file), max_bytes))
+            TextFile(str(path / file), file, partial((path / file).open, "rb"), Room(str(path / file), max_bytes))
             for file in _wanted(inside, source)
         ]
         if not files:
@@ -238,7 +93,7 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
         return files
     if not source.format and _kind(path) not in KINDS:
         raise InputError(f"{name} is of an unknown kind; expected a name that ends in {KNOWN}")
-    return [TextFile(name, PurePosixPath(path.name), partial(path.open, "rb"), _Room(name, max_bytes))]
+    return [TextFile(name, PurePosixPath(path.name), partial(path.open, "rb"), Room(name, max_bytes))]
 
 
 def _wanted(found: Iterable[PurePosixPath], source: SourceFile) -> list[PurePosixPath]:
@@ -250,45 +105,9 @@ def _wanted(found: Iterable[PurePosixPath], source: SourceFile) -> list[PurePosi
     )
 
 
-def _members(path: Path, name: str, members: str) -> tuple[Any, list[PurePosixPath]]:
-    """An archive, open, and the files in it, or those that `members` names."""
-    try:
-        protocol, packed = _archive(path) or ("", None)
-        system, pattern = _opened(path, name, protocol, packed), None
-        if members:
-            kind, _, pattern = members.partition("://")
-            if kind != protocol or "::" in pattern or system is None:
-                system, pattern = fsspec.url_to_fs(f"{members}::{path}")
-        assert system is not None
-        found = system.find("") if pattern is None else system.glob(pattern)
-        if len(found) > MOST_MEMBERS:
-            raise _too_many(name)
-        return system, [PurePosixPath(member) for member in found if system.isfile(member)]
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
-        if is_of_the_machine(error):
-            raise
-        raise InputError(f"{name} is not a whole archive ({error}); fetch or pack it again") from None
-    except (ImportError, ValueError, NotImplementedError) as error:
-        raise InputError(f"{members or path.suffix}::{name} cannot be opened: {one_line(error)}") from None
-
-
-def _opened(path: Path, name: str, protocol: str, packed: str | None) -> Any:
-    """The archive as a file system of fsspec's; None of a kind that is not known by its name."""
-    if protocol != "tar":
-        return fsspec.filesystem(protocol, fo=str(path), skip_instance_cache=True) if protocol else None
-    stream = _TarStream(cast(Any, fsspec.open(str(path), "rb", compression=packed)).open(), name)
-    system = fsspec.filesystem("tar", fo=stream, skip_instance_cache=True)
-    stream.listing = False
-    return system
-
-
 def _kind(path: Path | PurePosixPath) -> str:
     name = path.name.lower().removesuffix(".gz")
     return PurePosixPath(name).suffix
-
-
-def _archive(path: Path) -> tuple[str, str | None] | None:
-    return next((kind for suffix, kind in ARCHIVES.items() if path.name.lower().endswith(suffix)), None)
 
 
 def _reader(file: TextFile, source: SourceFile, params: DownloadParams) -> Callable[[TextFile], Iterator[str | None]]:
@@ -441,6 +260,13 @@ def _joined(lines: Iterable[str], file: TextFile) -> str:
         if text.tell() > LONGEST_DOCUMENT:
             raise _too_long(file)
     return text.getvalue()
+
+
+def _too_long(file: TextFile, line: int | None = None) -> InputError:
+    where = "" if line is None else f", line {line}"
+    return InputError(
+        f"{file}{where}: a document, or its row, has more than {LONGEST_DOCUMENT:,} characters; cut it into several"
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:

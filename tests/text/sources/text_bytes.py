@@ -1,0 +1,59 @@
+"""Files of text as bytes, of each kind and packed, and how tests read them."""
+
+import csv
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.text.documents import Document
+from pipeline.text.params import DownloadParams, SourceFile
+from pipeline.text.sources.text_files import file_documents
+
+
+def download_params(text_column: str = "body", txt_documents: str = "line", max_bytes: int = 1 << 30) -> DownloadParams:
+    values = {"source": "files", "path": "corpus", "packages": ["numpy"], "sources": {}}
+    values |= {"text_column": text_column, "txt_documents": txt_documents, "max_bytes": max_bytes}
+    return DownloadParams.model_validate(values)
+
+
+def csv_bytes(texts: list[str]) -> bytes:
+    file = io.StringIO()
+    csv.writer(file).writerows([["id", "body"], *([number, text] for number, text in enumerate(texts))])
+    return file.getvalue().encode()
+
+
+def jsonl_bytes(texts: list[str]) -> bytes:
+    return "".join(json.dumps({"id": 1, "body": text}) + "\n" for text in texts).encode()
+
+
+def parquet_bytes(texts: list[str] | pa.Array) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"id": list(range(len(texts))), "body": texts}), file)
+    return file.getvalue()
+
+
+def zip_bytes(members: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", packing) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def tar_bytes(members: dict[str, bytes], mode: str = "w:gz") -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # pyright: ignore[reportArgumentType, reportCallIssue]
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def read_members(path: Path, members: str = "", **source: object) -> list[Document]:
+    return list(file_documents(path, members, SourceFile.model_validate({"url": "x", **source}), download_params()))
