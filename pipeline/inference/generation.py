@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from pipeline.model.cells import State
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
+from pipeline.runtime.settings import nltk_alone
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
@@ -99,7 +100,8 @@ def suggest(
 
 def readable(tokens: Sequence[str]) -> str:
     """Tokens as a person would write them: `do n't go .` becomes `don't go.`, on one line."""
-    from nltk.tokenize.treebank import TreebankWordDetokenizer
+    with nltk_alone():
+        from nltk.tokenize.treebank import TreebankWordDetokenizer
 
     return " ".join(TreebankWordDetokenizer().detokenize(list(tokens)).split())
 

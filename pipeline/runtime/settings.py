@@ -9,6 +9,8 @@ import csv
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline.runtime.processors import assigned_processors, available_processors
@@ -31,6 +33,9 @@ DASK_LOGGERS = ("distributed", "distributed.client")
 # These have a line for every file that the remote lacks; `dvc repro` makes those files anyway.
 DVC_LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
+# What NLTK imports for its classifiers and plots, and does without where it is not installed.
+NLTK_EXTRAS = ("matplotlib", "scipy", "sklearn")
+
 
 def limit_spinning() -> None:
     """Let OpenMP's waiting threads sleep soon; works only before torch is imported."""
@@ -46,6 +51,19 @@ def limit_threads() -> None:
     """
     if (allowed := available_processors()) < assigned_processors():
         os.environ.setdefault("OMP_NUM_THREADS", str(allowed))
+
+
+@contextmanager
+def nltk_alone() -> Iterator[None]:
+    """Let NLTK be imported without the libraries of its classifiers: they take a second, and nothing here uses them."""
+    modules: dict[str, Any] = sys.modules
+    hidden = [name for name in NLTK_EXTRAS if name not in modules]
+    modules.update(dict.fromkeys(hidden))  # None: as if it were not installed
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del modules[name]
 
 
 def lift_nltk_time_limit() -> None:

@@ -11,12 +11,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
-from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer, PunktTrainer
 from punkt import available_languages, load_model
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.settings import lift_nltk_time_limit
+from pipeline.runtime.settings import lift_nltk_time_limit, nltk_alone
 from pipeline.text.documents import Document
+
+with nltk_alone():
+    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer, PunktTrainer
 
 TRAIN = "train"
 # The models of NLTK's `punkt_tab`; the package adds `english_web`, which NLTK does not have.

@@ -39,7 +39,11 @@ from functools import partial
 from typing import Any
 
 import regex
-from nltk.tokenize.destructive import NLTKWordTokenizer
+
+from pipeline.runtime.settings import nltk_alone
+
+with nltk_alone():
+    from nltk.tokenize.destructive import NLTKWordTokenizer
 
 
 def _engine(pattern: Any) -> Any:

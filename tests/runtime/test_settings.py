@@ -176,3 +176,12 @@ def test_libraries_raise_and_do_not_log(
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+def test_nltk_is_imported_without_its_classifiers_which_others_still_can_import() -> None:
+    code = (
+        "import sys, pipeline.text.tokenizer, pipeline.text.sentences; print({'scipy', 'sklearn'} & set(sys.modules)); "
+        "import scipy.stats, sklearn.base; print(sklearn.base.BaseEstimator.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["set()", "BaseEstimator"]
