@@ -10,16 +10,26 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from itertools import dropwhile
 from pathlib import Path, PurePath
 
+import psutil
+
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import DATA, LOCK, WARM_START_REQUEST
-from pipeline.runtime.stopping import TRANSFER, run_child, transfer_seconds
+from pipeline.runtime.stopping import (
+    GROUP_SECONDS,
+    LOOKED_SECONDS,
+    TRANSFER,
+    raise_if_stopped,
+    run_child,
+    transfer_seconds,
+)
 from pipeline.runtime.urls import without_secrets
 
 # What the pipeline and retraining write says nothing about what a person put in. (What warm_start.json names is among
@@ -40,7 +50,7 @@ SECRETS = (
 UNASSIGNING = (".py", ".txt", ".md", ".csv", ".jsonl")
 
 REMOTE = ("fetch", "ls-remote", "push")  # commands that talk to a server, which may fall silent
-
+LEFT_SECONDS = 2 * GROUP_SECONDS  # for what a killed process has started to end
 Done = subprocess.CompletedProcess[bytes]
 
 
@@ -222,14 +232,31 @@ def worktree(folder: Path, commit: str) -> Iterator[Path]:
     """A commit laid out in `folder`, until the block ends; what a killed process left there goes first.
 
     Raises:
-        InputError: git cannot lay it out.
+        InputError: git cannot lay it out, or a process still works in what was left.
+        StoppedError: a signal came while that was waited for.
     """
+    end = time.monotonic() + LEFT_SECONDS
+    while found := worker_in(folder):
+        if time.monotonic() > end:
+            raise InputError(f"process {found.pid} works in {folder}, which has to go; end it, then run again")
+        time.sleep(LOOKED_SECONDS)
+        raise_if_stopped("run the command again")
     remove_worktree(folder)
     try:
         output("worktree", "add", "--quiet", "--detach", str(folder), commit)
         yield folder
     finally:
         remove_worktree(folder)
+
+
+def worker_in(folder: Path) -> psutil.Process | None:
+    """A process whose working directory is in `folder`: what a killed one has started takes a moment to end."""
+    if folder.exists():
+        for process in psutil.process_iter():
+            with suppress(OSError, psutil.Error):  # it is another user's, or went meanwhile
+                if Path(process.cwd()).is_relative_to(folder.resolve()):
+                    return process
+    return None
 
 
 def remove_worktree(folder: Path) -> None:

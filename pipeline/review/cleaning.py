@@ -182,7 +182,8 @@ def _of_the_folder(before: float) -> Iterator[Leftover]:
         def free(path: Path = path) -> None:
             try:
                 with FileLock(REPRODUCTIONS / f"{path.name}.lock").acquire(timeout=0):
-                    git.remove_worktree(path.resolve())
+                    if not git.worker_in(path):
+                        git.remove_worktree(path.resolve())
             except Timeout:
                 pass  # it is at work after all
 

@@ -4,8 +4,10 @@ A handler that raises an exception may do so inside a destructor, where Python s
 the signal and pass it on to children. Whoever works looks at the flag before each step.
 """
 
+import errno
 import math
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -23,6 +25,13 @@ LOOKED_SECONDS = 0.1  # between two looks at the flag while a child runs
 GROUP_SECONDS = 5  # for a stage to save what it has once its dvc has gone
 KILLED_SECONDS = 1  # until the system has carried a kill out
 LAST_SECONDS = 8  # after a signal, whatever this process is doing
+# Starts a command with a guard beside it in its group, which waits for a line on the pipe that it is given. Where the
+# pipe ends without a line, this process was killed, and the guard ends its group.
+GUARDED = """
+(read -r _ || { trap '' TERM; kill -TERM $$; sleep "$0"; kill -KILL 0; }) < "/dev/fd/$1" > /dev/null 2>&1 &
+shift
+exec "$@"
+"""
 TRANSFER = "RNNLM_TRANSFER_SECONDS"  # that a command may take to talk to a remote of git or DVC
 TRANSFER_SECONDS = 1800.0
 
@@ -87,6 +96,8 @@ def stopped_by_signals() -> Iterator[None]:
 def child(command: Sequence[str], **options: Any) -> "Iterator[subprocess.Popen[Any]]":
     """A process with a group of its own, which ends with the block, all that it has started included.
 
+    It also ends where this process is killed: at once, and what it has started within `GROUP_SECONDS`.
+
     Args:
         command: program and arguments.
         options: of subprocess.Popen.
@@ -94,13 +105,28 @@ def child(command: Sequence[str], **options: Any) -> "Iterator[subprocess.Popen[
     Raises:
         OSError: the command cannot be started.
     """
-    process = subprocess.Popen(command, start_new_session=True, **options)
+    if shutil.which(command[0], path=(options.get("env") or os.environ).get("PATH")) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
+    read, write = os.pipe()
+    try:
+        guarded = ["sh", "-c", GUARDED, str(GROUP_SECONDS), str(read), *command]
+        process = subprocess.Popen(guarded, start_new_session=True, pass_fds=[read], **options)
+    except BaseException:
+        os.close(write)
+        raise
+    finally:
+        os.close(read)
     _children.add(process)
     try:
         if stop_asked():  # after the last look at the flag, and before the handler knew of this child
             process.terminate()
         yield process
     finally:
+        if process.poll() is None:
+            process.terminate()
+        with suppress(BrokenPipeError):  # the guard was killed with the others
+            os.write(write, b"\n")
+        os.close(write)
         _end_group(process)
         _children.discard(process)
 
@@ -227,9 +253,7 @@ def _say(line: str) -> None:
 
 
 def _end_group(process: "subprocess.Popen[Any]") -> None:
-    """End the process, give those that it has started a moment to follow, and kill what is left."""
-    if process.poll() is None:
-        process.terminate()
+    """Give a process that was told to end, and those that it has started, a moment to do so, and kill what is left."""
     _await_group(process, GROUP_SECONDS)
     _signal_group(process, signal.SIGKILL)
     process.wait()

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.provenance import git
@@ -260,3 +262,40 @@ def test_a_worktree_has_the_commit_and_vanishes_also_after_a_kill(repository: Pa
     ):
         pass
     assert not tree.exists()
+
+
+def lives(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_worktree_is_not_taken_from_what_a_killed_process_has_started(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, tree = run("rev-parse", "HEAD"), Path("tree")
+    # It ignores SIGTERM, and would notice that its folder goes.
+    worker = "trap '' TERM; echo $$; while test -e code.py; do sleep 0.02; done; touch ../deleted"
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom pipeline.provenance import git\n"
+        "from pipeline.runtime import stopping\nstopping.GROUP_SECONDS = 2\n"
+        "with git.worktree(Path('tree'), sys.argv[1]):\n"
+        "    stopping.run_child(['sh', '-c', sys.argv[2]], cwd='tree', stdout=None)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, first, worker],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        pid = int(process.stdout.readline())
+        process.kill()
+    monkeypatch.setattr(git, "LEFT_SECONDS", 0.0)
+    with (
+        pytest.raises(InputError, match=r"^process \d+ works in tree, which has to go; end it"),
+        git.worktree(tree, first),
+    ):
+        pass
+    assert lives(pid)
+    monkeypatch.setattr(git, "LEFT_SECONDS", 60.0)
+    with git.worktree(tree, first):
+        assert not lives(pid)
+    assert not Path("deleted").exists()

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 from pathlib import Path
@@ -124,6 +125,7 @@ def old(path: Path, content: str = "x") -> Path:
 def test_old_leftovers_go_and_what_is_the_users_own_stays(project: Project) -> None:
     gone = [".rnnlm/checkpoints/lstm/key/1.safetensors", ".rnnlm/downloads/a", ".rnnlm/mlflow-ui.log"]
     gone += [".rnnlm/reproduce/run/file"]
+    busy = old(Path(".rnnlm/reproduce/busy/file"))
     kept = [".rnnlm/set-aside/mine", ".rnnlm/retrain/report.md", ".rnnlm/timings/lstm.json", "mine/file", "data/mine"]
     for name in (*gone, *kept):
         old(Path(name), "x" * 1500)
@@ -133,7 +135,10 @@ def test_old_leftovers_go_and_what_is_the_users_own_stays(project: Project) -> N
     told = gc()
     assert "   6.0 kB  in all" in told
     assert all(Path(name).is_file() for name in (*gone, *kept))
-    gc("--yes")
+    with subprocess.Popen(["sleep", "1000"], cwd=busy.parent) as worker:  # its parent was killed
+        gc("--yes")
+        worker.kill()
+    assert busy.is_file()
     assert not [name for name in gone if Path(name).exists()]
     assert all(Path(name).is_file() for name in kept)
     assert new.is_file()

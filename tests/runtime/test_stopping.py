@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -79,6 +80,22 @@ def test_a_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
     process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert survivors(tmp_path) == []
+
+
+@pytest.mark.parametrize("deaf", ["HUP INT", "HUP INT TERM"])
+@pytest.mark.parametrize(
+    "wait", ["run_child(['sh', '-c', FAMILY], stdout=None)", "with child(['sh', '-c', FAMILY]) as c: c.wait()"]
+)
+def test_nothing_outlives_a_process_that_is_killed(wait: str, deaf: str, tmp_path: Path) -> None:
+    process = start(f"FAMILY = {FAMILY.replace('HUP INT', deaf)!r}\n{wait}", tmp_path)
+    waited_for(process)
+    assert len(survivors(tmp_path)) == 2
+    process.kill()
+    deadline = time.monotonic() + 60
+    while survivors(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert survivors(tmp_path) == []
+    process.communicate()
 
 
 def test_a_second_signal_kills_the_children_at_once(tmp_path: Path) -> None:
