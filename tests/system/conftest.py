@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -29,7 +29,9 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from tests.conftest import PROJECT
+from tests.forking import Server
 
+FORKING = Server()
 CELLS = ("rnn", "lstm", "gru")
 STAGE_ORDER = [
     "pins",
@@ -55,6 +57,7 @@ class Clone:
         store: where MLflow keeps the runs, if not in the folder.
         """
         self.folder, self._tracking, self._store = folder, tracking, store
+        self.forks = True
         if (folder / "dvc.yaml").exists():
             return
         files = subprocess.run(
@@ -110,16 +113,21 @@ class Clone:
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments)
 
     def run(self, *command: str, status: int = 0) -> str:
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        done = self._done(command)
         assert done.returncode == status, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def fails(self, *command: str) -> str:
         """Standard error of a command that must end with a status that is not 0."""
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        done = self._done(command)
         assert done.returncode != 0, done.stdout
         assert "Traceback" not in done.stderr, done.stderr
         return done.stderr
+
+    def _done(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        """A command that has ended."""
+        done = FORKING.run(command, self.folder, self.environment) if self.forks else None
+        return done or subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
 
     def repro(self, *arguments: str) -> list[str]:
         """The stages that `dvc repro` ran, in order (a stage restored from the cache is not run)."""
@@ -205,6 +213,7 @@ def built_once(factory: pytest.TempPathFactory, name: str, tracking: bool) -> Cl
             shutil.rmtree(folder, ignore_errors=True)  # of a build that failed
             folder.mkdir()
             clone = make_clone(folder, tracking)
+            clone.forks = not tracking  # that fresh processes do the same is seen once
             clone.run(sys.executable, "-m", "tools.plots_page", ".dvc/plots.html")  # as `make setup` does
             assert sorted(clone.repro()) == sorted(STAGE_ORDER)
             done.touch()

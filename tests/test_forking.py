@@ -1,0 +1,72 @@
+"""Forked commands are as real ones are, and what cannot be forked is not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.forking import Server, python_arguments
+
+# What a process can see of how it began, and a child of its own.
+PROBE = """
+import json, logging, os, signal, subprocess, sys
+def seen():
+    import pipeline
+    handlers = [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
+    level = logging.getLogger("own").getEffectiveLevel()
+    return [sys.argv, sys.path[:2], os.getcwd(), os.environ.get("MINE"), pipeline.NAME, handlers, level, __name__]
+if __name__ == "__main__":
+    print(json.dumps(seen()))
+    sys.stdout.flush()
+    if sys.argv[1:] == ["parent"]:
+        import pipeline
+        pipeline.NAME = "changed by the parent"
+        logging.getLogger("own").setLevel(50)
+        child = [sys.executable, "-m", "probe", "child"]
+        print(subprocess.run(child, check=True, text=True, capture_output=True, env=os.environ | {"MINE": "2"}).stdout)
+        done = subprocess.run([sys.executable, "-m", "probe", "fails"], stderr=subprocess.PIPE, start_new_session=True)
+        print(done.returncode, done.stderr.splitlines()[-1])
+    elif sys.argv[1:] == ["fails"]:
+        raise ValueError("as said")
+    elif sys.argv[1:] == ["killed"]:
+        os.kill(os.getpid(), signal.SIGTERM)
+    sys.exit({"ends": 3, "says": "a last word"}.get(sys.argv[-1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Server:
+    return Server()
+
+
+@pytest.mark.parametrize("how", ["parent", "fails", "killed", "ends", "says"])
+def test_a_forked_command_is_as_a_real_one(server: Server, tmp_path: Path, how: str) -> None:
+    (tmp_path / "probe.py").write_text(PROBE)
+    (tmp_path / "pipeline.py").write_text("NAME = 'of the clone'\n")
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path), MINE="1")
+    command = [sys.executable, "-m", "probe", how]
+    real = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    forked = server.run(command, tmp_path, environment)
+    assert (forked.returncode, forked.stdout) == (real.returncode, real.stdout)
+    assert forked.stderr.splitlines()[-1:] == real.stderr.splitlines()[-1:]  # tracebacks begin elsewhere
+
+
+def test_what_is_read_when_a_process_begins_is_left_to_real_ones(server: Server, tmp_path: Path) -> None:
+    assert server.run([sys.executable, "-m", "probe"], tmp_path, os.environ | {"OMP_NUM_THREADS": "7"}) is None
+    assert server.run(["git", "status"], tmp_path, os.environ) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (["/bin/sh", "-c", "python -m stages.train lstm"], ["-m", "stages.train", "lstm"]),
+        (["/bin/bash", "--norc", "-c", "python -m stages.pins"], ["-m", "stages.pins"]),
+        (["/bin/sh", "-c", "python -m stages.pins > file"], None),
+        (["/bin/sh", "-c", "ulimit -f 1; python -m stages.pins"], None),
+        ([sys.executable, "-c", "pass"], None),
+    ],
+)
+def test_only_plain_commands_are_forked(command: list[str], arguments: list[str] | None) -> None:
+    assert python_arguments(command) == arguments
