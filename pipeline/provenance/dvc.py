@@ -19,8 +19,9 @@ from pipeline.params import at
 from pipeline.provenance.code import changed, read_pins
 from pipeline.runtime.errors import InputError, one_line
 from pipeline.runtime.paths import DATA, LOCK, PINS
+from pipeline.runtime.patience import TRANSFER, transfer_seconds
 from pipeline.runtime.settings import quieten_dvc
-from pipeline.runtime.stopping import await_child, child, raise_if_stopped, run_child, transfer_seconds
+from pipeline.runtime.stopping import await_child, child, raise_if_stopped, run_child
 from pipeline.runtime.urls import shown, without_secrets
 
 if TYPE_CHECKING:
@@ -213,8 +214,7 @@ def _transfer(*arguments: str) -> None:
         done = run_child([*DVC, *arguments], seconds=seconds)
     except subprocess.TimeoutExpired:
         raise InputError(
-            f"dvc {arguments[0]} took longer than {seconds:g} seconds; is the remote up? RNNLM_TRANSFER_SECONDS sets "
-            "the limit"
+            f"dvc {arguments[0]} took longer than {seconds:g} seconds; is the remote up? {TRANSFER} sets the limit"
         ) from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines()

@@ -22,14 +22,8 @@ import psutil
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import DATA, LOCK, WARM_START_REQUEST
-from pipeline.runtime.stopping import (
-    GROUP_SECONDS,
-    LOOKED_SECONDS,
-    TRANSFER,
-    raise_if_stopped,
-    run_child,
-    transfer_seconds,
-)
+from pipeline.runtime.patience import TRANSFER, transfer_seconds
+from pipeline.runtime.stopping import GROUP_SECONDS, LOOKED_SECONDS, raise_if_stopped, run_child
 from pipeline.runtime.urls import without_secrets
 
 # What the pipeline and retraining write says nothing about what a person put in. (What warm_start.json names is among

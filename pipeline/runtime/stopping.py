@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.errors import StoppedError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOOKED_SECONDS = 0.1  # between two looks at the flag while a child runs
@@ -32,8 +32,6 @@ GUARDED = """
 shift
 exec "$@"
 """
-TRANSFER = "RNNLM_TRANSFER_SECONDS"  # that a command may take to talk to a remote of git or DVC
-TRANSFER_SECONDS = 1800.0
 
 
 class Stop:
@@ -171,19 +169,6 @@ def run_child(
                     raise subprocess.TimeoutExpired(command, seconds or 0) from None
     raise_if_stopped("run the command again")
     return subprocess.CompletedProcess(command, process.returncode, printed or b"", errors or b"")
-
-
-def transfer_seconds() -> float:
-    """How long a command may take that talks to a remote of git or DVC, which may have fallen silent.
-
-    Raises:
-        InputError: the environment variable that sets it is not a positive number.
-    """
-    text = os.environ.get(TRANSFER) or str(TRANSFER_SECONDS)
-    with suppress(ValueError):
-        if float(text) > 0:
-            return float(text)
-    raise InputError(f"{TRANSFER} is {text!r}; set it to a number of seconds above 0")
 
 
 @contextmanager

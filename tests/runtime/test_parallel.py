@@ -16,7 +16,8 @@ from typing import Any, cast
 
 import psutil
 import pytest
-from distributed import Client, LocalCluster, Worker
+from dask import config
+from distributed import Client, LocalCluster, Security, Worker
 from distributed.process import AsyncProcess
 
 from pipeline.runtime import parallel
@@ -197,8 +198,7 @@ def plugin_names(dask_worker: Worker) -> list[str]:
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 1)
-    monkeypatch.setitem(parallel.DASK_SETTINGS, "distributed.comm.timeouts.connect", 1)
+    monkeypatch.setenv("RNNLM_SCHEDULER_SECONDS", "1")
     for address in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "carrier-pigeon://roof"):
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
         with pytest.raises(InputError, match=f"cannot reach a Dask scheduler at {address} .*; start it, or") as error:
@@ -275,7 +275,7 @@ def test_the_folder_of_a_cluster_is_its_owners() -> None:
 
 
 def test_a_cluster_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 1)
+    monkeypatch.setenv("RNNLM_SCHEDULER_SECONDS", "1")
     monkeypatch.setattr(parallel, "LOOK_SECONDS", 0.2)
     with LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp") as cluster:
         address = str(cast(Any, cluster).scheduler_address)
@@ -283,10 +283,10 @@ def test_a_cluster_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match=f"the Dask scheduler at {address} has no workers; start some, or unset"):
             list(ordered_map(divide, [1], 2))
         cast(Any, cluster).scale(1)
-        monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 30)
+        monkeypatch.setenv("RNNLM_SCHEDULER_SECONDS", "30")
         results = ordered_map(partial(add, 1), count(), 2)
         assert next(results) == 1
-        monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 1)
+        monkeypatch.setenv("RNNLM_SCHEDULER_SECONDS", "1")
         cast(Any, cluster).scale(0)
         with pytest.raises(InputError, match=r"^all Dask workers went away; start some, and run again$"):
             list(results)
@@ -305,27 +305,81 @@ def test_a_worker_with_other_code_or_libraries_is_refused(monkeypatch: pytest.Mo
             assert "\n" not in str(error.value)
 
 
-def test_a_scheduler_that_is_killed_is_missed(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def scheduler(monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[str]"]:
+    """A process with a cluster, which the environment names."""
     script = """
 import sys, time
 from distributed import LocalCluster
 if __name__ == "__main__":
-    with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster:
+    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp") as cluster:
         print(cluster.scheduler_address, flush=True)
         time.sleep(600)
 """
     command = [sys.executable, "-c", script]
-    with (
-        subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         assert process.stdout
-        patch.setenv("DASK_SCHEDULER_ADDRESS", process.stdout.readline().strip())
-        results = ordered_map(partial(add, 1), count(), 2)
-        assert next(results) == 1
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", process.stdout.readline().strip())
+        yield process
         process.kill()
-        with pytest.raises(InputError, match=r"^the Dask scheduler went away; start it, and run again$"):
-            list(results)
+
+
+def test_a_cluster_with_certificates_is_used_by_those_who_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variables that docs/security.md names, which Dask reads when it is imported."""
+    made, other = Security.temporary(), Security.temporary()
+    for name, content in (("ca", made.tls_ca_file), ("key", made.tls_client_key), ("other", other.tls_ca_file)):
+        (tmp_path / name).write_text(content)
+
+    def trusting(authority: str) -> config.set:
+        files = {"CA_FILE": authority, "CLIENT__CERT": "ca", "CLIENT__KEY": "key"}
+        variables = {f"DASK_DISTRIBUTED__COMM__TLS__{name}": str(tmp_path / file) for name, file in files.items()}
+        return config.set(config.merge(config.config, config.collect_env(variables)))
+
+    monkeypatch.setenv("RNNLM_SCHEDULER_SECONDS", "2")
+    with LocalCluster(
+        n_workers=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tls", security=made
+    ) as cluster:
+        address = str(cast(Any, cluster).scheduler_address)
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+        with trusting("ca"):
+            assert list(ordered_map(partial(add, 1), range(3), 1)) == [1, 2, 3]
+        refused = r"^cannot reach a Dask scheduler at t(ls|cp)://[^\n]*; start it, or correct"
+        with trusting("other"), pytest.raises(InputError, match=refused):
+            list(ordered_map(partial(add, 1), range(3), 1))
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address.replace("tls", "tcp"))
+        with trusting("ca"), pytest.raises(InputError, match=refused):
+            list(ordered_map(partial(add, 1), range(3), 1))
+
+
+def test_a_scheduler_that_is_killed_is_missed(
+    scheduler: "subprocess.Popen[str]", capfd: pytest.CaptureFixture[str]
+) -> None:
+    results = ordered_map(partial(add, 1), count(), 2)
+    assert next(results) == 1
+    scheduler.kill()
+    with pytest.raises(InputError, match=r"^the Dask scheduler went away; start it, and run again$"):
+        list(results)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_scheduler_that_is_frozen_is_missed(
+    scheduler: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(parallel, "LOOK_SECONDS", 0.2)
+    results = ordered_map(partial(add, 1), count(), 2)
+    assert next(results) == 1
+    scheduler.send_signal(signal.SIGSTOP)
+    monkeypatch.setenv("RNNLM_SCHEDULER_SECONDS", "0.5")
+    with pytest.raises(
+        InputError, match=r"^the Dask scheduler has not answered for 0\.5 seconds; .* \(RNNLM_SCHEDULER_SECONDS sets"
+    ):
+        list(results)
+    with pytest.raises(InputError, match=r"^cannot reach a Dask scheduler at tcp://.* \(TimeoutError\); start it"):
+        list(ordered_map(divide, [1], 2))
     assert capfd.readouterr().err == ""
 
 

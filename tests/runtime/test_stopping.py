@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from pipeline.runtime import stopping
-from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.errors import StoppedError
 from pipeline.runtime.stopping import child, heeded_signals, raise_if_stopped, run_child, stopped_by_signals
 from tests.conftest import PROJECT
 
@@ -177,12 +177,3 @@ def test_what_a_child_prints_comes_back_and_a_limit_ends_it(tmp_path: Path, monk
     with child(["sh", "-c", "sleep 1000 & exit 0"]) as leader:
         leader.wait()
     assert not stopping._group_lives(leader)
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "soon"])
-def test_a_limit_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv("RNNLM_TRANSFER_SECONDS", text)
-    with pytest.raises(
-        InputError, match=f"^RNNLM_TRANSFER_SECONDS is '{text}'; set it to a number of seconds above 0$"
-    ):
-        stopping.transfer_seconds()
