@@ -28,8 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.patience import SCHEDULER as SCHEDULER_LIMIT
-from pipeline.runtime.patience import scheduler_seconds
+from pipeline.runtime.patience import SCHEDULER_LIMIT, scheduler_seconds
 from pipeline.runtime.settings import quieten_dask
 
 if TYPE_CHECKING:

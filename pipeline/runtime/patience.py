@@ -7,7 +7,7 @@ from pipeline.runtime.errors import InputError
 
 TRANSFER = "RNNLM_TRANSFER_SECONDS"  # that a command may take to talk to a remote of git or DVC
 TRANSFER_SECONDS = 1800.0
-SCHEDULER = "RNNLM_SCHEDULER_SECONDS"  # that a scheduler of Dask has to answer, and its cluster to have a worker
+SCHEDULER_LIMIT = "RNNLM_SCHEDULER_SECONDS"  # that a scheduler of Dask has to answer, and its cluster to have a worker
 SCHEDULER_SECONDS = 30.0
 
 
@@ -26,7 +26,7 @@ def scheduler_seconds() -> float:
     Raises:
         InputError: the environment variable that sets it is not a positive number.
     """
-    return _seconds(SCHEDULER, SCHEDULER_SECONDS)
+    return _seconds(SCHEDULER_LIMIT, SCHEDULER_SECONDS)
 
 
 def _seconds(variable: str, default: float) -> float:
