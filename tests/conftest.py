@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before torch is imported, and for every process that a test starts: threads that spin while they wait would take the
 # processors from the other tests, ten times over.
@@ -11,11 +12,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pytest
 from hypothesis import settings
 
-from pipeline.model.folder import SavedModel, TextRules
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.params import ModelParams
-from pipeline.text.counting import WordCounts, build_vocabulary
-from pipeline.text.vocabulary import Vocabulary
+# Dask's workers import this file too, and need no torch.
+if TYPE_CHECKING:
+    from pipeline.model.folder import SavedModel
+    from pipeline.model.language_model import LanguageModel
+    from pipeline.model.params import ModelParams
+    from pipeline.text.vocabulary import Vocabulary
 
 pytest_plugins = ["tests.projects"]
 
@@ -46,23 +48,30 @@ def shared_data() -> Path:
     return folder
 
 
-def vocabulary_of(counts: Mapping[str, int], size: int | None, sentences: int) -> Vocabulary:
+def vocabulary_of(counts: Mapping[str, int], size: int | None, sentences: int) -> "Vocabulary":
     """The vocabulary of a training split with these counts."""
+    from pipeline.text.counting import WordCounts, build_vocabulary
+
     words = WordCounts(Path("never written, so few are these"))
     words.add(counts.keys(), counts.values())
     words.sentences = sentences
     return build_vocabulary(words, size)
 
 
-def saved_model(model: LanguageModel, vocabulary: Vocabulary | None = None, lowercase: bool = True) -> SavedModel:
+def saved_model(model: "LanguageModel", vocabulary: "Vocabulary | None" = None, lowercase: bool = True) -> "SavedModel":
     """A model with what its folder holds besides; without a vocabulary its words are w2, w3 and so on."""
+    from pipeline.model.folder import SavedModel, TextRules
+    from pipeline.text.vocabulary import Vocabulary
+
     tokens = ["SENTENCE_START", "SENTENCE_END", *(f"w{id_}" for id_ in range(2, model.vocabulary_size - 1))]
     vocabulary = vocabulary or Vocabulary([*tokens, "UNKNOWN_TOKEN"], [0] + [1] * (model.vocabulary_size - 1))
     return SavedModel(model, vocabulary, TextRules(lowercase=lowercase), {"seed": 1})
 
 
-def model_params(**changes) -> ModelParams:
+def model_params(**changes) -> "ModelParams":
     """Section `model` of a small LSTM, but for `changes`."""
+    from pipeline.model.params import ModelParams
+
     values = {
         "cell": "lstm",
         "hidden_size": 12,

@@ -17,7 +17,7 @@ from distributed.protocol.pickle import dumps
 from distributed.security import Security
 
 PAGES = ("/", "/info/main/workers.html", "/json/counts.json", "/metrics", "/health", "/status", "/proxy/1/127.0.0.1/")
-SECONDS = 3
+SECONDS = 1
 NOTHING = b'{"paths": ["/sitemap.json"]}'
 
 

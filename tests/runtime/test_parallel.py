@@ -139,7 +139,8 @@ def test_what_the_items_raise_comes_through(workers: int) -> None:
 
 
 @pytest.mark.slow
-def test_an_item_that_kills_every_worker_is_an_input_error() -> None:
+def test_an_item_that_kills_every_worker_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(parallel.DASK_SETTINGS, "distributed.scheduler.allowed-failures", 1)  # not three
     with pytest.raises(InputError, match="killed again and again, most likely for lack of memory") as error:
         list(ordered_map(kill, range(20), 2))
     assert "\n" not in str(error.value)
