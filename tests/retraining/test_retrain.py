@@ -215,7 +215,10 @@ def test_a_signal_is_heeded_before_the_next_step(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(other, marks=pytest.mark.soak) for other in (signal.SIGINT, signal.SIGHUP))],
+)
 def test_a_stage_ends_with_its_retraining_and_the_next_goes_on(
     ready: Repository, tmp_path: Path, number: signal.Signals
 ) -> None:
