@@ -83,6 +83,14 @@ def python_arguments(command: Sequence[str]) -> list[str] | None:
     return None
 
 
+def guarded(command: Sequence[str]) -> tuple[list[str] | None, Sequence[str]]:
+    """Of a command of `stopping.child` the shell that leaves a guard beside it, and the command itself."""
+    match command:
+        case ["sh", "-c", script, seconds, pipe, *inner] if script.endswith('exec "$@"\n'):
+            return ["sh", "-c", script, seconds, pipe, "true"], inner
+    return None, command
+
+
 def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that a forked process could no longer heed."""
     return {name: value for name, value in environment.items() if READ_AT_START.match(name)}
@@ -129,7 +137,8 @@ class ForkingPopen(subprocess.Popen):
         self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any, env: Any, *rest: Any
     ) -> None:
         *_, shell, to_in, from_in, to_out, from_out, to_err, from_err, _, gid, gids, uid, umask, session, group = rest
-        argv = None if shell or isinstance(args, str | bytes) else python_arguments([os.fspath(arg) for arg in args])
+        guard, command = guarded([] if shell or isinstance(args, str | bytes) else [os.fspath(arg) for arg in args])
+        argv = python_arguments(command)
         environment = dict(os.environ if env is None else env)
         plain = not (executable or preexec_fn) and (gid, gids, uid, umask, group) == (None, None, None, -1, -1)
         # OpenMP's threads would be missing after a fork; Python's idle ones are not missed.
@@ -141,6 +150,9 @@ class ForkingPopen(subprocess.Popen):
         if self.pid == 0:
             if session:
                 os.setsid()
+            if guard:
+                real: Any = ForkingPopen.__base__
+                real(guard, pass_fds=pass_fds).wait()
             streams = [given if given != -1 else own for own, given in enumerate((to_in, from_out, from_err))]
             become_python(argv, streams, pass_fds, cwd, environment)
         self._child_created = True

@@ -26,7 +26,10 @@ if __name__ == "__main__":
         logging.getLogger("own").setLevel(50)
         child = [sys.executable, "-m", "probe", "child"]
         print(subprocess.run(child, check=True, text=True, capture_output=True, env=os.environ | {"MINE": "2"}).stdout)
-        done = subprocess.run([sys.executable, "-m", "probe", "fails"], stderr=subprocess.PIPE, start_new_session=True)
+        script = "(read -r _ || kill -KILL 0) < /dev/fd/$1 > /dev/null 2>&1 &\\nshift\\nexec \\"$@\\"\\n"
+        read, write = os.pipe()
+        fails = ["sh", "-c", script, "5", str(read), sys.executable, "-m", "probe", "fails"]
+        done = subprocess.run(fails, stderr=subprocess.PIPE, start_new_session=True, pass_fds=[read])
         print(done.returncode, done.stderr.splitlines()[-1])
     elif sys.argv[1:] == ["fails"]:
         raise ValueError("as said")
