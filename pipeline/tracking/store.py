@@ -31,6 +31,7 @@ COMMIT = "mlflow.source.git.commit"  # the tag that it shows as the version of t
 LONGEST_NOTE = 5000  # characters that MLflow keeps
 LARGEST_PAGE = 1000  # runs that MLflow returns, and points that it takes, at once
 LOGINS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # MLflow's environment variables
+ANSWER_LIMIT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # likewise: seconds that a server has for an answer
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LONGEST_REASON = 240  # characters of MLflow's own message in ours
 TRACKING_OFF = {"RNNLM_TRACKING": "off"}  # for the environment of a process
@@ -300,4 +301,17 @@ def _reason(error: Exception) -> str:
     text = f"{type(error).__name__}: {told(error, tracking_uri(), *(os.environ.get(name, '') for name in LOGINS))}"
     # What happened stands at its beginning, and why, such as a time limit, at its end.
     half = LONGEST_REASON // 2
-    return text if len(text) <= LONGEST_REASON else f"{text[:half]}…{text[-half:]}"
+    text = text if len(text) <= LONGEST_REASON else f"{text[:half]}…{text[-half:]}"
+    return f"{text}; {ANSWER_LIMIT} sets the limit" if _is_of_time(error) and ANSWER_LIMIT not in text else text
+
+
+def _is_of_time(error: BaseException) -> bool:
+    """Whether a server has not answered in time: what MLflow raises has the cause behind it, or in it."""
+    from requests import Timeout
+    from urllib3.exceptions import NewConnectionError, TimeoutError
+
+    inner = (error.__cause__, error.__context__, getattr(error, "reason", None), *error.args)
+    causes = (item for item in inner if isinstance(item, BaseException))
+    # urllib3 counts a connection that was refused among those that took too long.
+    itself = isinstance(error, (Timeout, TimeoutError)) and not isinstance(error, NewConnectionError)
+    return itself or any(map(_is_of_time, causes))

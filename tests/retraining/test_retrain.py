@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from pipeline.retraining import retrain
 from pipeline.retraining.outcome import Judgement, Outcome, Retraining, write_reports
 from pipeline.review import gates as gate
 from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.settings import MLFLOW
 from tests.conftest import PROJECT
 from tests.retraining.conftest import FILES, Repository
 
@@ -212,6 +214,99 @@ def test_a_signal_is_heeded_before_the_next_step(
     # What an earlier one has found is not this one's.
     assert list((tmp_path / "out").iterdir()) == []
     monkeypatch.undo()
+
+
+# MLflow's own server, whose artifacts take as many seconds an answer as the file `pause` says.
+SLOW_STORE = """
+import time
+from pathlib import Path
+from werkzeug.serving import make_server
+from mlflow.server import app
+def slow(request, start):
+    time.sleep(float(Path("pause").read_text()) if "mlflow-artifacts" in request["PATH_INFO"] else 0)
+    return app(request, start)
+server = make_server("127.0.0.1", 0, slow, threaded=True)
+print(server.port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture
+def slow_store(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """MLflow's server, which the environment names, and the file that says how long its artifacts take."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    (folder / "pause").write_text("0")
+    options = {"FILE_STORE": "sqlite:///mlflow.db", "SERVE_ARTIFACTS": "true"}
+    options |= {"ARTIFACT_ROOT": "mlflow-artifacts:/", "ARTIFACT_DESTINATION": str(folder / "artifacts")}
+    environment = os.environ | {f"_MLFLOW_SERVER_{name}": value for name, value in options.items()}
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW_STORE], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{int(process.stdout.readline())}")
+        yield folder / "pause"
+        process.kill()
+
+
+@pytest.mark.slow
+def test_a_store_whose_artifacts_are_slow_is_waited_for_and_one_that_is_silent_named_with_the_limit(
+    ready: Repository, tmp_path: Path, slow_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(*_: object) -> Judgement:
+        with retrain.open_store() as store:
+            run = store.client.create_run(store.experiment_id)
+            store.log_files(run.info.run_id, "provenance", {"patch": b"a patch"})
+            kept = store.read_file(run.info.run_id, "provenance/patch")
+        return Judgement("promoted" if kept == b"a patch" else "kept")
+
+    monkeypatch.setattr(retrain, "_judge", judge)
+    monkeypatch.setenv("RNNLM_TRACKING", "")
+    limit = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    monkeypatch.setenv(limit, "")
+    monkeypatch.delenv(limit)
+    monkeypatch.setitem(MLFLOW, limit, "1")  # of commands that somebody waits for
+    slow_store.write_text("1.5")
+    assert retrain.retrain("retrained", tmp_path / "out").judgement.verdict == "promoted"
+
+    slow_store.write_text("1000")
+    monkeypatch.setenv(limit, "1")
+    with pytest.raises(InputError, match=rf"^MLflow failed \(.*mlflow-artifacts.*{limit} sets the limit\); is "):
+        retrain.retrain("retrained", tmp_path / "out")
+    assert read(tmp_path / "out")["verdict"] == "failed"
+    with FileLock(retrain.LOCKS / "retrain.lock").acquire(timeout=0):
+        pass
+
+
+@pytest.mark.slow
+def test_a_remote_of_dvc_that_falls_silent_is_given_up_with_the_limit_in_the_line(
+    ready: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = "1" * 32  # of a result that only the remote has
+    outs = [{"path": "data/models/lstm/history.csv", "md5": digest}]
+    lock = {"schema": "2.0", "stages": {"train@lstm": {"cmd": "sh train.sh", "outs": outs}}}
+    Path("dvc.yaml").write_text(STAGE.replace("history.csv: {cache: false}", "history.csv"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(0)
+        with Path(".dvc/config").open("a") as config:
+            config.write(f"    remote = x\n['remote \"x\"']\n    url = http://127.0.0.1:{silent.getsockname()[1]}/x\n")
+        ready.commit("results elsewhere", dvc_lock=yaml.safe_dump(lock))
+        asked = None
+        for seconds in (4, 60):  # DVC takes a while to start on a busy machine
+            monkeypatch.setenv("RNNLM_TRANSFER_SECONDS", str(seconds))
+            told = rf"^dvc pull took longer than {seconds} seconds; is the remote up\? RNNLM_TRANSFER_SECONDS sets the "
+            with pytest.raises(InputError, match=told):
+                retrain.retrain("retrained", tmp_path / "out")
+            with suppress(BlockingIOError):
+                asked, _ = silent.accept()
+                break
+        assert asked
+        asked.close()
+    assert "dvc pull took longer" in read(tmp_path / "out")["reasons"][0]
+    with FileLock(retrain.LOCKS / "retrain.lock").acquire(timeout=0):
+        pass
 
 
 @pytest.mark.slow

@@ -84,6 +84,25 @@ def test_a_patch_from_elsewhere_runs_only_for_those_who_trust_it(monkeypatch: py
     assert laid_out == [b"a patch", None]
 
 
+def test_what_a_patch_lacks_is_said_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def record(left_out: dict[str, str | None]) -> Provenance:
+        train = StageRecord({}, {MODEL: "1" * 32}, {})
+        return Provenance("1" * 40, left_out, {"train": train})
+
+    monkeypatch.setattr(reproduce, "read_artifact", lambda *_: None)
+    run = SimpleNamespace(info=SimpleNamespace(run_id="id"), data=SimpleNamespace(tags={"cell": "lstm"}))
+    told = []
+    for left_out in ({}, {"corpus.csv": "2" * 32, ".env": None}):
+        monkeypatch.setattr(reproduce, "read_provenance", lambda *_, left_out=left_out: record(left_out))
+        with pytest.raises(InputError, match="is not in this clone"):
+            reproduce.reproduce(*cast(Any, (None, run)))
+        told.append(capsys.readouterr().err)
+    lack = "warning: the changes recorded of run id lack what was large or may be secret: corpus.csv, .env\n"
+    assert told == ["", lack]
+
+
 def test_a_run_that_began_with_a_model_is_not_made_from_text_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

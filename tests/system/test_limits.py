@@ -87,6 +87,20 @@ def test_a_failed_allocation(clone: Clone) -> None:
     check_rerun(clone, "train lstm", before)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options", ["ro", "size=64k"])
+def test_training_and_evaluating_need_no_shared_memory(clone: Clone, options: str) -> None:
+    """Text stages do without, too: tests/runtime/test_parallel.py."""
+    here = f"mount -t tmpfs -o {options} tmpfs /dev/shm"
+    if subprocess.run(["unshare", "-m", "sh", "-c", here], capture_output=True).returncode:
+        pytest.skip("only root can mount a /dev/shm of its own")
+    before = clone.digests()
+    (clone.folder / "data/models/lstm/model.safetensors").unlink()
+    stages = "$0 -m stages.train lstm && $0 -m stages.evaluate lstm && $0 -m stages.baselines"
+    clone.run("unshare", "-m", "sh", "-c", f"{here} && {stages}", sys.executable)
+    assert clone.digests() == before
+
+
 @pytest.fixture
 def mount() -> Iterator[Callable[..., None]]:
     """Calls `mount` and, in the end, `umount`."""

@@ -1,6 +1,7 @@
 """The open store: what it answers, and that asking changes nothing."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,18 @@ def test_no_store_shows_its_password(
     said = f"{refused.value}{capsys.readouterr()}"
     assert "warning: nothing more goes to MLflow (" in said
     assert not [word for word in ("quxy", "vbkj", "me:") if word in said], said
+
+
+def test_where_a_server_is_silent_the_line_names_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    told = r"^MLflow failed \(MlflowException: .*; MLFLOW_HTTP_REQUEST_TIMEOUT sets the limit\); is MLFLOW_TRACKING_URI"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(InputError, match=told), open_store():
+            pass
+    with pytest.raises(InputError, match=r"^MLflow failed \((?!.*the limit)"), open_store():  # nobody is there
+        pass
 
 
 def test_a_login_in_the_environment_is_not_shown_either(
