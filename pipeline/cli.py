@@ -193,6 +193,34 @@ def reproduce(
 
 
 @app.command()
+def data(run: RunArgument, folder: Annotated[Path, typer.Argument(help="a new folder")]) -> None:
+    """Bring back the exact text, vocabulary and splits that a run was made from, by their hashes, from DVC."""
+    from pipeline.review.listing import find
+    from pipeline.review.run_data import restore_data
+
+    folder = folder.absolute()
+    with _store() as (store, _):
+        for path in restore_data(store, find(store, run).info.run_id, folder):
+            print(folder / path)
+
+
+@app.command()
+def verify() -> None:
+    """Compare every byte of the results in data/ with dvc.lock, whether or not DVC's cache has them.
+
+    Exit status 1: one is missing, or is not what dvc.lock says.
+    """
+    from pipeline.provenance.dvc import outputs_unlike_lock
+
+    _project()
+    count, others = outputs_unlike_lock()
+    for path, what in others.items():
+        print(f"{path}: {what}")
+    print(f"{count - len(others)} of {count} results are as dvc.lock says")
+    sys.exit(1 if others else 0)
+
+
+@app.command()
 def retrain(
     branch: Annotated[str, typer.Option(help="git branch for the results; created if missing")] = "retrained",
     output: Annotated[Path, typer.Option(help="folder for report.md and retrain.json")] = Path(".rnnlm/retrain"),
@@ -319,11 +347,18 @@ def main() -> None:
 def _project() -> "Params":
     """Change to the project's folder, this one or one above, and read its parameters."""
     from pipeline.params import load_params
+    from pipeline.provenance.git import left_branch
 
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
             os.chdir(folder)
+            if branch := left_branch():
+                print(
+                    f"warning: git is on no branch, as `dvc exp run` leaves it while it runs and when it is killed; "
+                    f"once it has ended, `git switch {branch}` before you commit",
+                    file=sys.stderr,
+                )
             return load_params()
     raise InputError(f"no dvc.yaml and params.yaml in {here} or above it; run the command inside the project")
 

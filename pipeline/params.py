@@ -4,7 +4,9 @@ Each section's type lives with the package that reads it; this module puts them 
 `cells` changes, and refuses what does not fit with one line a person can act on.
 """
 
+import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from pipeline.text.params import DownloadParams, TokenizeParams, VocabularyParam
 from pipeline.training.params import TrainParams
 
 CELL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NAMED_TEXTS = 3  # that the warning names
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,21 @@ class Params:
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
-    """Read and check params.yaml.
+    """Read and check params.yaml; a temporary experiment is told which text it lacks.
 
     Raises:
         InputError: the file is missing, is not YAML, or holds a key or value that does not fit.
     """
-    return check_params(read_params(path), str(path))
+    params = check_params(read_params(path), str(path))
+    if missing := _text_left_behind(params.download):
+        named = ", ".join(map(str, missing[:NAMED_TEXTS])) + (", ..." if len(missing) > NAMED_TEXTS else "")
+        print(
+            f"warning: this experiment runs in a copy of the project without {named}, which git does not track; "
+            "`git add` the text first if it is meant to count",
+            file=sys.stderr,
+            flush=True,
+        )
+    return params
 
 
 def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:
@@ -139,6 +151,20 @@ def flat(params: Mapping[str, Any]) -> dict[str, Any]:
         below = flat(value) if isinstance(value, Mapping) else {}
         found |= {f"{key}.{name}": leaf for name, leaf in below.items()} or {key: value}
     return found
+
+
+def _text_left_behind(download: DownloadParams) -> list[Path]:
+    """Files of the corpus that the user's own folder has, and this one lacks: DVC copies only what git or DVC track.
+
+    `dvc exp run --temp` and queued experiments work in such a copy.
+    """
+    home = os.environ.get("DVC_ROOT")
+    if download.source != "files" or not home or Path(home).resolve() == Path.cwd():
+        return []
+    corpus = Path(home, download.path)  # an absolute path or a URL is the same for both
+    files = sorted(path for path in corpus.rglob("*") if path.is_file()) if corpus.is_dir() else [corpus]
+    names = (path.relative_to(home) for path in files if path.is_file() and path.is_relative_to(home))
+    return [name for name in names if not name.exists()]
 
 
 def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellParams:

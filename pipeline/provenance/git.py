@@ -115,6 +115,18 @@ def commit_of(ref: str) -> str | None:
     return done.stdout.decode().strip() if done.returncode == 0 else None
 
 
+def left_branch() -> str | None:
+    """The branch that `dvc exp run` has left: it works on none, and goes back only if nobody kills it.
+
+    None where a branch is checked out, or where it was not DVC that left one.
+    """
+    if run("symbolic-ref", "--quiet", "HEAD").returncode != 1 or commit_of("refs/exps/exec/EXEC_HEAD") is None:
+        return None
+    done = run("rev-parse", "--abbrev-ref", "@{-1}")  # what HEAD was at before
+    name = os.fsdecode(done.stdout).strip()
+    return name if done.returncode == 0 and commit_of(f"refs/heads/{name}") else None
+
+
 def unreadable() -> str:
     """Why git cannot read the repository here, in its own words; empty where it can, and where there is none."""
     done = run("rev-parse", "--git-dir")

@@ -94,7 +94,7 @@ def find(store: Store, text: str) -> "Run":
         if run.info.run_name == text or (len(text) >= SHORTEST_ID and run.info.run_id.startswith(text))
     ]
     if len(fitting) == 1:
-        return fitting[0]
+        return store.run(fitting[0].info.run_id)
     if not fitting:
         raise InputError(f"no run fits {text!r}; give {WAYS}")
     shown = ", ".join(f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})" for run in fitting[:NAMED_RUNS])

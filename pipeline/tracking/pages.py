@@ -61,7 +61,7 @@ def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def training_note(
-    cell: CellParams, parameter_count: int, history: Sequence[EpochRecord], tags: Mapping[str, str]
+    run_id: str, cell: CellParams, parameter_count: int, history: Sequence[EpochRecord], tags: Mapping[str, str]
 ) -> str:
     """Markdown for a run whose model is trained but not evaluated; it has these tags."""
     best, begun_with = best_epoch(history), tags.get("warm_start")
@@ -77,7 +77,7 @@ def training_note(
         note += f"\n\n**Made with uncommitted changes** (artifact `provenance/changes.patch`): `{files}`.\n"
     if missing := tags.get("git_left_out", "").replace("`", "'"):
         note += f"\n\n**The patch is incomplete**, it leaves out what is large or may be secret: `{missing}`.\n"
-    return note
+    return f"{note}\n\nIts exact data: `rnnlm data {run_id} FOLDER`; all of it again: `rnnlm reproduce {run_id}`.\n"
 
 
 def evaluation_note(training: str, metrics: dict[str, float], samples: Sequence[str]) -> str:

@@ -7,9 +7,10 @@ its run again, and no output contains a random id.
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from pipeline.evaluation.results import read_metrics
 from pipeline.model.folder import model_digest, read_config
@@ -67,6 +68,7 @@ def create_run(
         "cell_type": cell.model.cell,
         "corpus": corpus,
         "training_inputs": _training_inputs(params, name, vocabulary_size),
+        "request": uuid4().hex,
     }
     values = pages.cell_params(cell, vocabulary_size)
     values |= {"model.parameters": str(parameter_count), "data.corpus": corpus}
@@ -79,6 +81,7 @@ def create_run(
         values |= machine_params() | {"machine.precision": _precision(cell.train.precision)}
     title = pages.run_name(cell, cell.train.epochs)
     run_id = store.client.create_run(store.experiment_id, run_name=title, tags=tags).info.run_id
+    _delete_twins(store, run_id, tags)
     store.client.log_batch(run_id, params=[Param(key, value) for key, value in values.items()])
     store.client.log_inputs(run_id, [_dataset(corpus, "train", "training")])
     if restored:
@@ -86,6 +89,16 @@ def create_run(
     else:
         record_training(store, run_id, name)
     return run_id
+
+
+def _delete_twins(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
+    """Delete the other runs that were made for the same request.
+
+    MLflow's client asks again where an answer did not arrive, and its server then makes a second run.
+    """
+    for twin in store.runs(query=f"tags.request = '{tags.get('request', '')}'"):
+        if twin.info.run_id != run_id:
+            store.client.delete_run(twin.info.run_id)
 
 
 def epochs_of(store: Store, run_id: str) -> set[int]:
@@ -104,7 +117,8 @@ def complete_run(store: Store, run_id: str, params: Params, name: str) -> None:
     # MLflow draws a single value, at step 0, as a bar.
     store.log_points(run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
     store.client.update_run(run_id, name=pages.run_name(cell, len(history)))
-    store.note(run_id, pages.training_note(cell, _parameter_count(folder), history, store.run(run_id).data.tags))
+    tags = store.run(run_id).data.tags
+    store.note(run_id, pages.training_note(run_id, cell, _parameter_count(folder), history, tags))
     record_outputs(store, run_id, "train", name)
     log_model(store, run_id, name, folder, best.epoch)
     # Last, so that a run that has a digest is whole.
@@ -121,6 +135,7 @@ def trained_run(store: Store, params: Params, name: str) -> "Run":
         begun = store.newest_run(f"tags.training_inputs = '{inputs}' and attributes.status != 'FINISHED'")
         if begun:
             run_id = begun.info.run_id
+            _delete_twins(store, run_id, begun.data.tags)
         else:
             run_id = create_run(store, params, name, size, _parameter_count(folder), restored=True)
         complete_run(store, run_id, params, name)
@@ -154,7 +169,7 @@ def add_evaluation(store: Store, params: Params, name: str) -> bool:
     store.client.log_artifacts(run_id, str(folder), "evaluation")
     record_outputs(store, run_id, "evaluate", name)
     history = read_history(MODELS / name / "history.csv")
-    training = pages.training_note(cell, _parameter_count(MODELS / name), history, run.data.tags)
+    training = pages.training_note(run_id, cell, _parameter_count(MODELS / name), history, run.data.tags)
     samples = (folder / "samples.txt").read_text(encoding="utf-8").splitlines()
     note = pages.evaluation_note(training, measured, samples)
     store.note(run_id, note)

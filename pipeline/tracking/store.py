@@ -15,6 +15,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import use_mlflow
 from pipeline.runtime.urls import told
 from pipeline.tracking.relocation import ARTIFACTS, folder_beside, moved_from
+from pipeline.tracking.run_tables import read_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,8 +57,12 @@ class Store:
     def runs(self, limit: int | None = None, query: str = "") -> "list[Run]":
         """The runs of the experiment, the newest first; at most `limit` of them.
 
-        `query` is what they must match, in MLflow's search syntax, such as `tags.cell = 'lstm'`.
+        `query` is what they must match, in MLflow's search syntax, such as `tags.cell = 'lstm'`. Without one, datasets
+        and models of the runs may be missing, see `read_runs`.
         """
+        engine = getattr(self.client._tracking_client.store, "engine", None)  # none where a server has the database
+        if engine is not None and not query:
+            return read_runs(engine, self.experiment_id, limit)
         return _pages(
             lambda token: self.client.search_runs(
                 [self.experiment_id],
