@@ -30,6 +30,8 @@ PROJECT = Path(__file__).parents[1]
 
 def rows() -> Iterator[Result]:
     """What `dvc repro` takes to find that nothing is to be done, then what `rnnlm runs` takes."""
+    import dvc.repo  # noqa: F401  (which lets its loggers speak)
+
     quieten_dvc()
     names = [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_", "RNNLM_"))]
     for name in names:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 FOLDERS = {"train", "valid", "test", "warm_start", "report", "sentences"}  # outputs that are folders
+IDENTITY = {"user.name": "t", "user.email": "t@example.org"}
 SETTINGS = "[core]\n    analytics = false\n    check_update = false\n"
 
 
@@ -41,6 +42,8 @@ def repro(*targets: str, **options: Any) -> list[str]:
 def begin(stages: dict[str, Any], **files: str) -> None:
     """Make the current folder a repository of git and DVC with these stages and files (dots in names as `__`)."""
     git("init", "-q", "-b", "main")
+    for key, value in IDENTITY.items():
+        git("config", key, value)
     with Path(".git/info/exclude").open("a") as excluded:
         excluded.write("*.db\n")
     (folder := Path(".dvc")).mkdir()

@@ -245,6 +245,9 @@ def test_dvc_9260_a_killed_experiment_leaves_no_branch(folder: Path) -> None:
     assert warned in rnnlm("verify").stderr
     git("switch", "-q", "main")
     assert warned not in rnnlm("verify").stderr
+    git("switch", "-q", "-c", "other")
+    assert warned not in rnnlm("verify").stderr
+    git("switch", "-q", "main")
     Path("data/calm").touch()
     git("pack-refs", "--all")
     with dvc() as repo:
