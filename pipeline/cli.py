@@ -210,7 +210,7 @@ def verify() -> None:
 
     Exit status 1: one is missing, or is not what dvc.lock says.
     """
-    from pipeline.provenance.dvc import outputs_unlike_lock
+    from pipeline.provenance.verification import outputs_unlike_lock
 
     _project()
     count, others = outputs_unlike_lock()

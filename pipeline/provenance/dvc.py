@@ -233,20 +233,6 @@ def unsaved_outputs() -> list[Path]:
         ]
 
 
-def outputs_unlike_lock() -> tuple[int, dict[str, str]]:
-    """How many outputs dvc.lock has, and what is wrong with those that do not lie here as it says, by their paths.
-
-    Every byte is read, and nothing is asked of DVC's cache.
-
-    Raises:
-        InputError: dvc.lock is missing or damaged.
-    """
-    outs = {path: digest for record in read_lock().values() for path, digest in record.outs.items()}
-    now = {path: digest_if_there(Path(path)) for path in outs}
-    wrong = {path: "has other bytes" if now[path] else "is missing" for path in outs if now[path] != outs[path]}
-    return len(outs), wrong
-
-
 def unused_objects(kept: Collection[str], before: float) -> list[Path]:
     """Files of DVC's cache that neither the workspace nor any commit or experiment names.
 
