@@ -12,7 +12,7 @@ import typer
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import EVALUATION, MODELS, TIMINGS
-from pipeline.runtime.settings import limit_threads
+from pipeline.runtime.settings import compute_the_same_everywhere, limit_threads
 from pipeline.runtime.stage import run
 
 if TYPE_CHECKING:
@@ -340,6 +340,7 @@ def serve(
 
 def main() -> None:
     """Run the command line; an error that the user can fix is one line and exit status 1."""
+    compute_the_same_everywhere()
     limit_threads()
     run(app)
 
@@ -376,7 +377,9 @@ def _store(moved: bool = False) -> "Iterator[tuple[Store, Params]]":
 def _predictor(model: str | None) -> "Predictor":
     """The model that `--model` names, in use."""
     from pipeline.inference.predictor import Predictor
+    from pipeline.runtime.exactness import warn_if_not_exact
 
+    warn_if_not_exact(numpy=False)
     return Predictor(_saved_model(model))
 
 

@@ -1,7 +1,8 @@
 """One module for each stage of dvc.yaml: read params, call pipeline/, write outputs."""
 
-from pipeline.runtime.settings import limit_spinning, limit_threads
+from pipeline.runtime.settings import compute_the_same_everywhere, limit_spinning, limit_threads
 
-# Here, as every stage imports this module before torch.
+# Here, as every stage imports this module before torch and NumPy.
+compute_the_same_everywhere()
 limit_spinning()
 limit_threads()

@@ -3,6 +3,7 @@
 from pipeline.evaluation.baselines import ORDERS, baseline_scores
 from pipeline.evaluation.scores import summarise, write_bands, write_metrics, write_sentences
 from pipeline.params import load_params
+from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.paths import ENCODED, EVALUATION, VOCABULARY
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
@@ -12,6 +13,7 @@ from pipeline.text.vocabulary import Vocabulary
 
 def baselines() -> None:
     """Write data/evaluation/baselines/: metrics.json, bands.csv and sentences/MODEL.parquet."""
+    warn_if_not_exact()
     options = load_params().evaluate
     vocabulary = Vocabulary.load(VOCABULARY)
     train, test = (load_split(ENCODED / split, len(vocabulary)) for split in ("train", "test"))

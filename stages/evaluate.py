@@ -9,6 +9,7 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
 from pipeline.params import load_params
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, VOCABULARY
 from pipeline.runtime.stage import run_stage
@@ -21,6 +22,7 @@ def evaluate() -> None:
     """Write data/evaluation/NAME/: metrics.json, bands.csv, sentences.parquet, gradient_flow.csv and samples.txt."""
     if len(sys.argv) != 2:
         raise InputError("say which cell of params.yaml to evaluate: python -m stages.evaluate NAME")
+    warn_if_not_exact()
     params = load_params()
     cell, options = params.cell(sys.argv[1]), params.evaluate
     model_folder, folder = MODELS / cell.name, EVALUATION / cell.name

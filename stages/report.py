@@ -3,6 +3,7 @@
 from pipeline.evaluation.report import write_report
 from pipeline.params import load_params
 from pipeline.review.challenger import log_challenger
+from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.paths import EVALUATION, MODELS, REPORT
 from pipeline.runtime.stage import run_stage
 from pipeline.tracking.runs import log_report
@@ -10,6 +11,7 @@ from pipeline.tracking.runs import log_report
 
 def report() -> None:
     """Write data/report/: report.md and its figures."""
+    warn_if_not_exact()
     names = list(load_params().cells)
     write_report(EVALUATION, MODELS, names, REPORT)
     log_report(names)

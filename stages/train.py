@@ -11,6 +11,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
 from pipeline.provenance.code import code_lines
 from pipeline.runtime.errors import InputError, StoppedError
+from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import ENCODED, MODELS, TIMINGS, VOCABULARY
 from pipeline.runtime.stage import run_stage
@@ -30,6 +31,8 @@ def train() -> None:
         raise InputError("say which cell of params.yaml to train: python -m stages.train NAME")
     project = load_params()
     cell = project.cell(sys.argv[1])
+    if cell.train.precision == "exact":
+        warn_if_not_exact()
     folder = MODELS / cell.name
     vocabulary = Vocabulary.load(VOCABULARY)
     train_split, valid_split = load_split(ENCODED / "train"), load_split(ENCODED / "valid")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.output import cross_entropy
 from pipeline.runtime.rows import write_rows
 from pipeline.text.encoded import EncodedSplit
 
@@ -39,9 +39,8 @@ def gradient_norms(model: LanguageModel, split: EncodedSplit) -> np.ndarray:
         _, state = model.hidden(ids_BT[:, step], (len(ids_BT),), state)
         wanted.append(state[-1][0] if isinstance(state[-1], tuple) else state[-1])
     h_BH, _ = model.hidden(ids_BT[:, lags], (len(ids_BT),), state)
-    logits_BC = functional.linear(h_BH, model.output_weight, model.c)
     # The sum over sentences: no state of one touches the loss of another, so each row's gradient is its own.
-    loss = functional.cross_entropy(logits_BC, ids_BT[:, lags + 1], reduction="sum")
+    loss = cross_entropy(h_BH, model.output_weight, model.c, ids_BT[:, lags + 1]) * len(ids_BT)
     gradients = torch.autograd.grad(loss, [*wanted, h_BH])
     return np.array([gradient.double().norm(dim=1).mean().item() for gradient in reversed(gradients)])
 

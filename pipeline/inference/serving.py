@@ -3,7 +3,6 @@
 MLflow runs this file when it loads the model; the project itself never imports it.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.request import Options, check_request, check_tokens, put_gate_before_server
 from pipeline.model.batches import token_budget_batches
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.exactness import warn_if_not_exact
+from pipeline.runtime.settings import compute_the_same_everywhere
 
 MOST_LOGITS = 1 << 23  # that suggesting and generating hold at a time: 64 MB
 
@@ -32,11 +33,10 @@ class ServedLanguageModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the model from its folder, its only artifact."""
+        # MLflow's process may have NumPy at work already, but nothing here depends on its functions.
+        compute_the_same_everywhere()
+        warn_if_not_exact(numpy=False)
         self._predictor = Predictor.load(Path(context.artifacts["model"]))
-        # Suggests and generates in float64, so that what a text is answered does not depend on the texts it shares a
-        # pass with: in float32 the last bits do, and now and then a drawn word becomes another.
-        self._exact = copy.deepcopy(self._predictor)
-        self._exact.model.double()
         put_gate_before_server(self._predictor.tokens)
 
     def predict(self, context: Any, model_input: list[str], params: dict[str, Any] | None = None):
@@ -62,7 +62,7 @@ class ServedLanguageModel(PythonModel):
         return pd.DataFrame({"log_probability": -self._predictor.nats(split), "tokens": split.lengths})
 
     def _suggest(self, prefixes: list[list[str]], options: Options) -> pd.DataFrame:
-        rows = self._in_parts(prefixes, 1, lambda part: self._exact.suggest(part, options.count))
+        rows = self._in_parts(prefixes, 1, lambda part: self._predictor.suggest(part, options.count))
         return pd.DataFrame(
             {
                 "words": [[word for word, _ in row] for row in rows],
@@ -72,7 +72,9 @@ class ServedLanguageModel(PythonModel):
 
     def _generate(self, prompts: list[list[str]], options: Options) -> pd.DataFrame:
         decoding = Decoding(options.temperature, options.top_k or None, options.max_length, options.seed)
-        rows = self._in_parts(prompts, options.count, lambda part: self._exact.generate(part, options.count, decoding))
+        rows = self._in_parts(
+            prompts, options.count, lambda part: self._predictor.generate(part, options.count, decoding)
+        )
         return pd.DataFrame({"sentences": [[readable(tokens) for tokens in sentences] for sentences in rows]})
 
     def _in_parts(
@@ -84,8 +86,8 @@ class ServedLanguageModel(PythonModel):
         """
         rows: list[Any] = [None] * len(texts)
         if texts:
-            budget = MOST_LOGITS // len(self._exact.vocabulary) // count
-            for together in token_budget_batches(self._exact.encode(texts), budget, seed=0, epoch=0):
+            budget = MOST_LOGITS // len(self._predictor.vocabulary) // count
+            for together in token_budget_batches(self._predictor.encode(texts), budget, seed=0, epoch=0):
                 for index, row in zip(together, answer([texts[index] for index in together]), strict=True):
                     rows[index] = row
         return rows

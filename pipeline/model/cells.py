@@ -15,7 +15,9 @@ Shape suffixes: B sequences, X inputs (the vocabulary where x is one-hot), H hid
 
 from collections.abc import Callable
 
-from torch import Tensor, sigmoid, tanh
+from torch import Tensor, tanh
+
+from pipeline.model.arithmetic import product, sigmoid
 
 State = Tensor | tuple[Tensor, Tensor]
 
@@ -26,7 +28,7 @@ GATES = {"rnn": ("s",), "lstm": ("o", "i", "f", "g"), "gru": ("r", "z", "h")}
 
 def rnn(x: Tensor, s: Tensor, U: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     """s_t of the plain RNN: x (B,) ids or (B, X), s (B, H), U (X, H), W (H, H), b (H,) or None."""
-    return tanh(_product(x, U) + s @ W + _or_zero(b))
+    return tanh(_product(x, U) + _product(s, W) + _or_zero(b))
 
 
 def lstm(x: Tensor, state: tuple[Tensor, Tensor], U: Tensor, W: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -35,10 +37,10 @@ def lstm(x: Tensor, state: tuple[Tensor, Tensor], U: Tensor, W: Tensor, b: Tenso
     U_o, U_i, U_f, U_g = U.chunk(4, dim=1)
     W_o, W_i, W_f, W_g = W.chunk(4, dim=1)
     b_o, b_i, b_f, b_g = (0.0,) * 4 if b is None else b.chunk(4)
-    i = sigmoid(_product(x, U_i) + s @ W_i + b_i)
-    f = sigmoid(_product(x, U_f) + s @ W_f + b_f)
-    o = sigmoid(_product(x, U_o) + s @ W_o + b_o)
-    g = tanh(_product(x, U_g) + s @ W_g + b_g)
+    i = sigmoid(_product(x, U_i) + _product(s, W_i) + b_i)
+    f = sigmoid(_product(x, U_f) + _product(s, W_f) + b_f)
+    o = sigmoid(_product(x, U_o) + _product(s, W_o) + b_o)
+    g = tanh(_product(x, U_g) + _product(s, W_g) + b_g)
     c = c * f + g * i
     return tanh(c) * o, c
 
@@ -48,9 +50,9 @@ def gru(x: Tensor, s: Tensor, U: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     U_r, U_z, U_h = U.chunk(3, dim=1)
     W_r, W_z, W_h = W.chunk(3, dim=1)
     b_r, b_z, b_h = (0.0,) * 3 if b is None else b.chunk(3)
-    z = sigmoid(_product(x, U_z) + s @ W_z + b_z)
-    r = sigmoid(_product(x, U_r) + s @ W_r + b_r)
-    h = tanh(_product(x, U_h) + (s * r) @ W_h + b_h)
+    z = sigmoid(_product(x, U_z) + _product(s, W_z) + b_z)
+    r = sigmoid(_product(x, U_r) + _product(s, W_r) + b_r)
+    h = tanh(_product(x, U_h) + _product(s * r, W_h) + b_h)
     return (1 - z) * h + z * s
 
 
@@ -59,7 +61,7 @@ CELLS: dict[str, Callable[..., State]] = {"rnn": rnn, "lstm": lstm, "gru": gru}
 
 def _product(x: Tensor, U: Tensor) -> Tensor:
     """U x: a product, or for ids of one-hot words the look-up that it comes to."""
-    return x @ U if x.is_floating_point() else U[x]
+    return product(x, U) if x.is_floating_point() else U[x]
 
 
 def _or_zero(b: Tensor | None) -> Tensor | float:

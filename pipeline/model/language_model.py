@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from pipeline.model import output
+from pipeline.model.arithmetic import product
 from pipeline.model.cells import CELLS, GATES, State
 from pipeline.model.output import Precision, Sampler, Scores
 from pipeline.model.packed import PackedBatch
@@ -83,6 +84,7 @@ class LanguageModel(nn.Module):
         batch_sizes: Sequence[int],
         state: Sequence[State | None] | None = None,
         generator: torch.Generator | None = None,
+        exact: bool = True,
     ) -> tuple[Tensor, list[State]]:
         """Run all layers over a packed batch.
 
@@ -91,6 +93,7 @@ class LanguageModel(nn.Module):
             batch_sizes: sequences at each step.
             state: where each layer starts: (B, H), for the LSTM a pair (s, c) of them; None: zero.
             generator: draws the dropout masks in training mode; None: torch's global generator.
+            exact: as in `run_layer`.
 
         Returns:
             What the output layer reads (N, H), and each layer's last state of every sequence.
@@ -98,7 +101,7 @@ class LanguageModel(nn.Module):
         x = x_N if self.E is None else self._dropped(embedding(x_N, self.E), generator)
         last = []
         for layer, before in zip(self._layers(), state or [None] * len(self.layers), strict=True):
-            x, after = run_layer(self.params.cell, x, batch_sizes, layer.U, layer.W, layer.b, before)
+            x, after = run_layer(self.params.cell, x, batch_sizes, layer.U, layer.W, layer.b, before, exact)
             x = self._dropped(x, generator)
             last.append(after)
         return x, last
@@ -108,7 +111,7 @@ class LanguageModel(nn.Module):
         batch: PackedBatch,
         sampler: Sampler | None = None,
         step: int = 0,
-        precision: Precision = "fp32",
+        precision: Precision = "exact",
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Mean nats per token of a batch whose sentences start from state zero; `backward` runs once.
@@ -117,10 +120,11 @@ class LanguageModel(nn.Module):
             batch: what to predict.
             sampler: draws the words of a sampled softmax (a stand-in for the loss that only training uses); None: full.
             step: which draw.
-            precision: of the output layer's products.
+            precision: of the output layer's products; all but `exact` let torch's own kernels run layers.
             generator: draws the dropout masks in training mode.
         """
-        h_NH, _ = self.hidden(batch.x_N, batch.batch_sizes, generator=generator)
+        exact = precision == "exact"
+        h_NH, _ = self.hidden(batch.x_N, batch.batch_sizes, generator=generator, exact=exact)
         if sampler is None:
             return output.cross_entropy(h_NH, self.output_weight, self.c, batch.y_N, precision)
         return output.sampled_cross_entropy(h_NH, self.output_weight, self.c, batch.y_N, sampler, step, precision)
@@ -154,7 +158,7 @@ class LanguageModel(nn.Module):
             after = CELLS[self.params.cell](x, before, layer.U, layer.W, layer.b)
             x = after[0] if isinstance(after, tuple) else after
             last.append(after)
-        logits_BC = x @ self.output_weight.t()
+        logits_BC = product(x, self.output_weight.t())
         return logits_BC if self.c is None else logits_BC + self.c, last
 
     @property

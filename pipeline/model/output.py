@@ -23,7 +23,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.functional import embedding
 
-Precision = Literal["fp32", "bf16", "auto"]
+from pipeline.model.arithmetic import add_product, column_sums, log, product, total
+
+Precision = Literal["exact", "fp32", "bf16", "auto"]
 
 BLOCK_BYTES = 4 << 20  # of logits: a block stays in the cache from the product to the gradients
 IMPOSSIBLE = -1e4  # a logit whose exponential is 0
@@ -82,7 +84,9 @@ def _inclusion_probabilities(weight_C: np.ndarray, words: int) -> np.ndarray:
         certain |= above
 
 
-def cross_entropy(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor, precision: Precision = "fp32") -> Tensor:
+def cross_entropy(
+    h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor, precision: Precision = "exact"
+) -> Tensor:
     """Mean of -ln softmax(V h + c)[y] over all rows, in nats; a scalar float32.
 
     The gradients are computed along with the value and handed over by the first `backward`; there is no second.
@@ -92,7 +96,7 @@ def cross_entropy(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor, p
         V_CH: output weight (C, H).
         c_C: output bias (C,) or None.
         y_N: targets (N,), int64.
-        precision: of the products; sums are float32 (float64 for float64 input) in any case.
+        precision: of the products, `exact` as `fp32`; sums are float32 (float64 for float64 input) in any case.
     """
     return _CrossEntropy.apply(h_NH, V_CH, c_C, y_N, uses_bf16(precision, h_NH.device))
 
@@ -120,7 +124,7 @@ def score(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Tensor) -> Scores
     for rows, logits_RC in _blocks_of_logits(h_NH, V_CH, c_C):
         target_R1 = logits_RC.gather(1, y_N[rows].unsqueeze(1))
         rank_N[rows] = (logits_RC > target_R1).sum(1)
-        nats_N[rows] = logits_RC.logsumexp(1) - target_R1.squeeze(1)
+        nats_N[rows] = functional.cross_entropy(logits_RC, y_N[rows], reduction="none")
     return Scores(nats_N, rank_N)
 
 
@@ -168,10 +172,10 @@ def _sums_and_gradients(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None, y_N: Ten
     dc_C = None if c_C is None else torch.zeros_like(c_C)
     for rows, p_RC in _blocks_of_logits(h_NH, V_CH, c_C):
         nats += _become_gradients(p_RC, y_N[rows])
-        torch.mm(p_RC, V_CH, out=dh_NH[rows])
-        dV_CH.addmm_(p_RC.t(), h_NH[rows])
+        product(p_RC, V_CH, out=dh_NH[rows])
+        add_product(dV_CH, p_RC.t(), h_NH[rows])
         if dc_C is not None:
-            dc_C += p_RC.sum(0)
+            dc_C += column_sums(p_RC)
     return nats, dh_NH, dV_CH, dc_C
 
 
@@ -204,12 +208,12 @@ def _become_gradients(logits_RC: Tensor, y_R: Tensor) -> Tensor:
     """Turn logits, in place, into the gradients by them (probabilities, less 1 at the target); returns their nats."""
     sums = torch.promote_types(logits_RC.dtype, torch.float32)
     target_R = logits_RC.gather(1, y_R.unsqueeze(1)).squeeze(1)
-    nats = (logits_RC.amax(1).to(sums) - target_R.to(sums)).sum()
+    nats_R = logits_RC.amax(1).to(sums) - target_R.to(sums)
     p_RC = torch.softmax(logits_RC, 1, out=logits_RC)
     # The likeliest word's probability is 1 over the sum of the exponentials, those less the largest logit.
-    nats -= p_RC.amax(1).to(sums).log().sum()
+    nats_R += log(1 / p_RC.amax(1).to(sums))
     p_RC.index_put_((torch.arange(len(y_R), device=y_R.device), y_R), p_RC.new_tensor(-1.0), accumulate=True)
-    return nats
+    return total(nats_R)
 
 
 def _blocks_of_logits(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
@@ -220,7 +224,7 @@ def _blocks_of_logits(h_NH: Tensor, V_CH: Tensor, c_C: Tensor | None) -> Iterato
     for start in range(0, N, R):
         rows = slice(start, min(start + R, N))
         logits_RC = buffer[: rows.stop - start]
-        torch.mm(h_NH[rows], V_CH.t(), out=logits_RC)
+        product(h_NH[rows], V_CH.t(), out=logits_RC)
         if c_C is not None:
             logits_RC += c_C
         yield rows, logits_RC

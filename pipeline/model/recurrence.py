@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
+from pipeline.model.arithmetic import add_product, column_sums, product
 from pipeline.model.cells import GATES, State
 from pipeline.model.packed import last_rows, previous_rows
 
@@ -28,7 +29,14 @@ TORCH_GATES = {"rnn": ("s",), "lstm": ("i", "f", "g", "o")}
 
 
 def run_layer(
-    cell: str, x: Tensor, batch_sizes: Sequence[int], U: Tensor, W: Tensor, b: Tensor | None, state: State | None = None
+    cell: str,
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    U: Tensor,
+    W: Tensor,
+    b: Tensor | None,
+    state: State | None = None,
+    exact: bool = True,
 ) -> tuple[Tensor, State]:
     """One layer over a packed batch.
 
@@ -40,11 +48,12 @@ def run_layer(
         W: recurrent weight (H, G).
         b: bias (G,) or None.
         state: where sequences start: (B, H), for the LSTM two of them; None: zero.
+        exact: on a processor, compute the same bytes as on any other (see arithmetic.py).
 
     Returns:
         The states s of all rows (N, H), and each sequence's last state, in the form of `state`.
     """
-    if cell in TORCH_GATES and _has_fast_kernel(cell, x, batch_sizes):
+    if cell in TORCH_GATES and (x.is_cuda or not exact) and _has_fast_kernel(cell, x, batch_sizes):
         return run_library_layer(cell, x, batch_sizes, U, W, b, state)
     last_B = last_rows(batch_sizes).to(x.device)
     if cell == "lstm":
@@ -99,8 +108,9 @@ def torch_weights(cell: str, U: Tensor, W: Tensor, b: Tensor | None) -> list[Ten
 def _has_fast_kernel(cell: str, x: Tensor, batch_sizes: Sequence[int]) -> bool:
     """Whether torch's kernel beats the functions below: a GPU's cuDNN always does, as it waits for no Python.
 
-    On a processor that is oneDNN's LSTM, which needs sequences of one length (so are most batches that are made by
-    length) and float32 inputs; one-hot words would be multiplied by a unit matrix, which costs more than it saves.
+    On a processor that is oneDNN's LSTM, whose sums depend on the size of its caches. It needs sequences of one length
+    (so are most batches that are made by length) and float32 inputs; one-hot words would be multiplied by a unit
+    matrix, which costs more than it saves.
     """
     if x.is_cuda:
         return True
@@ -116,7 +126,7 @@ class _RNN(torch.autograd.Function):
         before = s0_BH
         for s_BH in s_NH.split(batch_sizes):
             if before is not None:
-                s_BH.addmm_(before[: len(s_BH)], W)
+                add_product(s_BH, before[: len(s_BH)], W)
             before = s_BH.tanh_()
         ctx.save_for_backward(x, U, W, s0_BH, s_NH)
         ctx.batch_sizes = batch_sizes
@@ -133,8 +143,8 @@ class _RNN(torch.autograd.Function):
             da_BH = da_steps[t]
             aten.tanh_backward.grad_input(da_BH, s_steps[t], grad_input=da_BH)
             if t:
-                da_steps[t - 1][: len(da_BH)].addmm_(da_BH, Wt)
-        ds0_BH = da_steps[0] @ Wt if ctx.needs_input_grad[5] else None
+                add_product(da_steps[t - 1][: len(da_BH)], da_BH, Wt)
+        ds0_BH = product(da_steps[0], Wt) if ctx.needs_input_grad[5] else None
         dW = _product_over_steps(_before(s_NH, s0_BH, ctx.batch_sizes), da_NH, ctx.batch_sizes)
         dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NH)
         return dx, None, dU, dW, db, ds0_BH
@@ -157,15 +167,16 @@ class _LSTM(torch.autograd.Function):
         sigmoids_NG, g = gates_NG[:, : 3 * H], gates_NG[:, 3 * H :]
         o, i, f = sigmoids_NG.chunk(3, dim=1)
         s_NH, c_NH, tanh_c_NH = (gates_NG.new_empty(len(gates_NG), H) for _ in range(3))
+        half_G = gates_NG.new_tensor([0.5, 1.0]).repeat_interleave(torch.tensor([3 * H, H]))
         s_before, c_before = s0_BH, c0_BH
         for gates_BG, sigmoids_BG, o_BH, i_BH, f_BH, g_BH, s_BH, c_BH, tanh_c_BH in _steps(
             batch_sizes, gates_NG, sigmoids_NG, o, i, f, g, s_NH, c_NH, tanh_c_NH
         ):
             B = len(s_BH)
             if s_before is not None:
-                gates_BG.addmm_(s_before[:B], W)
-            sigmoids_BG.sigmoid_()
-            g_BH.tanh_()
+                add_product(gates_BG, s_before[:B], W)
+            gates_BG.mul_(half_G).tanh_()
+            sigmoids_BG.mul_(0.5).add_(0.5)
             torch.mul(g_BH, i_BH, out=c_BH)
             if c_before is not None:
                 c_BH.addcmul_(c_before[:B], f_BH)
@@ -205,8 +216,8 @@ class _LSTM(torch.autograd.Function):
             da_c.mul_(running.unsqueeze(1))
             running.mul_(f_BH)
             if t:
-                steps[t - 1][3][: len(ds_BH)].addmm_(da_BG, Wt)
-        ds0_BH = da_NG[: sizes[0]] @ Wt if ctx.needs_input_grad[5] else None
+                add_product(steps[t - 1][3][: len(ds_BH)], da_BG, Wt)
+        ds0_BH = product(da_NG[: sizes[0]], Wt) if ctx.needs_input_grad[5] else None
         dW = _product_over_steps(_before(s_NH, s0_BH, sizes), da_NG, sizes)
         dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NG)
         return dx, None, dU, dW, db, ds0_BH, dc_BH if ctx.needs_input_grad[6] else None
@@ -224,10 +235,10 @@ class _GRU(torch.autograd.Function):
         before = gates_NG.new_zeros(batch_sizes[0], H) if s0_BH is None else s0_BH
         for gates_BG, s_BH, sr_BH in zip(*(v.split(batch_sizes) for v in (gates_NG, s_NH, sr_NH)), strict=True):
             before = before[: len(s_BH)]
-            gates_BG[:, : 2 * H].addmm_(before, W_rz).sigmoid_()
+            add_product(gates_BG[:, : 2 * H], before, W_rz).mul_(0.5).tanh_().mul_(0.5).add_(0.5)
             r, z, h = gates_BG.chunk(3, dim=1)
             torch.mul(before, r, out=sr_BH)
-            h.addmm_(sr_BH, W_h).tanh_()
+            add_product(h, sr_BH, W_h).tanh_()
             before = torch.lerp(h, before, z, out=s_BH)
         ctx.save_for_backward(x, U, W, s0_BH, gates_NG, s_NH, sr_NH)
         ctx.batch_sizes = batch_sizes
@@ -255,12 +266,12 @@ class _GRU(torch.autograd.Function):
             da_BG, ds_BH, dsr_BH, r_BH, z_BH = (step[t] for step in steps)
             B = len(ds_BH)
             da_BG[:, H:].unflatten(1, (2, H)).mul_(ds_BH.unsqueeze(1))
-            torch.mm(da_BG[:, 2 * H :], Wt_h, out=dsr_BH)
+            product(da_BG[:, 2 * H :], Wt_h, out=dsr_BH)
             da_BG[:, :H].mul_(dsr_BH)
             before = (steps[1][t - 1] if t else ds0_BH)[:B]
-            before.addmm_(da_BG[:, : 2 * H], Wt_rz).addcmul_(ds_BH, z_BH).addcmul_(dsr_BH, r_BH)
-        dW_rz = before_NH.t() @ da_NG[:, : 2 * H]
-        dW_h = sr_NH.t() @ da_NG[:, 2 * H :]
+            add_product(before, da_BG[:, : 2 * H], Wt_rz).addcmul_(ds_BH, z_BH).addcmul_(dsr_BH, r_BH)
+        dW_rz = product(before_NH.t(), da_NG[:, : 2 * H])
+        dW_h = product(sr_NH.t(), da_NG[:, 2 * H :])
         dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NG)
         return dx, None, dU, torch.cat((dW_rz, dW_h), dim=1), db, ds0_BH if ctx.needs_input_grad[5] else None
 
@@ -275,20 +286,20 @@ def _input_products(x: Tensor, U: Tensor, b: Tensor | None) -> Tensor:
     if not x.is_floating_point():
         a_NG = embedding(x, U)
         return a_NG if b is None else a_NG.add_(b)
-    return x @ U if b is None else torch.addmm(b, x, U)
+    return product(x, U) if b is None else add_product(b.repeat(len(x), 1), x, U)
 
 
 def _input_gradients(
     needed: tuple[bool, ...], x: Tensor, U: Tensor, da_NG: Tensor
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients by x, U and b, where `needed` says that x (0), U (2) and b (4) need them."""
-    dx = da_NG @ U.t() if needed[0] else None
+    dx = product(da_NG, U.t()) if needed[0] else None
     dU = None
     if needed[2]:
         # Summed row by row in the order of the batch, whatever the number of threads.
         one_hot = not x.is_floating_point()
-        dU = aten.embedding_dense_backward(da_NG, x, len(U), -1, False) if one_hot else x.t() @ da_NG
-    return dx, dU, da_NG.sum(0) if needed[4] else None
+        dU = aten.embedding_dense_backward(da_NG, x, len(U), -1, False) if one_hot else product(x.t(), da_NG)
+    return dx, dU, column_sums(da_NG) if needed[4] else None
 
 
 def _before(s_NH: Tensor, s0_BH: Tensor | None, batch_sizes: Sequence[int], whole: bool = False) -> Tensor:
@@ -303,4 +314,4 @@ def _before(s_NH: Tensor, s0_BH: Tensor | None, batch_sizes: Sequence[int], whol
 
 def _product_over_steps(before: Tensor, da_NG: Tensor, batch_sizes: Sequence[int]) -> Tensor:
     """A recurrent weight's gradient (H, G); `before` may leave out step 0."""
-    return before.t() @ da_NG[len(da_NG) - len(before) :]
+    return product(before.t(), da_NG[len(da_NG) - len(before) :])

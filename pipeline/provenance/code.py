@@ -33,7 +33,7 @@ EXEMPT = {
     "pipeline/provenance/code.py": "names checkpoints, and the files that stages depend on",
     "pipeline/tracking/*": "writes to MLflow, never to an output",
     "pipeline/review/challenger.py": "the same",
-    "stages/__init__.py": "how many threads there are and how they wait, as the machine has it, not what they compute",
+    "stages/__init__.py": "how many threads there are and how they wait; exactness.py has how they compute",
 }
 # Libraries that decide bytes, results (torch, nltk, numpy's random numbers) or files (pyarrow, pandas, matplotlib): the
 # packages to pin, by the name that code imports.

@@ -1,12 +1,14 @@
-"""How many processors this process may use: those that its system assigns to it, within the quota of its container."""
+"""The processors of this process: how many it may use, within the quota of its container, and what they can do."""
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 GROUP = Path("/proc/self/cgroup")
 MOUNTS = Path("/sys/fs/cgroup")
+DESCRIPTION = Path("/proc/cpuinfo")
 
 
 def available_processors() -> int:
@@ -24,6 +26,15 @@ def assigned_processors() -> int:
         return len(os.sched_getaffinity(0))
     except (AttributeError, OSError):  # a system without it, or a sandbox that forbids it
         return os.cpu_count() or 1
+
+
+def has_avx2() -> bool:
+    """Whether they are x86-64 processors with AVX2 and FMA; False where the system does not say."""
+    try:
+        found = re.search(r"^flags\s*:(.*)$", DESCRIPTION.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return False
+    return found is not None and {"avx2", "fma"} <= set(found[1].split())
 
 
 def _quotas() -> Iterator[float]:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.runtime.processors import assigned_processors, available_processors
+from pipeline.runtime.exactness import SAME_ARITHMETIC
+from pipeline.runtime.processors import assigned_processors, available_processors, has_avx2
 
 # By default, OpenMP's waiting threads spin, which takes processors from other work, such as a second training run. With
 # so few rounds, a run that has the machine to itself loses next to nothing (benchmarks/sharing.py).
@@ -51,6 +52,16 @@ def limit_threads() -> None:
     """
     if (allowed := available_processors()) < assigned_processors():
         os.environ.setdefault("OMP_NUM_THREADS", str(allowed))
+
+
+def compute_the_same_everywhere() -> None:
+    """Let torch, MKL and NumPy compute the same bytes on all processors with AVX2; works only before they compute.
+
+    Child processes inherit it. Torch would take this at its word on a processor without AVX2, and crash.
+    """
+    if has_avx2():
+        for name, value in SAME_ARITHMETIC.items():
+            os.environ.setdefault(name, value)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from pipeline.evaluation.results import read_metrics
 from pipeline.model.folder import model_digest, read_config
-from pipeline.model.output import Precision, uses_bf16
+from pipeline.model.output import uses_bf16
 from pipeline.params import Params
 from pipeline.provenance.dvc import digest_if_there, dvc_digest
 from pipeline.provenance.environment import machine_params
@@ -28,6 +28,8 @@ from pipeline.tracking.registry import register
 from pipeline.tracking.store import NOTE, BestEffort, Store, fitting
 from pipeline.training.first_weights import first_weights_of
 from pipeline.training.history import best_cell, best_epoch, read_history
+from pipeline.training.params import TrainParams
+from pipeline.training.trainer import chosen_device
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
@@ -78,7 +80,7 @@ def create_run(
     if restored:
         tags["restored"] = "true"
     else:
-        values |= machine_params() | {"machine.precision": _precision(cell.train.precision)}
+        values |= machine_params() | {"machine.precision": _precision(cell.train)}
     title = pages.run_name(cell, cell.train.epochs)
     run_id = store.client.create_run(store.experiment_id, run_name=title, tags=tags).info.run_id
     _delete_twins(store, run_id, tags)
@@ -226,12 +228,11 @@ def _parameter_count(folder: Path) -> int:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
-def _precision(asked: Precision) -> str:
+def _precision(train: TrainParams) -> str:
     """What `auto` came to on this machine."""
-    import torch
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return "bf16" if uses_bf16(asked, device) else "fp32"
+    if train.precision == "exact":
+        return "exact"
+    return "bf16" if uses_bf16(train.precision, chosen_device(train)) else "fp32"
 
 
 def _training_inputs(params: Params, name: str, vocabulary_size: int) -> str:

@@ -1,8 +1,8 @@
 """Section `train` of params.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.runtime.section import Section
 
@@ -21,4 +21,13 @@ class TrainParams(Section):
     patience: Annotated[int, Field(ge=1)]
     sampled_words: Annotated[int, Field(ge=1)] | None
     sampling_power: Annotated[float, Field(ge=0, le=1)]
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Literal["exact", "auto", "fp32", "bf16"]
+    device: Literal["auto", "cpu", "cuda"]
+
+    @model_validator(mode="after")
+    def _exact_runs_on_the_processor(self) -> Self:
+        if self.precision == "exact" and self.device == "cuda":
+            raise ValueError(
+                "precision exact runs on the processor: set device to cpu or auto, or precision to fp32, bf16 or auto"
+            )
+        return self

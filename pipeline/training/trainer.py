@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from pipeline.model.arithmetic import total
 from pipeline.model.batches import token_budget_batches
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
@@ -34,6 +35,19 @@ def is_over(history: Sequence[EpochRecord], params: TrainParams) -> bool:
     return len(history) >= params.epochs or len(history) - best_epoch(history).epoch >= params.patience
 
 
+def chosen_device(params: TrainParams) -> torch.device:
+    """Where a model is trained.
+
+    Raises:
+        InputError: `train.device` is cuda, and there is no GPU that torch can use.
+    """
+    there = torch.cuda.is_available()
+    if params.device == "cuda" and not there:
+        raise InputError("train.device is cuda, but torch finds no GPU that it can use; set it to auto or cpu")
+    wanted = params.device != "cpu" and params.precision != "exact"
+    return torch.device("cuda" if there and wanted else "cpu")
+
+
 def validation_nats(
     model: LanguageModel, split: EncodedSplit, batch_tokens: int, between: Callable[[], None] = lambda: None
 ) -> float:
@@ -44,7 +58,7 @@ def validation_nats(
     model.eval()
     nats, device = 0.0, model.output_weight.device
     for sentences in token_budget_batches(split, batch_tokens, seed=0, epoch=0):
-        nats += float(model.score(pack(split, sentences).to(device)).nats_N.sum(dtype=torch.float64))
+        nats += float(total(model.nats(pack(split, sentences).to(device)).double()))
         between()
     return nats / split.tokens
 
@@ -72,7 +86,7 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         stop: Stop | None = None,
     ) -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = chosen_device(params)
         self._state = TrainingState(model.to(self._device), build_optimizer(model, params))
         self._sampler = None
         if params.sampled_words is not None:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.runtime import settings
+from pipeline.runtime.exactness import SAME_ARITHMETIC
 from tests.conftest import PROJECT
 
 # Modules that may change what is not theirs, each with what it changes and why.
@@ -120,6 +121,20 @@ def test_every_stage_limits_spinning_unless_the_user_says_how_to_wait(environmen
     code = "import stages, os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, capture_output=True, check=True)
     assert done.stdout.decode().split() == [str(count), "False"]
+
+
+def test_arithmetic_is_set_unless_the_user_has_set_it_or_the_processor_lacks_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in SAME_ARITHMETIC:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(settings, "has_avx2", lambda: False)
+    settings.compute_the_same_everywhere()
+    assert not set(SAME_ARITHMETIC) & set(os.environ)
+    monkeypatch.setattr(settings, "has_avx2", lambda: True)
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    settings.compute_the_same_everywhere()
+    assert {name: os.environ[name] for name in SAME_ARITHMETIC} == SAME_ARITHMETIC | {"MKL_CBWR": "COMPATIBLE"}
 
 
 def test_nltk_gets_no_time_limit_where_it_has_one(monkeypatch: pytest.MonkeyPatch) -> None:

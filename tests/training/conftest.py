@@ -89,7 +89,8 @@ def train_params(**changes) -> TrainParams:
         "patience": 3,
         "sampled_words": None,
         "sampling_power": 0.5,
-        "precision": "fp32",
+        "precision": "exact",
+        "device": "auto",
     }
     return TrainParams.model_validate({**values, **changes})
 
