@@ -146,6 +146,25 @@ def changed_inputs(new: bool = True) -> list[str]:
     return [line[3:] for line in output("status", "--porcelain", f"-u{untracked}", "--", *INPUTS).splitlines()]
 
 
+def all_versions(*patterns: str) -> bytes:
+    """All that files of these names, in any folder, hold in any commit that git still has, or staged, in one piece.
+
+    Commits of all branches, remotes, tags, stashes, experiments and worktrees, and those that only a reflog names.
+
+    Raises:
+        InputError: this is not a repository, or a part of it is missing.
+    """
+    paths = [f":(top,glob)**/{pattern}" for pattern in patterns]
+    options = ("--all", "--reflog", "-m", "--format=", "--raw", "--no-abbrev", "--no-renames")
+    blobs = {line.split()[3] for line in output("log", *options, "--", *paths).splitlines()}
+    blobs |= {line.split()[1] for line in output("ls-files", "--stage", "--", *paths).splitlines()}
+    wanted = "".join(f"{blob}\n" for blob in blobs if blob.strip("0"))  # all zeros: a commit has removed the file
+    done = run("cat-file", "--batch", given=wanted.encode())
+    if done.returncode:
+        raise InputError(f"git cat-file failed: {reason(done)}")
+    return done.stdout
+
+
 def changes() -> Changes:
     """What was changed since the commit; nothing outside of a repository, or before its first commit."""
     if commit_of("HEAD") is None:

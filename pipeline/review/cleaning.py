@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.model.folder import model_digest
 from pipeline.provenance import git
-from pipeline.provenance.dvc import unused_objects
+from pipeline.provenance.dvc import free_objects, unused_objects
 from pipeline.review.promotion import ROLLED_BACK, former_champions
 from pipeline.review.reproduce import REPRODUCTIONS
 from pipeline.review.ui import UI_LOG
@@ -40,18 +41,18 @@ class Leftover:
 
     Attributes:
         kind: what it is, in the plural.
-        path: a file or folder.
-        free: frees it, and whatever names it.
+        paths: files or folders.
+        free: frees them, and whatever names them, unless somebody needs them by now.
     """
 
     kind: str
-    path: Path
+    paths: tuple[Path, ...]
     free: Callable[[], None]
 
     @property
     def size(self) -> int:
         """In bytes."""
-        return _size(self.path)
+        return sum(map(_size, self.paths))
 
 
 def leftovers(store: Store, days: float) -> list[Leftover]:
@@ -82,10 +83,10 @@ def _of_mlflow(store: Store, before: float) -> Iterator[Leftover]:
             model = _logged_model(store, output.model_id)
             folder = model and _inside(model.artifact_location, root)
             if model and folder:
-                yield Leftover("models in MLflow", folder, _remover_of_model(store, run, model))
+                yield Leftover("models in MLflow", (folder,), _remover_of_model(store, run, model))
         folder = _inside(run.info.artifact_uri, root)
         if deleted and folder and run.info.run_id in _deleted_before(store, before):
-            yield Leftover("deleted runs in MLflow", folder, _remover_of_run(store, run))
+            yield Leftover("deleted runs in MLflow", (folder,), _remover_of_run(store, run))
 
 
 def _kept_models(store: Store) -> set[str]:
@@ -125,6 +126,8 @@ def _remover_of_model(store: Store, run: "Run", model: "LoggedModel") -> Callabl
 
     def free() -> None:
         digest = run.data.tags.get("model_digest")
+        if digest in _kept_models(store):
+            return  # by now: others may work with the store
         version = store.version_of(digest) if digest else None
         if version is not None and f"{version.run_id}" == run.info.run_id:
             store.client.delete_model_version(MODEL, str(version.version))
@@ -154,13 +157,17 @@ def _database(store: Store) -> "SqlAlchemyStore":
 
 def _of_dvc(store: Store, before: float) -> Iterator[Leftover]:
     """What no commit, no experiment and no run of MLflow names."""
+    from mlflow.entities import ViewType
+
     named: set[str] = set()
-    for run in store.runs():
+    kept = _kept_models(store)
+    deleted = store.client.search_runs([store.experiment_id], run_view_type=ViewType.DELETED_ONLY, max_results=50_000)
+    for run in (*store.runs(), *(run for run in deleted if run.data.tags.get("model_digest") in kept)):
         provenance = read_provenance(store, run.info.run_id)
         for record in provenance.stages.values() if provenance else ():
             named |= {digest for digest in (*record.deps.values(), *record.outs.values()) if digest}
-    for path in unused_objects(named, before):
-        yield Leftover("files in DVC's cache", path, lambda path=path: path.unlink(missing_ok=True))
+    if paths := tuple(unused_objects(named, before)):
+        yield Leftover("files in DVC's cache", paths, partial(free_objects, paths))
 
 
 def _of_the_folder(before: float) -> Iterator[Leftover]:
@@ -175,7 +182,7 @@ def _of_the_folder(before: float) -> Iterator[Leftover]:
     for kind, paths in places:
         for path in sorted(paths):
             if _changed(path) < before:
-                yield Leftover(kind, path, lambda path=path: _remove(path))
+                yield Leftover(kind, (path,), lambda path=path: _remove(path))
 
     for path in sorted(path for path in REPRODUCTIONS.glob("*") if path.is_dir()):
 
@@ -188,7 +195,7 @@ def _of_the_folder(before: float) -> Iterator[Leftover]:
                 pass  # it is at work after all
 
         if _changed(path) < before:
-            yield Leftover("what a killed `rnnlm reproduce` left", path, free)
+            yield Leftover("what a killed `rnnlm reproduce` left", (path,), free)
 
 
 def _changed(path: Path) -> float:
@@ -234,7 +241,8 @@ def in_words(found: list[Leftover]) -> list[str]:
     kinds = dict.fromkeys(item.kind for item in found)
     groups = {kind: [item for item in found if item.kind == kind] for kind in kinds}
     lines = [
-        f"{size_in_words(sum(item.size for item in items)):>9}  {len(items)} {kind}" for kind, items in groups.items()
+        f"{size_in_words(sum(item.size for item in items)):>9}  {sum(len(item.paths) for item in items)} {kind}"
+        for kind, items in groups.items()
     ]
     return [*lines, f"{size_in_words(sum(item.size for item in found)):>9}  in all"]
 

@@ -76,6 +76,12 @@ def test_models_without_rank_are_freed_and_only_when_asked_to(ranked: Project, l
     assert "1 models in MLflow" in told
     assert told.endswith("nothing was freed yet; `rnnlm gc --yes` frees it\n")
     assert all(has_model(str(number)) for number in range(1, 7))
+    store = connect()
+    (listed,) = cleaning.leftovers(store, 30)
+    store.client.set_registered_model_alias("rnnlm", "mine", "4")  # by somebody else, meanwhile
+    listed.free()
+    assert has_model("4")
+    store.client.delete_registered_model_alias("rnnlm", "mine")
     assert gc("--yes").endswith("freed\n")
     assert [has_model(str(number)) for number in range(1, 7)] == [True, True, True, False, True, True]
     assert gc() == "nothing to free: all that is older than 30 days is needed\n"
@@ -164,6 +170,8 @@ def test_data_of_any_run_stays_and_of_none_goes(ranked: Project) -> None:
     for version, digest in (("2", tested), ("4", read)):
         _write(Path("provenance.json"), Provenance(None, {}, {"tokenize": StageRecord({}, {"data/a": digest}, {})}))
         store.client.log_artifact(str(store.version(version).run_id), "provenance.json", "provenance")
+    # A champion's run that somebody has deleted is not freed, so its data are needed as before.
+    store.client.delete_run(str(store.version("2").run_id))
     assert "1 files in DVC's cache" in gc("--yes")
     for number, digest in enumerate((tested, read)):
         restore("data", digest, Path(f"back{number}"))
