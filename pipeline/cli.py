@@ -138,10 +138,12 @@ def compare(a: RunArgument, b: RunArgument, as_json: JsonOption = False) -> None
 
 @app.command()
 def promote(
-    confidence: Annotated[float, typer.Option(min=0.5, max=1, help="required confidence that it is better")] = 0.95,
+    confidence: Annotated[
+        float, typer.Option(min=0.5, max=1, help="of the two-sided interval that has to speak for it")
+    ] = 0.95,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the challenger champion if it beats the champion on the test sentences with the required confidence."""
+    """Make the challenger champion if it beats the champion on the test sentences, by the interval of a paired test."""
     from pipeline.review.challenger import bring_up_to_date
     from pipeline.review.promotion import carry_out, decide, the_challenger
 

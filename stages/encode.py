@@ -1,4 +1,4 @@
-"""encode: data/tokens/sentences.parquet and data/vocabulary.tsv -> ids.npy and offsets.npy of each split."""
+"""encode: data/tokens/sentences.parquet and data/vocabulary.tsv -> the ids of each split."""
 
 from pipeline.runtime.paths import ENCODED, TOKENS, VOCABULARY
 from pipeline.runtime.processors import available_processors

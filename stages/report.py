@@ -12,8 +12,9 @@ from pipeline.tracking.runs import log_report
 def report() -> None:
     """Write data/report/: report.md and its figures."""
     warn_if_not_exact()
-    names = list(load_params().cells)
-    write_report(EVALUATION, MODELS, names, REPORT)
+    params = load_params()
+    names, options = list(params.cells), params.evaluate
+    write_report(EVALUATION, MODELS, names, REPORT, options.bootstrap_samples, options.seed)
     log_report(names)
     log_challenger(names)
 

@@ -59,7 +59,10 @@ class Project:
         intervals = {
             f"{key}_{end}": perplexity + shift for key in MEASURES for end, shift in (("low", -1), ("high", 1))
         }
-        write_metrics(self.evaluation / "metrics.json", values | intervals | {"tokens": 9, "sentences": 3})
+        write_metrics(
+            self.evaluation / "metrics.json",
+            values | intervals | {"tokens": 9, "sentences": 3, "documents": 3, "effective_documents": 2.5},
+        )
         (self.evaluation / "samples.txt").write_text("The cat sees the dog.\n*Not* markup\n")
         report = Path("data/report")
         report.mkdir(parents=True, exist_ok=True)
@@ -102,6 +105,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Pat
         rows = [vocabulary.sentence_ids(tokens) for tokens in SENTENCES]
         np.save(folder / "ids.npy", np.concatenate(rows).astype(np.uint16))
         np.save(folder / "offsets.npy", np.cumsum([0, *map(len, rows)]))
+    np.save("data/encoded/test/documents.npy", np.arange(len(SENTENCES), dtype=np.int32))
     made = Project(tmp_path, load_params().cell("lstm"), vocabulary)
     made.train()
     made.evaluate()

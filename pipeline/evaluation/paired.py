@@ -1,9 +1,11 @@
-"""Which of two models is better, and how sure that is: a paired bootstrap over the sentences that both have scored.
+"""Which of two models is better, and whether that can be told: a paired bootstrap over what both have scored.
 
-Two perplexities with overlapping intervals may still differ for sure, since a sentence that is hard for one model is
-hard for the other: what counts is how the difference varies. So sentences are drawn with replacement, the same ones for
+Two perplexities with overlapping intervals may still differ for sure, since a document that is hard for one model is
+hard for the other: what counts is how the difference varies. So documents are drawn with replacement, the same ones for
 both models, and the difference is measured anew each time (Koehn 2004, "Statistical significance tests for machine
-translation evaluation", whose share of resamples in which one system beats the other is the confidence here).
+translation evaluation"). One model is better where the interval of the difference lies on one side of 0, so that
+interval and verdict always agree. It is these two models that are compared: what another seed of the same recipe would
+give is not in the interval.
 """
 
 import math
@@ -12,10 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.evaluation.bootstrap import interval, resampled_sums
+from pipeline.evaluation.bootstrap import CONFIDENCE, bootstrap, drawn_in_words, too_few
 from pipeline.runtime.errors import InputError
-
-SURE = 0.95
 
 
 @dataclass(frozen=True)
@@ -24,27 +24,43 @@ class PairedResult:
 
     sentences: int  # that were compared
     tokens: int  # in them, SENTENCE_END counted
+    documents: int | None  # that they are in, which were drawn; None: sentences were drawn
+    effective_number: float  # of what was drawn; see bootstrap.py
     perplexity_a: float  # of A, e to its nats a token
     perplexity_b: float
     difference: float  # nats a token of B less those of A; below 0: B is better
-    difference_low: float  # lower end of its 95% percentile interval
-    difference_high: float
+    difference_low: float | None  # lower end of its interval; None where too little was there to be drawn
+    difference_high: float | None
     ratio: float  # perplexity of B over that of A; below 1: B is better
-    ratio_low: float
-    ratio_high: float
-    confidence: float  # that B is better, the share of the resamples in which it is; a tie is not a win
+    ratio_low: float | None
+    ratio_high: float | None
+    confidence: float  # of the two-sided intervals
     resamples: int
 
     @property
     def better(self) -> Literal["A", "B"] | None:
-        """Which is better with a confidence of at least `SURE`; None where that cannot be said."""
-        if self.confidence >= SURE:
+        """The model on whose side the whole interval lies; None where it holds 0 or there is none."""
+        if self.difference_high is not None and self.difference_high < 0:
             return "B"
-        return "A" if self.difference > 0 and self.confidence <= 1 - SURE else None
+        return "A" if self.difference_low is not None and self.difference_low > 0 else None
+
+    @property
+    def ratio_interval(self) -> str:
+        """Such as `95% interval 0.9812 to 0.9957 over 175 documents (effective number 45.8)`, or why there is none."""
+        if self.ratio_low is None or self.ratio_high is None:
+            return too_few(self.documents, self.effective_number)
+        drawn = drawn_in_words(self.documents, self.effective_number)
+        return f"{100 * self.confidence:g}% interval {self.ratio_low:.4f} to {self.ratio_high:.4f} over {drawn}"
 
 
 def paired_bootstrap(
-    nats_a: np.ndarray, nats_b: np.ndarray, tokens: np.ndarray, resamples: int, seed: int
+    nats_a: np.ndarray,
+    nats_b: np.ndarray,
+    tokens: np.ndarray,
+    document: np.ndarray | None,
+    resamples: int,
+    seed: int,
+    confidence: float = CONFIDENCE,
 ) -> PairedResult:
     """Compare two models by what they spent on the same sentences, of which there is one at least.
 
@@ -52,8 +68,10 @@ def paired_bootstrap(
         nats_a: (sentences,) -ln P(sentence) under A.
         nats_b: (sentences,) likewise under B.
         tokens: (sentences,) predicted tokens of each, SENTENCE_END counted.
-        resamples: of the sentences.
+        document: (sentences,) the index of the document of each; None: the corpus has none, so sentences are drawn.
+        resamples: of the documents.
         seed: of the resampling; equal arguments give equal results.
+        confidence: of the two-sided interval, and so of the verdict.
 
     Raises:
         InputError: a perplexity is not a finite number.
@@ -61,23 +79,24 @@ def paired_bootstrap(
     total = int(tokens.sum())
     perplexity_a, perplexity_b = _perplexity(nats_a, total, "first"), _perplexity(nats_b, total, "second")
     spent = nats_b - nats_a
-    spent_B, tokens_B = resampled_sums(np.stack([spent, tokens]), resamples, seed).T
-    resampled = spent_B / tokens_B
-    low, high = interval(resampled)
-    difference = spent.sum() / total
-    ratio, ratio_low, ratio_high = np.exp([difference, low, high])
+    drawn = bootstrap(np.stack([spent, tokens]), tokens, document, resamples, seed)
+    spent_B, tokens_B = drawn.sums_BK.T
+    low, high = drawn.interval(spent_B / tokens_B, confidence) or (None, None)
+    difference = float(spent.sum() / total)
     return PairedResult(
         sentences=len(tokens),
         tokens=total,
+        documents=drawn.documents,
+        effective_number=drawn.effective,
         perplexity_a=perplexity_a,
         perplexity_b=perplexity_b,
-        difference=float(difference),
+        difference=difference,
         difference_low=low,
         difference_high=high,
-        ratio=float(ratio),
-        ratio_low=float(ratio_low),
-        ratio_high=float(ratio_high),
-        confidence=float(np.mean(resampled < 0)),
+        ratio=_exp(difference),
+        ratio_low=None if low is None else _exp(low),
+        ratio_high=None if high is None else _exp(high),
+        confidence=confidence,
         resamples=resamples,
     )
 
@@ -95,6 +114,10 @@ def nats_over_types(nats: np.ndarray, unknown: np.ndarray, unknown_types: int) -
         unknown_types: K. Where it is 0 no token is unknown, and what the model keeps for UNKNOWN_TOKEN is lost to it.
     """
     return nats + unknown * math.log(max(unknown_types, 1))
+
+
+def _exp(nats: float) -> float:
+    return math.exp(nats) if nats < 709 else math.inf
 
 
 def _perplexity(nats: np.ndarray, tokens: int, which: str) -> float:

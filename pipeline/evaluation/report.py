@@ -12,11 +12,23 @@ from pipeline.runtime.markdown import markdown_table, plain
 from pipeline.training.history import read_history
 
 
-def write_report(evaluation_folder: Path, models_folder: Path, names: Sequence[str], report_folder: Path) -> None:
+def write_report(
+    evaluation_folder: Path,
+    models_folder: Path,
+    names: Sequence[str],
+    report_folder: Path,
+    resamples: int,
+    seed: int,
+) -> None:
     """Write report.md, learning_curves.png, perplexity_by_band.png and gradient_flow.png.
 
-    `evaluation_folder` holds what `evaluate` left for every name, and baselines/; `models_folder` NAME/history.csv. The
-    networks, at least one, stand in the order of `names` everywhere.
+    Args:
+        evaluation_folder: holds what `evaluate` left for every name, and baselines/.
+        models_folder: holds NAME/history.csv.
+        names: of the networks, at least one; they stand in this order everywhere.
+        report_folder: where the files go.
+        resamples: of the test documents, in the paired tests.
+        seed: of the resampling.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -34,7 +46,10 @@ def write_report(evaluation_folder: Path, models_folder: Path, names: Sequence[s
             raise results.damaged(
                 evaluation_folder / name / "samples.txt", "not as many sentences as those of other models"
             )
-    write_text(report_folder / "report.md", _markdown(rows, samples, len(norms[names[0]]) - 1))
+    networks = rows[len(results.BASELINES) :]
+    tests = [results.baseline_tests(evaluation_folder, name, resamples, seed) for name in names]
+    verdicts = [results.verdict(row, against) for row, against in zip(networks, tests, strict=True)]
+    write_text(report_folder / "report.md", _markdown(rows, verdicts, samples, len(norms[names[0]]) - 1))
 
 
 class _Lag(NamedTuple):
@@ -64,23 +79,23 @@ def _bands(evaluation_folder: Path, names: Sequence[str]) -> dict[str, list[Band
     return result
 
 
-def _markdown(rows: Sequence[results.Row], samples: dict[str, list[str]], lags: int) -> str:
-    networks, baselines = rows[len(results.BASELINES) :], rows[: len(results.BASELINES)]
+def _markdown(rows: Sequence[results.Row], verdicts: Sequence[str], samples: dict[str, list[str]], lags: int) -> str:
+    networks = rows[len(results.BASELINES) :]
     counted = networks[0].metrics
     best = next(row for row in networks if row.best)
-    against = [row for row in baselines if row.model != results.BASELINES["unigram"]]
     parts = [
         "# Language models compared",
         f"All models predicted the same {counted['tokens']:,} tokens of {counted['sentences']:,} test sentences "
         f"(SENTENCE_END counted, SENTENCE_START not); {counted['unknown_share']:.1%} of them are UNKNOWN_TOKEN. "
-        "Perplexity is e to the mean of -ln P(token), lower is better; intervals are bootstraps over sentences. "
+        "Perplexity is e to the mean of -ln P(token), lower is better. "
         "Unigram, trigram and 5-gram only count words (modified Kneser-Ney).",
         markdown_table(results.table_cells(rows), right=True),
         f"Of {len(networks)} trained, **{best.model}** has the lowest perplexity on the validation split, which alone "
         "decides; the test split is only reported."
         if len(networks) > 1
         else f"**{best.model}** is the only network trained.",
-        "\n".join(f"- {results.verdict(row, against)}" for row in networks),
+        f"By paired tests on these sentences, {results.about_intervals(counted)}:",
+        "\n".join(f"- {said}" for said in verdicts),
         "## Learning curves",
         "![Validation perplexity after each epoch](learning_curves.png)",
         "## Perplexity by word frequency",

@@ -2,18 +2,24 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_type_hints
 
-from pipeline.evaluation.scores import METRICS
-from pipeline.runtime.errors import InputError
+import numpy as np
+
+from pipeline.evaluation.bootstrap import drawn_in_words, too_few
+from pipeline.evaluation.paired import PairedResult, paired_bootstrap
+from pipeline.evaluation.scores import DOCUMENTS, EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES, ENDS, MEASURES
+from pipeline.runtime.errors import InputError, is_of_the_machine
 from pipeline.runtime.rows import read_rows
 from pipeline.training.history import best_cell, best_epoch, read_history
 
 BASELINES = {"unigram": "unigram", "trigram": "trigram", "fivegram": "5-gram"}  # key in metrics.json: name in text
+
+LARGEST_NATS = 700.0  # a token: beyond, perplexity is too large for a number, which `evaluate` refuses to write
 
 Record = TypeVar("Record")
 
@@ -56,24 +62,59 @@ def comparison_table(
 
 
 def table_cells(rows: Sequence[Row], with_times: bool = False) -> list[list[str]]:
-    """The rows as text, the header first; a dash where a model has no such figure."""
+    """The rows as text, the header first, which says what intervals draw; a dash where a model has no such figure."""
     columns = [_columns(row) for row in rows]
-    header = [name for name in columns[0] if with_times or name != "training"]
-    return [header, *([cells[name] for name in header] for cells in columns)]
+    names = [name for name in columns[0] if with_times or name != "training"]
+    header = [about_intervals(rows[0].metrics) if name == "interval" else name for name in names]
+    return [header, *([cells[name] for name in names] for cells in columns)]
 
 
-def verdict(row: Row, baselines: Sequence[Row]) -> str:
-    """One sentence: which of the counting models the network beats, by their perplexity on the same test tokens."""
-    perplexity = row.metrics["perplexity"]
-    beaten = [_against(row, other) for other in baselines if perplexity < other.metrics["perplexity"]]
-    others = [_against(row, other) for other in baselines if perplexity >= other.metrics["perplexity"]]
-    said = f"{row.model} (perplexity {perplexity:.1f})"
-    if beaten:
-        said += f" beats {' and '.join(beaten)}"
-    if not others:
-        return f"{said}."
-    said += f"{', but not' if beaten else ' does not beat'} {' or '.join(others)}"
-    return f"{said}: a network that does not beat counting is not worth training."
+def about_intervals(metrics: Mapping[str, float]) -> str:
+    """What the intervals of metrics.json draw, or why there are none; earlier versions drew sentences."""
+    documents = int(metrics[DOCUMENTS]) if DOCUMENTS in metrics else None
+    effective = metrics.get(EFFECTIVE_DOCUMENTS, metrics.get(EFFECTIVE_SENTENCES))
+    if effective is None:
+        return "95% interval over sentences"
+    has_intervals = ENDS[0] in metrics
+    return (
+        f"95% interval over {drawn_in_words(documents, effective)}" if has_intervals else too_few(documents, effective)
+    )
+
+
+def baseline_tests(evaluation_folder: Path, name: str, resamples: int, seed: int) -> dict[str, PairedResult]:
+    """Each model that looks at words before (A), by the name shown, against the network of that name (B).
+
+    Raises:
+        InputError: a file of scores is missing or damaged, or two are not of the same sentences.
+    """
+    path = evaluation_folder / name / "sentences.parquet"
+    network = _read_scores(path)
+    tests = {}
+    for key, shown in BASELINES.items():
+        if key != "unigram":
+            other = evaluation_folder / "baselines" / "sentences" / f"{key}.parquet"
+            counting = _read_scores(other)
+            if not network.same_sentences(counting):
+                raise damaged(path, f"other sentences than {other}")
+            tests[shown] = paired_bootstrap(
+                counting.nats, network.nats, network.tokens, network.document, resamples, seed
+            )
+    return tests
+
+
+def verdict(row: Row, tests: Mapping[str, PairedResult]) -> str:
+    """A sentence on whether a network beats counting: it does where the 95% interval of the paired test says so."""
+    said = f"{row.model} (perplexity {row.metrics['perplexity']:.1f})"
+    if all(test.ratio_low is None for test in tests.values()):
+        return f"{said}: whether it beats counting cannot be told, {next(iter(tests.values())).ratio_interval}."
+    words = {"B": "beats", None: "cannot be told apart from", "A": "is worse than"}
+    found = {
+        verb: [f"the {name} ({test.perplexity_a:.1f})" for name, test in tests.items() if test.better == better]
+        for better, verb in words.items()
+    }
+    parts = [f"{verb} {' and '.join(names)}" for verb, names in found.items() if names]
+    lost = "" if found["beats"] and len(parts) == 1 else ": a network that does not beat counting is not worth training"
+    return f"{said} {', and '.join(parts)}{lost}."
 
 
 def read_metrics(path: Path) -> dict:
@@ -109,6 +150,45 @@ def read_result(path: Path) -> str:
         return path.read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """What paired tests need of a file that `write_sentences` wrote, `(sentences,)` each."""
+
+    nats: np.ndarray
+    tokens: np.ndarray
+    document: np.ndarray | None
+
+    def same_sentences(self, other: "_Scores") -> bool:
+        """Whether the two are sums over the same targets, as far as that shows."""
+        if self.document is None or other.document is None:
+            return self.document is other.document and np.array_equal(self.tokens, other.tokens)
+        return np.array_equal(self.tokens, other.tokens) and np.array_equal(self.document, other.document)
+
+
+def _read_scores(path: Path) -> _Scores:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _named(path, "no scores of sentences"):
+        try:
+            table = pq.read_table(path)
+            nats, tokens = (table[name].to_numpy() for name in ("nats", "tokens"))
+            document = table["document"].to_numpy() if "document" in table.column_names else None
+        except (pa.ArrowException, KeyError, OSError) as error:
+            if isinstance(error, FileNotFoundError) or is_of_the_machine(error):
+                raise
+            raise ValueError(str(error)) from None
+        drawn = tokens if document is None else document
+        whole = tokens.dtype.kind == drawn.dtype.kind == "i" and nats.dtype == np.float64 and len(tokens) > 0
+        if not whole or not np.isfinite(nats).all() or nats.min() < 0 or tokens.min() < 1:
+            raise ValueError
+        if nats.sum() / tokens.sum() > LARGEST_NATS:
+            raise ValueError
+        if document is not None and not 0 <= document.min() <= document.max() < len(document):
+            raise ValueError
+    return _Scores(nats, tokens, document)
+
+
 def damaged(path: Path, lack: str) -> InputError:
     """The error that says what a file of an evaluation does not hold, and how to make it again."""
     return InputError(f"{path} holds {lack}; delete it and run `dvc repro {_stage(path)}`")
@@ -130,7 +210,9 @@ def _columns(row: Row) -> dict[str, str]:
     return {
         "model": f"{row.model} (best on validation)" if row.best else row.model,
         "test perplexity": f"{metrics['perplexity']:.1f}",
-        "95% interval": f"{metrics['perplexity_low']:.1f} to {metrics['perplexity_high']:.1f}",
+        "interval": "-"
+        if ENDS[0] not in metrics
+        else f"{metrics['perplexity_low']:.1f} to {metrics['perplexity_high']:.1f}",
         "known words only": f"{metrics['perplexity_known']:.1f}",
         "top-1": f"{metrics['accuracy_top1']:.1%}",
         "top-5": f"{metrics['accuracy_top5']:.1%}",
@@ -148,7 +230,8 @@ def _or_dash(value: float | None, form: str, unit: str = "") -> str:
 def _complete(metrics: object, path: Path) -> dict[str, float]:
     if not isinstance(metrics, dict):
         raise damaged(path, "not the metrics of every model")
-    for key in METRICS:
+    ends = ENDS if ENDS[0] in metrics else ()
+    for key in (*MEASURES, "tokens", "sentences", *ends):
         value = metrics.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             raise damaged(path, f"no number {key}")
@@ -158,14 +241,8 @@ def _complete(metrics: object, path: Path) -> dict[str, float]:
 
 
 def _stage(path: Path) -> str:
-    return "baselines" if path.parent.name == "baselines" else f"evaluate@{path.parent.name}"
-
-
-def _against(row: Row, other: Row) -> str:
-    """`the trigram (72.1)`, with a remark where the two intervals overlap."""
-    low, high = (other.metrics[f"perplexity_{end}"] for end in ("low", "high"))
-    overlap = low <= row.metrics["perplexity_high"] and row.metrics["perplexity_low"] <= high
-    return f"the {other.model} ({other.metrics['perplexity']:.1f}{', intervals overlap' if overlap else ''})"
+    is_baseline = "baselines" in (path.parent.name, path.parent.parent.name)
+    return "baselines" if is_baseline else f"evaluate@{path.parent.name}"
 
 
 def _seconds(path: Path) -> float | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.evaluation.bootstrap import interval, resampled_sums
+from pipeline.evaluation.bootstrap import bootstrap
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path, write_text
 from pipeline.runtime.rows import write_rows
@@ -22,9 +22,11 @@ from pipeline.text.vocabulary import END_ID, SENTENCE_END, UNKNOWN_TOKEN
 BAND_LIMITS = (10, 100, 1000)
 DIVERGED = "so its training diverged; lower train.learning_rate in params.yaml and train again"
 DECIMALS = 6  # of what metrics.json holds: far below any interval, and short enough to read
-# What is measured; metrics.json holds each KEY with KEY_low and KEY_high, and counts.
+# What is measured; metrics.json holds each KEY, with KEY_low and KEY_high where there is text enough for an interval.
 MEASURES = ("perplexity", "nats_per_token", "accuracy_top1", "accuracy_top5", "unknown_share", "perplexity_known")
-METRICS = (*(f"{key}{end}" for key in MEASURES for end in ("", "_low", "_high")), "tokens", "sentences")
+ENDS = tuple(f"{key}_{end}" for key in MEASURES for end in ("low", "high"))
+# What was drawn for the intervals: documents and how many equal ones say as much, or of sentences that number alone.
+DOCUMENTS, EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES = "documents", "effective_documents", "effective_sentences"
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,14 @@ class ScoreSums:
         ]
 
 
-def summarise(scores: SentenceScores, bootstrap_samples: int, seed: int) -> dict[str, float | int]:
-    """`METRICS`, those that have an interval with the 95% percentile interval of a bootstrap over sentences.
+def summarise(
+    scores: SentenceScores, document: np.ndarray | None, bootstrap_samples: int, seed: int
+) -> dict[str, float | int]:
+    """`MEASURES`, their `ENDS`, the 95% interval of a bootstrap over documents, and how much there was of each.
 
-    Perplexities are exp(nats per token), `perplexity_known` over the targets that are not UNKNOWN_TOKEN. Sentences are
-    drawn `bootstrap_samples` times; equal seeds draw equal sentences for every model.
+    Perplexities are exp(nats per token), `perplexity_known` over the targets that are not UNKNOWN_TOKEN. Documents are
+    drawn `bootstrap_samples` times; equal seeds draw equal documents for every model. `document` (sentences,) is the
+    index of each sentence's; None: sentences are drawn. Where these are too few there are no ends.
 
     Raises:
         InputError: there is no sentence, or a score is not a finite number.
@@ -103,12 +108,20 @@ def summarise(scores: SentenceScores, bootstrap_samples: int, seed: int) -> dict
     columns_KS = np.stack([np.asarray(getattr(scores, field.name), np.float64) for field in fields(scores)])
     if not np.isfinite(columns_KS).all():
         raise InputError(f"the model gives probabilities that are not numbers, {DIVERGED}")
-    measured = _measures(columns_KS.sum(axis=1)[None, :])
-    resampled = _measures(resampled_sums(columns_KS, bootstrap_samples, seed))
-    values: list[float | int] = []
+    drawn = bootstrap(columns_KS, scores.tokens, document, bootstrap_samples, seed)
+    measured, resampled = _measures(columns_KS.sum(axis=1)[None, :]), _measures(drawn.sums_BK)
+    metrics: dict[str, float | int] = {"tokens": int(scores.tokens.sum()), "sentences": len(scores)}
+    effective = round(drawn.effective, DECIMALS)
+    if drawn.documents is None:
+        metrics[EFFECTIVE_SENTENCES] = effective
+    else:
+        metrics |= {DOCUMENTS: drawn.documents, EFFECTIVE_DOCUMENTS: effective}
     for key in MEASURES:
-        values += (round(float(value), DECIMALS) for value in (measured[key][0], *interval(resampled[key])))
-    return dict(zip(METRICS, [*values, int(scores.tokens.sum()), len(scores)], strict=True))
+        metrics[key] = round(float(measured[key][0]), DECIMALS)
+        ends = drawn.interval(resampled[key])
+        if ends is not None:
+            metrics[f"{key}_low"], metrics[f"{key}_high"] = (round(end, DECIMALS) for end in ends)
+    return metrics
 
 
 def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
@@ -121,13 +134,19 @@ def write_bands(path: Path, bands: Iterable[Band]) -> None:
     write_rows(path, Band._fields, bands)
 
 
-def write_sentences(path: Path, scores: SentenceScores) -> None:
-    """Write the sums of each sentence as Parquet, one row per sentence in the order of the split, for paired tests."""
+def write_sentences(path: Path, scores: SentenceScores, document: np.ndarray | None) -> None:
+    """Write the sums of each sentence as Parquet, one row per sentence in the order of the split, for paired tests.
+
+    The column `document` is the index of the document that a sentence is in; a corpus without documents has none.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    columns = {field.name: getattr(scores, field.name) for field in fields(scores)}
+    if document is not None:
+        columns["document"] = document
     with atomic_path(path) as temporary:
-        pq.write_table(pa.table({field.name: getattr(scores, field.name) for field in fields(scores)}), temporary)
+        pq.write_table(pa.table(columns), temporary)
 
 
 def _measures(sums_BK: np.ndarray) -> dict[str, np.ndarray]:

@@ -181,7 +181,7 @@ def _comparison(judgement: Judgement) -> str:
                 f"{test['perplexity_b']:.2f}",
             ],
             ["that of the challenger, divided", "1", _interval(test, "ratio", ".3f")],
-            ["confidence that it is the better one", "", f"{test['confidence']:.1%}"],
+            ["which is better", "", {"A": "champion", "B": "challenger"}.get(test["better"], "cannot be told")],
         ]
     rows += [
         [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.evaluation.bootstrap import CONFIDENCE
 from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_bootstrap
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
@@ -23,7 +24,7 @@ from pipeline.runtime.paths import TOKENS
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.counting import unknown_types
 from pipeline.text.params import SplitShares
-from pipeline.text.tokens import read_tokens
+from pipeline.text.tokens import read_documents_of, read_tokens
 from pipeline.tracking.logged_model import read_model
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.store import Store
@@ -47,10 +48,23 @@ class ModelComparison:
         return figures.pop("result") | {"better": self.result.better} | figures
 
 
-def compare_models(store: Store, a: "Run", b: "Run", params: Params, old_tokens: Path | None = None) -> ModelComparison:
+def compare_models(
+    store: Store,
+    a: "Run",
+    b: "Run",
+    params: Params,
+    old_tokens: Path | None = None,
+    confidence: float = CONFIDENCE,
+) -> ModelComparison:
     """Is the model of run `b` better than that of run `a`?
 
-    They are compared on the test split of `old_tokens`, those of an earlier run, or on the current one.
+    Args:
+        store: where both are.
+        a: a run.
+        b: another.
+        params: the current ones.
+        old_tokens: those of an earlier run, whose test split is taken in place of the current one.
+        confidence: of the interval that decides.
 
     Raises:
         InputError: a run has no model, the two read different tokens, or there are no test sentences of `params`.
@@ -67,7 +81,8 @@ def compare_models(store: Store, a: "Run", b: "Run", params: Params, old_tokens:
     nats_a, counts = _score(first, tokens, unknown_a, f"score {_name(a)}")
     nats_b, _ = _score(second, tokens, unknown_b, f"score {_name(b)}")
     options = params.evaluate
-    result = paired_bootstrap(nats_a, nats_b, counts, options.bootstrap_samples, options.seed)
+    documents = read_documents_of(tokens, "test")
+    result = paired_bootstrap(nats_a, nats_b, counts, documents, options.bootstrap_samples, options.seed, confidence)
     shares = params.tokenize.splits
     remarks = [remark for run in (a, b) if (remark := _leak(store, run, shares))]
     return ModelComparison(result, unknown_a, unknown_b, tuple(remarks))

@@ -17,7 +17,7 @@ from pipeline.params import Params, RetrainParams
 from pipeline.provenance.dvc import dvc_digest, restore
 from pipeline.review.comparison import compare_models
 from pipeline.review.listing import find
-from pipeline.review.promotion import ROLLED_BACK, Gate, Verdict, carry_out, decide
+from pipeline.review.promotion import ROLLED_BACK, Gate, Verdict, carry_out, decide, in_words
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.hashes import fingerprint
 from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, TOKENS
@@ -159,7 +159,9 @@ def _old_sentences(store: Store, verdict: Verdict, params: Params, waived: bool)
             if digest is None:
                 raise InputError("MLflow does not say which they were")
             restore("the champion's test sentences", digest, path)
-            result = compare_models(store, champion, challenger, params, path).result
+            result = compare_models(store, champion, challenger, params, path, params.retrain.confidence).result
+            if result.ratio_low is None:
+                raise InputError(result.ratio_interval)
         except InputError as error:
             told = f"It could not be tested on the test sentences of champion v{verdict.champion}: {error}."
             if waived:
@@ -167,14 +169,12 @@ def _old_sentences(store: Store, verdict: Verdict, params: Params, waived: bool)
             else:
                 told += " `dvc push` them from a machine that has them, or decide without: --without-old-sentences."
             return (Gate("old sentences", waived, told, made=False),)
-    confidence = params.retrain.confidence
     return (
         Gate(
             "old sentences",
-            result.confidence > 1 - confidence,
+            result.better != "A",
             f"On the {result.sentences:,} sentences that the champion was tested on its perplexity is "
-            f"{result.perplexity_b:.2f}, that of the champion {result.perplexity_a:.2f}. Confidence that it is worse: "
-            f"{1 - result.confidence:.1%}; below {confidence:.1%} is needed.",
+            f"{result.perplexity_b:.2f}, that of the champion {result.perplexity_a:.2f}. {in_words(result)}",
         ),
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pipeline.evaluation.paired import PairedResult
 from pipeline.params import Params
 from pipeline.review.comparison import ModelComparison, compare_models
 from pipeline.review.listing import find
@@ -20,6 +21,7 @@ from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store
 
 FORMER_CHAMPIONS = "former_champions"  # a tag of the registered model: comma-separated versions, the latest last
 ROLLED_BACK = "rolled_back"  # a tag of versions that a person rolled back: no machine promotes them again
+WORDS = {"A": "it is worse", "B": "it is better", None: "they cannot be told apart"}
 LONGEST_HISTORY = 1000  # champions that `rollback` can go back through
 
 
@@ -89,7 +91,7 @@ def decide(store: Store, challenger: str, confidence: float, params: Params) -> 
     Args:
         store: where both are.
         challenger: its version; the alias may have moved on by the time that it is promoted, what was judged stays.
-        confidence: that the challenger is better, needed for a promotion, from 0 to 1.
+        confidence: of the two-sided interval of the difference, which has to lie on the challenger's side; 0 to 1.
         params: the current ones.
 
     Raises:
@@ -100,15 +102,23 @@ def decide(store: Store, challenger: str, confidence: float, params: Params) -> 
         return Verdict(challenger, None, (Gate("better", True, "There was no champion yet."),), None)
     if champion == challenger:
         return Verdict(challenger, champion, (Gate("better", False, "It is the champion already."),), None)
-    test = compare_models(store, find(store, f"v{champion}"), find(store, f"v{challenger}"), params)
+    test = compare_models(
+        store, find(store, f"v{champion}"), find(store, f"v{challenger}"), params, confidence=confidence
+    )
     result = test.result
     reason = (
         f"On {result.sentences:,} test sentences ({result.tokens:,} tokens, unknown words taken as themselves) its "
         f"perplexity is {result.perplexity_b:.2f}, that of the champion v{champion} {result.perplexity_a:.2f}. "
-        f"Confidence that it is better: {result.confidence:.1%}; {confidence:.1%} is needed."
+        f"{in_words(result)}"
     )
-    better = Gate("better", result.confidence >= confidence, " ".join((reason, *test.remarks)))
+    better = Gate("better", result.better == "B", " ".join((reason, *test.remarks)))
     return Verdict(challenger, champion, (better,), test)
+
+
+def in_words(result: PairedResult) -> str:
+    """What the paired test of champion (A) and challenger (B) says, and what it rests on."""
+    found = f"The ratio of the two is {result.ratio:.4f}, {result.ratio_interval}"
+    return f"{found}." if result.ratio_low is None else f"{found}: {WORDS[result.better]}."
 
 
 def carry_out(store: Store, verdict: Verdict) -> None:

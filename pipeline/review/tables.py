@@ -42,15 +42,15 @@ def show_differences(a: ListedRun, b: ListedRun, found: Differences) -> None:
 def show_comparison(compared: ModelComparison) -> None:
     """The outcome of the paired test, in sentences."""
     result = compared.result
-    verdict = f"{result.better} is better." if result.better else "Neither is clearly better."
+    verdict = f"{result.better} is better." if result.better else "The two cannot be told apart."
+    ends = "" if result.difference_low is None else f" ({result.difference_low:+.4f} to {result.difference_high:+.4f})"
     print(
         f"On the same {result.sentences:,} test sentences ({result.tokens:,} tokens), unknown words taken as "
         f"themselves (A does not know {compared.unknown_types_a:,} word types, B {compared.unknown_types_b:,}): "
         f"perplexity A {result.perplexity_a:.2f}, B {result.perplexity_b:.2f}.\n"
-        f"B needs {abs(result.difference):.4f} nats per token {'less' if result.difference <= 0 else 'more'} than A "
-        f"(95% interval of B - A: {result.difference_low:+.4f} to {result.difference_high:+.4f}); perplexity B / A is "
-        f"{result.ratio:.4f} ({result.ratio_low:.4f} to {result.ratio_high:.4f}).\n"
-        f"Confidence that B is better: {result.confidence:.1%} ({result.resamples:,} resamples). {verdict}",
+        f"B - A is {result.difference:+.4f}{ends} nats per token, perplexity B / A {result.ratio:.4f}, "
+        f"{result.ratio_interval}.\n"
+        f"{verdict} That is said of these two models: their recipes with other seeds may come out the other way.",
         *compared.remarks,
         sep="\n",
     )

@@ -3,6 +3,9 @@
 `ids.npy` holds the ids of all sentences end to end, each with SENTENCE_START first and SENTENCE_END last, as uint16
 while the vocabulary has at most 65,536 tokens, else int32. `offsets.npy` (int64) has one entry more than there are
 sentences: sentence i is `s = ids[offsets[i]:offsets[i + 1]]`, its input x `s[:-1]`, and y, what is predicted, `s[1:]`.
+
+The test split has a third one: `documents.npy` (int32) holds for each sentence the index of its document, which is what
+intervals draw; it is empty where the corpus has no documents. Training reads none, and so does not depend on it.
 """
 
 from array import array
@@ -64,6 +67,24 @@ def load_split(folder: Path, vocabulary_size: int | None = None) -> EncodedSplit
     _check_offsets(folder, ids, offsets)
     _check_ids(folder, ids, offsets, vocabulary_size)
     return EncodedSplit(ids, offsets)
+
+
+def load_documents(folder: Path, sentences: int) -> np.ndarray | None:
+    """The index of each sentence's document, (sentences,) int32, of a split of so many; None: it has no documents.
+
+    Raises:
+        InputError: `documents.npy` is missing, cut off or damaged, or does not belong to this split.
+    """
+    path = folder / "documents.npy"
+    documents = _load(path, (np.dtype(np.int32),))
+    if not len(documents):
+        return None
+    if len(documents) != sentences:
+        raise InputError(f"{path} holds {len(documents)} sentences, but offsets.npy has {sentences}; {AGAIN}")
+    found = np.unique(documents)
+    if found[0] != 0 or found[-1] != len(found) - 1:
+        raise InputError(f"{path} must hold indices from 0, none left out; {AGAIN}")
+    return documents
 
 
 def _load(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:

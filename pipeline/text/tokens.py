@@ -1,8 +1,9 @@
 """Documents to tokens, and the file that holds them.
 
 Documents fall into splits and are cut into sentences, and these into tokens; every sentence is kept once. The file is
-Parquet, a sentence a row: `document` (the id), `split` (train, valid or test) and `tokens`, where null is a word that
-the corpus itself marks as unknown. Rows of train come first, then valid, then test, each in document order.
+Parquet, a sentence a row: `document` (the id, empty in corpora that come split and tokenized: their lines are no
+documents), `split` (train, valid or test) and `tokens`, where null is a word that the corpus itself marks as unknown.
+Rows of train come first, then valid, then test, each in document order.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.compute import call_function
@@ -41,6 +43,7 @@ TOKEN_SCHEMA = pa.schema(
 ROW_GROUP_SENTENCES = 1 << 16
 READ_SENTENCES = 1 << 14
 UNKNOWN_MARK = "<unk>"  # an unknown word in corpora that come tokenized
+NO_DOCUMENT = ""
 
 # While sentences wait for deduplication, a digest of their lower-cased tokens is kept beside them; null: keep anyway.
 DIGEST_BYTES = 16
@@ -61,6 +64,26 @@ def read_tokens(path: Path, split: Split) -> Iterator[pa.ListArray]:
             rows = batch.column("tokens").filter(call_function("equal", [batch.column("split"), pa.scalar(split)]))
             rows.validate(full=True)  # the reader itself does not look whether words are UTF-8
             yield rows
+
+
+def read_documents_of(path: Path, split: Split) -> np.ndarray | None:
+    """The index of the document of each sentence of one split, from 0 in the order in which they come.
+
+    Returns:
+        (sentences,) int32, in the order of `read_tokens`; None where the corpus has no documents.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds other columns.
+    """
+    index: dict[str, int] = {}
+    found = [np.empty(0, np.int32)]
+    with open_parquet(path, TOKEN_SCHEMA, "tokenize") as file:
+        for batch in file.iter_batches(READ_SENTENCES, columns=["document", "split"]):
+            of_split = call_function("equal", [batch.column("split"), pa.scalar(split)])
+            names = batch.column("document").filter(of_split).dictionary_encode()
+            places = np.array([index.setdefault(name, len(index)) for name in names.dictionary.to_pylist()], np.int32)
+            found.append(places[names.indices.to_numpy()])
+    return None if NO_DOCUMENT in index else np.concatenate(found)
 
 
 def write_tokens(
@@ -154,7 +177,7 @@ def _tokenize_block(
             sentences = map(tokenizer.tokenize, splitter.split(document.text))
         for tokens in filter(None, sentences):
             digest = _digest(tokens) if params.deduplicate and not is_benchmark else None
-            rows[split].append((document.id, split, tokens, digest))
+            rows[split].append((NO_DOCUMENT if is_benchmark else document.id, split, tokens, digest))
     return len(block), {
         split: pa.record_batch(arrays(found, WAITING_SCHEMA), WAITING_SCHEMA) for split, found in rows.items()
     }

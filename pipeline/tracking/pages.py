@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from markdown_it import MarkdownIt
 
-from pipeline.evaluation.scores import MEASURES
+from pipeline.evaluation.results import about_intervals
+from pipeline.evaluation.scores import ENDS, MEASURES
 from pipeline.params import CellParams, flat
 from pipeline.runtime.urls import shown
 from pipeline.text.params import DownloadParams
@@ -54,10 +55,9 @@ def epoch_metrics(record: EpochRecord) -> dict[str, float]:
 
 
 def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """The figures of metrics.json: `test/KEY`, and its interval under `test_interval/`, whose charts stand apart."""
+    """The figures of metrics.json: `test/KEY`, and their intervals under `test_interval/`, whose charts stand apart."""
     named = {f"test/{key}": metrics[key] for key in MEASURES}
-    ends = (f"{key}_{end}" for key in MEASURES for end in ("low", "high"))
-    return named | {f"test_interval/{key}": metrics[key] for key in ends}
+    return named | {f"test_interval/{key}": metrics[key] for key in ENDS if key in metrics}
 
 
 def training_note(
@@ -82,10 +82,10 @@ def training_note(
 
 def evaluation_note(training: str, metrics: dict[str, float], samples: Sequence[str]) -> str:
     """Markdown for an evaluated run: the headline, what `training_note` said, and samples."""
-    headline = (
-        f"Test perplexity **{metrics['perplexity']:.2f}** "
-        f"(95% interval {metrics['perplexity_low']:.2f} to {metrics['perplexity_high']:.2f})."
-    )
+    interval = about_intervals(metrics)
+    if "perplexity_low" in metrics:
+        interval += f": {metrics['perplexity_low']:.2f} to {metrics['perplexity_high']:.2f}"
+    headline = f"Test perplexity **{metrics['perplexity']:.2f}** ({interval})."
     # Indented text is code in Markdown, so that nothing a model writes can be taken for markup.
     written = "\n".join(f"    {sample}" for sample in samples[:SAMPLES_SHOWN])
     return f"{headline} {training}\n\nIt writes:\n\n{written}\n" if written else f"{headline} {training}\n"

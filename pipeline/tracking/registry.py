@@ -72,8 +72,9 @@ def _tags(run: "Run") -> dict[str, str]:
     metrics = run.data.metrics
     figures = {
         "test_perplexity": metrics["test/perplexity"],
-        "test_perplexity_low": metrics["test_interval/perplexity_low"],
-        "test_perplexity_high": metrics["test_interval/perplexity_high"],
+        # None where there was too little text for an interval.
+        "test_perplexity_low": metrics.get("test_interval/perplexity_low"),
+        "test_perplexity_high": metrics.get("test_interval/perplexity_high"),
         "test_accuracy_top1": metrics["test/accuracy_top1"],
         "valid_perplexity": metrics["valid/best_perplexity"],
     }
@@ -81,16 +82,17 @@ def _tags(run: "Run") -> dict[str, str]:
         "model_digest": run.data.tags["model_digest"],
         "cell": run.data.tags["cell"],
         "run_id": run.info.run_id,
-        **{key: f"{value:.6g}" for key, value in figures.items()},
+        **{key: f"{value:.6g}" for key, value in figures.items() if value is not None},
     }
 
 
 def _headline(run: "Run") -> str:
     metrics = run.data.metrics
+    low, high = (metrics.get(f"test_interval/perplexity_{end}") for end in ("low", "high"))
+    interval = "no interval" if low is None or high is None else f"95% interval {low:.2f} to {high:.2f}"
     return (
         # No stars: MLflow's list of versions shows its first words as they stand.
-        f"{run.info.run_name}: test perplexity {metrics['test/perplexity']:.2f} (95% interval "
-        f"{metrics['test_interval/perplexity_low']:.2f} to {metrics['test_interval/perplexity_high']:.2f}), "
+        f"{run.info.run_name}: test perplexity {metrics['test/perplexity']:.2f} ({interval}), "
         f"validation perplexity {metrics['valid/best_perplexity']:.2f}."
     )
 

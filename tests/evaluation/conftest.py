@@ -10,7 +10,7 @@ import torch
 
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.results import BASELINES
-from pipeline.evaluation.scores import ScoreSums, summarise, write_bands, write_metrics
+from pipeline.evaluation.scores import ScoreSums, summarise, write_bands, write_metrics, write_sentences
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
 from pipeline.text.encoded import EncodedSplit
@@ -20,6 +20,7 @@ from tests.conftest import vocabulary_of
 
 TEXT = "the of a to in and is it that for , . ? not n't be as on with this"  # each word once
 WORDS = TEXT.split()
+DOCUMENT = np.arange(60, dtype=np.int32) // 5  # of each of the 60 sentences of a run
 FIGURES = ["gradient_flow.png", "learning_curves.png", "perplexity_by_band.png"]
 
 
@@ -91,12 +92,18 @@ def make_run(tmp_path: Path) -> Callable[[dict[str, float]], Path]:
         baselines = {name: _scores(nats, 0) for name, nats in zip(BASELINES, (6.0, 4.4, 4.2), strict=True)}
         folder = tmp_path / "evaluation" / "baselines"
         write_metrics(
-            folder / "metrics.json", {name: summarise(sums.sentences, 100, 1) for name, sums in baselines.items()}
+            folder / "metrics.json",
+            {name: summarise(sums.sentences, DOCUMENT, 100, 1) for name, sums in baselines.items()},
         )
+        for name, sums in baselines.items():
+            write_sentences(folder / "sentences" / f"{name}.parquet", sums.sentences, DOCUMENT)
         write_bands(folder / "bands.csv", [band for name, sums in baselines.items() for band in sums.bands(name)])
         for position, (name, nats) in enumerate(networks.items()):
             sums, folder = _scores(nats, 0), tmp_path / "evaluation" / name
-            write_metrics(folder / "metrics.json", summarise(sums.sentences, 100, 1) | {"parameters": 1610000})
+            write_metrics(
+                folder / "metrics.json", summarise(sums.sentences, DOCUMENT, 100, 1) | {"parameters": 1610000}
+            )
+            write_sentences(folder / "sentences.parquet", sums.sentences, DOCUMENT)
             write_bands(folder / "bands.csv", sums.bands(name))
             (folder / "gradient_flow.csv").write_text("lag,gradient_norm\n0,0.5\n1,0.1\n2,0.01\n")
             (folder / "samples.txt").write_text(f"the {name} wrote *this*.\n<b>and</b> a|b.\n")
@@ -109,5 +116,5 @@ def make_run(tmp_path: Path) -> Callable[[dict[str, float]], Path]:
 
 
 def report_on(folder: Path, names: list[str], report: str = "report") -> str:
-    write_report(folder / "evaluation", folder / "models", names, folder / report)
+    write_report(folder / "evaluation", folder / "models", names, folder / report, 100, 1)
     return (folder / report / "report.md").read_text(encoding="utf-8")

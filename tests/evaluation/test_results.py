@@ -1,8 +1,11 @@
+import math
 from pathlib import Path
 
 import pytest
 
-from pipeline.evaluation.results import Row, comparison_table, read_metrics, table_cells, verdict
+from pipeline.evaluation.paired import PairedResult
+from pipeline.evaluation.results import Row, about_intervals, comparison_table, read_metrics, table_cells, verdict
+from pipeline.evaluation.scores import write_metrics
 from pipeline.runtime.errors import InputError
 
 
@@ -44,30 +47,62 @@ def test_the_table_as_text_has_no_time_unless_asked(make_run) -> None:
     assert rnn[-3:] == ["99.5", "2", "1,610,000"]
 
 
+def paired(perplexity: float, ratio: float, spread: float | None = 0.01) -> PairedResult:
+    """Of a baseline against a network whose perplexity is `ratio` times as high, give or take `spread`."""
+    low, high = (None, None) if spread is None else (ratio - spread, ratio + spread)
+    log_low, log_high = (None if end is None else math.log(end) for end in (low, high))
+    network, gain = perplexity * ratio, math.log(ratio)
+    return PairedResult(9, 90, 4, 3.5, perplexity, network, gain, log_low, log_high, ratio, low, high, 0.95, 1000)
+
+
+NOT_WORTH = ": a network that does not beat counting is not worth training."
+
+
 @pytest.mark.parametrize(
-    ("perplexity", "said"),
+    ("ratios", "said"),
     [
-        (50.0, "net (perplexity 50.0) beats the trigram (72.1) and the 5-gram (65.8)."),
-        (
-            68.9,
-            "net (perplexity 68.9) beats the trigram (72.1), but not the 5-gram (65.8): "
-            "a network that does not beat counting is not worth training.",
-        ),
-        (
-            80.0,
-            "net (perplexity 80.0) does not beat the trigram (72.1) or the 5-gram (65.8): "
-            "a network that does not beat counting is not worth training.",
-        ),
-        (64.0, "net (perplexity 64.0) beats the trigram (72.1) and the 5-gram (65.8, intervals overlap)."),
-        (
-            65.8,
-            "net (perplexity 65.8) beats the trigram (72.1), but not the 5-gram (65.8, intervals overlap): "
-            "a network that does not beat counting is not worth training.",
-        ),
+        ((0.8, 0.9), "beats the trigram (72.1) and the 5-gram (65.8)."),
+        ((0.8, 0.995), "beats the trigram (72.1), and cannot be told apart from the 5-gram (65.8)" + NOT_WORTH),
+        ((0.8, 1.1), "beats the trigram (72.1), and is worse than the 5-gram (65.8)" + NOT_WORTH),
+        ((1.1, 1.2), "is worse than the trigram (72.1) and the 5-gram (65.8)" + NOT_WORTH),
     ],
 )
-def test_the_verdict_says_what_was_beaten_and_what_was_not(perplexity: float, said: str) -> None:
-    assert verdict(row("net", perplexity), [row("trigram", 72.1), row("5-gram", 65.8)]) == said
+def test_the_verdict_says_what_was_beaten_and_what_was_not(ratios: tuple[float, float], said: str) -> None:
+    tests = {"trigram": paired(72.1, ratios[0]), "5-gram": paired(65.8, ratios[1])}
+    assert verdict(row("net", 50.0), tests) == f"net (perplexity 50.0) {said}"
+
+
+def test_too_few_documents_give_no_verdict() -> None:
+    said = verdict(row("net", 50.0), {"trigram": paired(72.1, 0.5, None), "5-gram": paired(65.8, 0.5, None)})
+    assert said == (
+        "net (perplexity 50.0): whether it beats counting cannot be told, no interval, "
+        "as 4 documents (effective number 3.5) say too little: at least 5 are needed."
+    )
+
+
+def test_the_table_says_what_its_intervals_draw(make_run) -> None:
+    folder = make_run({"rnn": 4.1})
+    path = folder / "evaluation" / "rnn" / "metrics.json"
+    rows = comparison_table(folder / "evaluation", folder / "models", ["rnn"])
+    assert table_cells(rows)[0][2] == "95% interval over 12 documents (effective number 12.0)"
+    metrics = read_metrics(path)
+    # What an earlier version left.
+    old = {key: value for key, value in metrics.items() if "documents" not in key}
+    assert about_intervals(old) == "95% interval over sentences"
+    # Sentences without documents, and too few documents.
+    assert about_intervals(old | {"effective_sentences": 41.26}) == (
+        "95% interval over sentences, as there are no documents (effective number 41.3)"
+    )
+    none = {key: value for key, value in metrics.items() if not key.endswith(("_low", "_high"))}
+    write_metrics(path, none | {"documents": 3, "effective_documents": 2.5})
+    (*_, cells) = table_cells(comparison_table(folder / "evaluation", folder / "models", ["rnn"]))
+    assert cells[2] == "-"
+    assert about_intervals(none | {"documents": 3, "effective_documents": 2.5}).startswith(
+        "no interval, as 3 documents"
+    )
+    write_metrics(path, {key: value for key, value in metrics.items() if key != "accuracy_top5_high"})
+    with pytest.raises(InputError, match="no number accuracy_top5_high"):
+        comparison_table(folder / "evaluation", folder / "models", ["rnn"])
 
 
 def test_missing_and_damaged_metrics_are_named_with_the_stage_that_makes_them(tmp_path: Path) -> None:

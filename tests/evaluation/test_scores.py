@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.evaluation.bootstrap import FEWEST, tail
 from pipeline.evaluation.scores import (
     Band,
     ScoreSums,
@@ -45,7 +46,7 @@ def random_scores(sentences: int, seed: int = 0) -> SentenceScores:
 def test_figures_by_hand() -> None:
     # Vocabulary START 0, END 1, words 2 to 4, UNKNOWN 5. Two sentences: `2 UNKNOWN END` and `3 END`.
     sums = sums_of([[2, 5, 1], [3, 1]], [[1.0, 4.0, 0.5], [2.0, 0.5]], [[0, 7, 1], [5, 4]], 6)
-    figures = summarise(sums.sentences, 100, seed=1)
+    figures = summarise(sums.sentences, None, 100, seed=1)
     assert figures["nats_per_token"] == pytest.approx(8 / 5)
     assert figures["perplexity"] == pytest.approx(np.exp(8 / 5), abs=1e-6)
     assert figures["perplexity_known"] == pytest.approx(np.exp(4 / 4), abs=1e-6)
@@ -53,12 +54,14 @@ def test_figures_by_hand() -> None:
     assert figures["accuracy_top5"] == pytest.approx(3 / 5)
     assert figures["unknown_share"] == pytest.approx(1 / 5)
     assert (figures["tokens"], figures["sentences"]) == (5, 2)
-    assert set(figures) == {"tokens", "sentences"} | {key + end for key in KEYS for end in ("", "_low", "_high")}
+    assert figures["effective_sentences"] == pytest.approx(25 / 13, abs=1e-6)
+    # Two sentences say too little for an interval.
+    assert set(figures) == {"tokens", "sentences", "effective_sentences"} | KEYS
 
 
 def test_a_model_that_guesses_has_the_perplexity_of_its_vocabulary_and_no_doubt_about_it() -> None:
     sums = sums_of([[2, 3, 1]] * 50, [[np.log(8000)] * 3] * 50, [[4000] * 3] * 50, 8000)
-    figures = summarise(sums.sentences, 100, seed=1)
+    figures = summarise(sums.sentences, None, 100, seed=1)
     assert figures["perplexity"] == figures["perplexity_low"] == figures["perplexity_high"] == pytest.approx(8000)
 
 
@@ -83,14 +86,16 @@ def test_sums_do_not_depend_on_how_targets_are_batched(targets: int, batches: in
 
 def test_intervals_are_those_of_a_bootstrap_written_out() -> None:
     scores = random_scores(40)
-    figures = summarise(scores, 200, seed=5)
+    figures = summarise(scores, None, 200, seed=5)
     generator = np.random.default_rng(5)
     resampled = []
     for _ in range(200):
         drawn = generator.integers(0, 40, 40)
         known = scores.tokens[drawn].sum() - scores.unknown[drawn].sum()
         resampled.append(np.exp((scores.nats[drawn].sum() - scores.nats_unknown[drawn].sum()) / known))
-    low, high = np.percentile(resampled, [2.5, 97.5])
+    weight = scores.tokens.sum() ** 2 / (scores.tokens**2).sum()
+    outside = 100 * tail(weight, 0.95)
+    low, high = np.percentile(resampled, [outside, 100 - outside])
     assert figures["perplexity_known_low"] == pytest.approx(low, abs=1e-6)
     assert figures["perplexity_known_high"] == pytest.approx(high, abs=1e-6)
 
@@ -99,21 +104,44 @@ def test_interval_of_a_mean_is_as_wide_as_the_normal_distribution_says() -> None
     sentences = 4000
     nats = np.random.default_rng(0).normal(5, 1, sentences)
     ones, zeros = np.ones(sentences, np.int64), np.zeros(sentences, np.int64)
-    figures = summarise(SentenceScores(ones, nats, zeros, zeros, zeros, np.zeros(sentences)), 2000, seed=1)
+    figures = summarise(SentenceScores(ones, nats, zeros, zeros, zeros, np.zeros(sentences)), None, 2000, seed=1)
     width = figures["nats_per_token_high"] - figures["nats_per_token_low"]
     assert width == pytest.approx(2 * 1.96 / np.sqrt(sentences), rel=0.1)
 
 
 def test_equal_seeds_give_equal_intervals_and_others_give_others() -> None:
     scores = random_scores(60)
-    assert summarise(scores, 100, seed=1) == summarise(scores, 100, seed=1)
-    assert summarise(scores, 100, seed=1) != summarise(scores, 100, seed=2)
+    assert summarise(scores, None, 100, seed=1) == summarise(scores, None, 100, seed=1)
+    assert summarise(scores, None, 100, seed=1) != summarise(scores, None, 100, seed=2)
+
+
+def test_documents_are_drawn_counted_and_written_beside_the_scores(tmp_path: Path) -> None:
+    scores, document = random_scores(40), np.arange(40, dtype=np.int32) // 2
+    figures = summarise(scores, document, 200, seed=5)
+    tokens = scores.tokens.reshape(20, 2).sum(axis=1)
+    assert figures["documents"] == 20
+    assert figures["effective_documents"] == pytest.approx(tokens.sum() ** 2 / (tokens**2).sum(), abs=1e-6)
+    assert "effective_sentences" not in figures
+    generator = np.random.default_rng(5)
+    nats = scores.nats.reshape(20, 2).sum(axis=1)
+    resampled = [
+        nats[drawn].sum() / tokens[drawn].sum() for drawn in (generator.integers(0, 20, 20) for _ in range(200))
+    ]
+    outside = 100 * tail(figures["effective_documents"], 0.95)
+    ends = np.percentile(resampled, [outside, 100 - outside])
+    assert [figures["nats_per_token_low"], figures["nats_per_token_high"]] == pytest.approx(ends.tolist(), abs=1e-6)
+    write_sentences(tmp_path / "scores.parquet", scores, document)
+    assert pq.read_table(tmp_path / "scores.parquet")["document"].to_pylist() == document.tolist()
 
 
 @given(st.integers(1, 60), st.integers(0, 2**31 - 1))
-def test_every_figure_lies_between_finite_ends_that_are_in_order(sentences: int, seed: int) -> None:
-    figures = summarise(random_scores(sentences, seed), 100, seed)
+def test_every_figure_lies_between_finite_ends_that_are_in_order_or_has_none(sentences: int, seed: int) -> None:
+    figures = summarise(random_scores(sentences, seed), None, 100, seed)
+    enough = figures["effective_sentences"] >= FEWEST
     for key in KEYS:
+        assert (f"{key}_low" in figures) == (f"{key}_high" in figures) == enough
+        if not enough:
+            continue
         assert np.isfinite([figures[key], figures[f"{key}_low"], figures[f"{key}_high"]]).all()
         assert figures[f"{key}_low"] <= figures[f"{key}_high"]
 
@@ -148,12 +176,12 @@ def test_bands_of_small_vocabularies_end_with_the_words(size: int, names: list[s
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
 def test_a_diverged_model_is_one_clear_line(bad: float) -> None:
     with pytest.raises(InputError, match=r"diverged.*learning_rate"):
-        summarise(sums_of([[2, 1]], [[bad, 1.0]], [[0, 0]], 8).sentences, 100, seed=1)
+        summarise(sums_of([[2, 1]], [[bad, 1.0]], [[0, 0]], 8).sentences, None, 100, seed=1)
 
 
 def test_a_split_without_sentences_is_one_clear_line() -> None:
     with pytest.raises(InputError, match=r"no sentence.*tokenize\.splits"):
-        summarise(ScoreSums(0, 8).sentences, 100, seed=1)
+        summarise(ScoreSums(0, 8).sentences, None, 100, seed=1)
 
 
 def test_metrics_are_sorted_json(tmp_path: Path) -> None:
@@ -173,7 +201,7 @@ def test_bands_csv_names_the_model_in_every_row(tmp_path: Path) -> None:
 def test_sentence_scores_are_written_in_the_order_of_the_split_and_alike(tmp_path: Path) -> None:
     scores = random_scores(30)
     for name in ("a.parquet", "b.parquet"):
-        write_sentences(tmp_path / name, scores)
+        write_sentences(tmp_path / name, scores, None)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     table = pq.read_table(tmp_path / "a.parquet")
     assert table.column_names == ["tokens", "nats", "top1", "top5", "unknown", "nats_unknown"]

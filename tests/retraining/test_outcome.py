@@ -21,7 +21,7 @@ COMPARED = {
     "ratio": 0.8,
     "ratio_low": 0.75,
     "ratio_high": 0.85,
-    "confidence": 0.999,
+    "better": "B",
     "remarks": ["A remark."],
 }
 

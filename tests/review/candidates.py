@@ -36,10 +36,9 @@ def write_corpus(sentences: int = 200) -> None:
     drawn = generator.choice(TYPES, (3 * sentences, 8), p=frequency / frequency.sum())
     rows = [[f"w{rank}" for rank in sentence] for sentence in drawn]
     splits = [split for split in ("train", "valid", "test") for _ in range(sentences)]
+    documents = [f"d{number // 2}" for number in range(len(rows))]
     TOKENS.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(
-        pa.table({"document": ["d"] * len(rows), "split": splits, "tokens": rows}, schema=TOKEN_SCHEMA), TOKENS
-    )
+    pq.write_table(pa.table({"document": documents, "split": splits, "tokens": rows}, schema=TOKEN_SCHEMA), TOKENS)
 
 
 def counts() -> dict[str, int]:

@@ -49,12 +49,13 @@ def test_a_quarter_of_the_vocabulary_does_not_win_and_the_models_come_from_mlflo
         loaded = load_logged_model(store, run)
         split = loaded.encode(words for rows in read_tokens(TOKENS, "test") for words in rows.to_pylist())
         raw.append(score_split(loaded, split, "score").sentences)
-    assert paired_bootstrap(raw[0].nats, raw[1].nats, raw[0].tokens, 100, 1).better == "B"
+    assert paired_bootstrap(raw[0].nats, raw[1].nats, raw[0].tokens, None, 100, 1).better == "B"
     compared = compare_models(store, whole, quarter, load_params())
     assert compared.result.better == "A"
     assert (compared.unknown_types_a, compared.unknown_types_b) == (0, TYPES - TYPES // 4)
     assert compared.result.sentences == 200
     assert compared.result.tokens == 200 * 9
+    assert (compared.result.documents, compared.result.effective_number) == (100, pytest.approx(100))
     assert compared.result.perplexity_b == pytest.approx(
         np.exp((raw[1].nats + raw[1].unknown * np.log(30)).sum() / 1800)
     )

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.evaluation.paired import PairedResult
 from pipeline.params import load_params
 from pipeline.provenance.dvc import StageRecord
 from pipeline.review import gates as gate
@@ -127,11 +128,18 @@ def test_a_check_that_cannot_be_made_fails_and_is_made_once_it_can(
 
 
 def test_a_check_that_is_made_and_fails_is_not_waived(judged: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = SimpleNamespace(confidence=0.0, sentences=9, perplexity_a=7.67, perplexity_b=249_010.0)
+    result = PairedResult(9, 90, 8, 7.5, 7.67, 249_010.0, 10, 9, 11, 3e4, 1e4, 6e4, 0.95, 100)
     monkeypatch.setattr(gate, "restore", lambda *_: None)
     monkeypatch.setattr(gate, "compare_models", lambda *_: SimpleNamespace(result=result))
     assert judge(judged, waived=True).outcome == "kept"
     assert "249010.00" in judge(judged, waived=True).reason
+    # What cannot be told is not worse; too few documents tell nothing, so that check cannot be made.
+    result = dataclasses.replace(result, ratio=1.1, difference_low=-0.1)
+    assert judge(judged).outcome == "promoted"
+    result = dataclasses.replace(result, ratio_low=None, difference_low=None, difference_high=None)
+    assert judge(judged).outcome == "kept"
+    assert "no interval, as 8 documents (effective number 7.5) say too little" in judge(judged).reason
+    assert judge(judged, waived=True).outcome == "promoted"
 
 
 def test_models_that_cannot_be_compared_stay_and_are_judged_again(

@@ -53,19 +53,19 @@ def test_only_a_challenger_that_is_surely_better_becomes_champion(project: Proje
     kept = promote(store)
     assert kept.outcome == "kept"
     assert kept.test is not None
-    assert kept.test.result.confidence < 0.05
+    assert kept.test.result.better == "A"
     assert kept.test.result.sentences == 200
     assert store.aliases() == {"champion": "1", "challenger": "2"}
     assert "not promoted" in page(store, "2")
     assert "200 test sentences" in page(store, "2")
-    assert "95.0% is needed" in page(store, "2")
+    assert "over 100 documents (effective number 100.0): it is worse." in page(store, "2")
 
     candidate(project, power=1.0)
     better = promote(store)
     assert better.outcome == "promoted"
     assert store.aliases()["champion"] == "3"
     assert "promoted to champion" in page(store, "3")
-    assert "Confidence that it is better: 100.0%" in page(store, "3")
+    assert "over 100 documents (effective number 100.0): it is better." in page(store, "3")
     assert "v3 took its place" in page(store, "1")
     assert find(store, "champion").info.run_id == store.versions()[2].run_id
 
@@ -77,12 +77,24 @@ def test_a_slight_gain_is_enough_for_a_low_confidence_only(project: Project) -> 
     promote(store)
     candidate(project, power=0.9)
     verdict = decide(store, the_challenger(store), 0.5, load_params())
-    assert verdict.test is not None
-    sure = verdict.test.result.confidence
-    assert 0.5 < sure < 1
-    assert decide(store, "2", min(sure + 0.001, 1), load_params()).outcome == "kept"
+    assert verdict.outcome == "promoted"
+    assert "50% interval" in verdict.reason
+    kept = decide(store, "2", 0.999, load_params())
+    assert kept.outcome == "kept"
+    assert "they cannot be told apart" in kept.reason
     assert store.aliases()["champion"] == "1"  # deciding changes nothing
-    assert promote(store, sure).outcome == "promoted"
+    assert promote(store, 0.5).outcome == "promoted"
+
+
+def test_too_few_documents_promote_nobody_and_say_so(project: Project) -> None:
+    write_corpus(sentences=8)
+    store = connect()
+    candidate(project, power=0.0)
+    promote(store)
+    candidate(project, power=1.0)
+    verdict = decide(store, the_challenger(store), 0.5, load_params())
+    assert verdict.outcome == "kept"
+    assert "no interval, as 4 documents (effective number 4.0) say too little" in verdict.reason
 
 
 def test_further_gates_can_keep_a_challenger_out(project: Project) -> None:
@@ -157,7 +169,7 @@ def test_the_commands_print_the_verdict_and_promote_syncs_first(project: Project
     verdict = json.loads(done.stdout)
     assert verdict["outcome"] == "promoted"
     assert (verdict["challenger"], verdict["champion"]) == ("3", "1")
-    assert verdict["test"]["confidence"] == 1.0
+    assert (verdict["test"]["better"], verdict["test"]["confidence"]) == ("B", 0.95)
     assert verdict["test"]["sentences"] == 200
     assert verdict["gates"][0]["passed"] is True
     assert rnnlm("rollback", "--reason", "Too slow.").stdout == "v1 is champion again, in place of v3\n"

@@ -25,7 +25,8 @@ TRAINED = ListedRun(
     "a1" * 16, "lstm, 4 units", "FINISHED", STARTED, {"seed": "1", "epochs": "2"}, METRICS, TAGS, "3", ("champion",)
 )
 FAILED = ListedRun("b2" * 16, "[red]mine[/red]", "FAILED", STARTED, {"seed": "2", "epochs": "2"}, {}, {}, None, ())
-RESULT = PairedResult(200, 1800, 12.5, 10.0, -0.2231, -0.25, -0.2, 0.8, 0.7788, 0.8187, 0.99, 1000)
+RESULT = PairedResult(200, 1800, 40, 36.5, 12.5, 10.0, -0.2231, -0.25, -0.2, 0.8, 0.7788, 0.8187, 0.95, 1000)
+WITHHELD = {"difference_low": None, "difference_high": None, "ratio_low": None, "ratio_high": None}
 
 
 def rows(text: str) -> list[list[str]]:
@@ -80,18 +81,22 @@ def test_differences_are_a_table_of_each_kind(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, "B needs 0.2231 nats per token less than A"),
-        ({}, "interval of B - A: -0.2500 to -0.2000"),
-        ({}, "perplexity B / A is 0.8000 (0.7788 to 0.8187)"),
+        ({}, "B - A is -0.2231 (-0.2500 to -0.2000) nats per token"),
+        ({}, "B / A 0.8000, 95% interval 0.7788 to 0.8187 over 40 documents (effective number 36.5).\nB is better."),
+        ({"documents": None}, "over sentences, as there are no documents (effective number 36.5)."),
         ({}, "perplexity A 12.50, B 10.00"),
         ({}, "200 test sentences (1,800 tokens)"),
         ({}, "A does not know 0 word types, B 1,030"),
-        ({}, "Confidence that B is better: 99.0% (1,000 resamples). B is better.\nA remark.\n"),
-        ({"difference": 0.1, "confidence": 0.01}, "B needs 0.1000 nats per token more than A"),
-        ({"difference": 0.1, "confidence": 0.01}, "better: 1.0% (1,000 resamples). A is better."),
-        ({"confidence": 0.8}, "better: 80.0% (1,000 resamples). Neither is clearly better."),
+        ({}, "said of these two models: their recipes with other seeds may come out the other way.\nA remark.\n"),
+        ({"difference_low": 0.1, "difference_high": 0.2}, "A is better."),
+        ({"difference_high": 0.01}, "The two cannot be told apart."),
+        (WITHHELD, "no interval, as 40 documents (effective number 36.5) say too little"),
+        (WITHHELD, "B - A is -0.2231 nats per token"),
+        (WITHHELD, "The two cannot be told apart."),
     ],
 )
-def test_the_paired_test_in_sentences(changes: dict[str, float], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_paired_test_in_sentences(
+    changes: dict[str, float | None], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     show_comparison(ModelComparison(dataclasses.replace(RESULT, **changes), 0, 1030, ("A remark.",)))
     assert told in capsys.readouterr().out

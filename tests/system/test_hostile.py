@@ -27,7 +27,7 @@ from pipeline.runtime.pins import read_constraints
 from pipeline.runtime.progress import Bar
 from pipeline.text.counting import build_vocabulary, count_words
 from pipeline.text.documents import Document, read_documents, write_documents
-from pipeline.text.encoded import load_split
+from pipeline.text.encoded import load_documents, load_split
 from pipeline.text.encoding import encode_tokens
 from pipeline.text.params import SplitShares, TokenizeParams
 from pipeline.text.sentences import SentenceSplitter
@@ -103,6 +103,7 @@ LOADERS: dict[str, Loader] = {
     "data/vocabulary.tsv": lambda path, _: Vocabulary.load(path),
     "data/encoded/train/ids.npy": lambda path, _: load_split(path.parent, 80),
     "data/encoded/train/offsets.npy": lambda path, _: load_split(path.parent, 80),
+    "data/encoded/test/documents.npy": lambda path, _: load_documents(path.parent, len(load_split(path.parent, 80))),
     "data/models/lstm/model.safetensors": lambda path, _: load_model(path.parent),
     "data/models/lstm/config.json": lambda path, _: load_model(path.parent),
     "data/models/lstm/vocabulary.tsv": lambda path, _: load_model(path.parent),
@@ -116,6 +117,8 @@ REPORTED = (
     "lstm/bands.csv",
     "lstm/gradient_flow.csv",
     "lstm/samples.txt",
+    "lstm/sentences.parquet",
+    "baselines/sentences/trigram.parquet",
     "baselines/metrics.json",
     "baselines/bands.csv",
 )
@@ -158,7 +161,9 @@ def test_a_damaged_file_of_an_evaluation_makes_no_traceback(name: str, plain: Cl
     for number in range(REPORTS):
         path.write_bytes(mutated(content, chance))
         refusal = refusal_of(
-            lambda: write_report(tmp_path / "data/evaluation", tmp_path / "data/models", CELLS, tmp_path / "report")
+            lambda: write_report(
+                tmp_path / "data/evaluation", tmp_path / "data/models", CELLS, tmp_path / "report", 100, 1
+            )
         )
         if refusal is not None:
             assert "\n" not in refusal, number

@@ -23,6 +23,7 @@ def test_the_first_run_leaves_what_the_readme_promises(built: Clone) -> None:
     for cell in CELLS:
         metrics = json.loads((data / "evaluation" / cell / "metrics.json").read_text())
         assert metrics["perplexity_low"] <= metrics["perplexity"] <= metrics["perplexity_high"]
+        assert 20 < metrics["effective_documents"] <= metrics["documents"] < metrics["sentences"]
         assert 1 < metrics["perplexity"] < 80
         samples = (data / "evaluation" / cell / "samples.txt").read_text()
         assert len(samples.splitlines()) == 5

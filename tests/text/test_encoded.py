@@ -9,7 +9,7 @@ import pytest
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar
 from pipeline.text import encoded as encoded_splits
-from pipeline.text.encoded import EncodedSplit, load_split
+from pipeline.text.encoded import EncodedSplit, load_documents, load_split
 from pipeline.text.encoding import encode_tokens
 from pipeline.text.splits import SPLITS
 from pipeline.text.vocabulary import END_ID, START_ID
@@ -118,6 +118,29 @@ def test_damaged_files_are_named(damage: Callable[[Path], object], message: str,
     assert message in text
     assert "dvc repro encode" in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "documents.npy").unlink(), "documents.npy is missing; run `dvc repro encode`"),
+        (lambda folder: cut(folder / "documents.npy", -2), "documents.npy is damaged"),
+        (saved("documents.npy", [0, 1, 1], "i8"), "must hold one dimension of int32, not 1 dimensions of int64"),
+        (saved("documents.npy", [0, 1], "i4"), "documents.npy holds 2 sentences, but offsets.npy has 3"),
+        (saved("documents.npy", [0, 2, 2], "i4"), "documents.npy must hold indices from 0, none left out"),
+        (saved("documents.npy", [-1, 0, 1], "i4"), "documents.npy must hold indices from 0, none left out"),
+        (saved("documents.npy", [1, 1, 2], "i4"), "documents.npy must hold indices from 0, none left out"),
+    ],
+)
+def test_damaged_documents_are_named(damage: Callable[[Path], object], message: str, encoded: Path) -> None:
+    test = encoded.parent / "test"
+    assert load_documents(test, 3) is not None
+    damage(test)
+    with pytest.raises(InputError) as error:
+        load_documents(test, 3)
+    assert str(error.value).startswith(str(test))
+    assert message in str(error.value)
+    assert "dvc repro encode" in str(error.value)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), PermissionError(errno.EACCES, "Permission denied")])

@@ -12,7 +12,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar
 from pipeline.text import encoded as encoded_splits
 from pipeline.text import tokens
-from pipeline.text.encoded import load_split
+from pipeline.text.encoded import load_documents, load_split
 from pipeline.text.encoding import encode_tokens, id_dtype
 from pipeline.text.splits import SPLITS
 from pipeline.text.tokenizer import Tokenizer
@@ -74,6 +74,34 @@ def test_a_word_that_the_corpus_calls_unknown_is_unknown(
         loaded = load_split(tmp_path / split, len(WORDS))
         assert loaded.ids.tolist() == [0, 1, 0, 8, 1, 0, 8, 11, 1, 0, 8, 11, 5, 1] * 5
         assert len(loaded) == 20
+
+
+def write_documents(path: Path, names: list[tuple[str, str]]) -> Path:
+    """Tokens with a sentence for each pair of split and document."""
+    splits, documents = [split for split, _ in names], [document for _, document in names]
+    pq.write_table(pa.table([documents, splits, [["this"]] * len(names)], schema=tokens.TOKEN_SCHEMA), path)
+    return path
+
+
+@pytest.mark.parametrize("block", [1, 2, 100])
+def test_the_test_split_says_which_sentences_share_a_document(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "READ_SENTENCES", block)
+    names = [("train", "b"), ("valid", "c"), *(("test", name) for name in "bbacab")]
+    path = write_documents(tmp_path / "tokens.parquet", names)
+    encode_tokens(path, WORDS, tmp_path, 1, Bar())
+    documents = load_documents(tmp_path / "test", 6)
+    assert documents is not None
+    assert (documents.dtype, documents.tolist()) == (np.dtype(np.int32), [0, 0, 1, 2, 1, 0])
+    # Training does not depend on what it does not read.
+    assert sorted(file.name for file in (tmp_path / "train").iterdir()) == ["ids.npy", "offsets.npy"]
+
+
+def test_a_corpus_without_documents_has_none(tmp_path: Path) -> None:
+    path = write_documents(tmp_path / "tokens.parquet", [(split, tokens.NO_DOCUMENT) for split in SPLITS * 2])
+    encode_tokens(path, WORDS, tmp_path, 1, Bar())
+    assert load_documents(tmp_path / "test", 2) is None
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(4, "<u2"), (65_536, "<u2"), (65_537, "<i4"), (2**31 - 1, "<i4")])

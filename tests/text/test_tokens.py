@@ -18,7 +18,7 @@ from pipeline.text.params import SplitShares, TokenizeParams
 from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.splits import SPLITS, split_of
 from pipeline.text.tokenizer import Tokenizer
-from pipeline.text.tokens import TOKEN_SCHEMA, write_tokens
+from pipeline.text.tokens import TOKEN_SCHEMA, read_documents_of, write_tokens
 
 SPLITTER, TOKENIZER = SentenceSplitter("english"), Tokenizer(lowercase=True)
 SHARES = SplitShares(train=50.0, valid=25.0, test=25.0)
@@ -203,6 +203,8 @@ def test_a_corpus_that_comes_split_and_tokenized_is_taken_word_for_word(tmp_path
     write_tokens(documents, SPLITTER, TOKENIZER, TOKENIZE, tmp_path / "tokens.parquet", 1, Bar())
     rows = pq.read_table(tmp_path / "tokens.parquet").to_pylist()
     assert [row["split"] for row in rows] == ["train", "train", "valid", "test"]
+    assert {row["document"] for row in rows} == {tokens.NO_DOCUMENT}
+    assert read_documents_of(tmp_path / "tokens.parquet", "test") is None
     assert all(row["tokens"] == ["Same", "words", ",", "the.se", None, "N"] for row in rows[:3])
     assert count_words(tmp_path / "tokens.parquet", "train", tmp_path, 1, Bar()).unknown == 2
 
@@ -221,6 +223,9 @@ def test_a_corpus_that_comes_tokenized_only_is_split_lower_cased_and_deduplicate
         (VALID, ["valid"]),
         (TEST, ["unknown"]),
     ]
+    found = read_documents_of(tmp_path / "tokens.parquet", "train")
+    assert found is not None
+    assert found.tolist() == [0, 0]
 
 
 def test_a_corpus_with_splits_of_its_own_keeps_them(tmp_path: Path) -> None:
