@@ -19,7 +19,7 @@ import numpy as np
 
 CONFIDENCE = 0.95  # of every interval and verdict that does not say otherwise
 # Effective number below which there is no interval: its ends would lie beyond the last of 1,000 resamples.
-FEWEST = 5.0
+FEWEST_UNITS = 5.0
 NORMAL = NormalDist()
 
 
@@ -33,7 +33,7 @@ class Bootstrap:
 
     def interval(self, figure_B: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
         """Both ends of the two-sided interval of a figure, from its values in all resamples; None: too few units."""
-        if self.effective < FEWEST:
+        if self.effective < FEWEST_UNITS:
             return None
         outside = 100 * tail(self.effective, confidence)
         low, high = np.percentile(figure_B, [outside, 100 - outside])
@@ -74,7 +74,7 @@ def effective_number(tokens_U: np.ndarray) -> float:
 def tail(effective: float, confidence: float) -> float:
     """The share of resamples beyond each end of an interval: less than (1 - confidence) / 2, the fewer units the less.
 
-    Student's quantile comes from the normal one (Abramowitz and Stegun 1964, 26.7.5): within 1% from `FEWEST` units on.
+    Student's quantile comes from the normal one (Abramowitz and Stegun 1964, 26.7.5): within 1% from `FEWEST_UNITS` on.
     """
     if confidence >= 1:
         return 0.0
@@ -91,4 +91,6 @@ def drawn_in_words(documents: int | None, effective: float) -> str:
 
 def too_few(documents: int | None, effective: float) -> str:
     """Why there is no interval."""
-    return f"no interval, as {drawn_in_words(documents, effective)} say too little: at least {FEWEST:g} are needed"
+    return (
+        f"no interval, as {drawn_in_words(documents, effective)} say too little: at least {FEWEST_UNITS:g} are needed"
+    )

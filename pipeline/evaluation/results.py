@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.evaluation.bootstrap import drawn_in_words, too_few
 from pipeline.evaluation.paired import PairedResult, paired_bootstrap
-from pipeline.evaluation.scores import DOCUMENTS, EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES, ENDS, MEASURES
+from pipeline.evaluation.scores import EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES, ENDS, MEASURES, TEST_DOCUMENTS
 from pipeline.runtime.errors import InputError, is_of_the_machine
 from pipeline.runtime.rows import read_rows
 from pipeline.training.history import best_cell, best_epoch, read_history
@@ -71,7 +71,7 @@ def table_cells(rows: Sequence[Row], with_times: bool = False) -> list[list[str]
 
 def about_intervals(metrics: Mapping[str, float]) -> str:
     """What the intervals of metrics.json draw, or why there are none; earlier versions drew sentences."""
-    documents = int(metrics[DOCUMENTS]) if DOCUMENTS in metrics else None
+    documents = int(metrics[TEST_DOCUMENTS]) if TEST_DOCUMENTS in metrics else None
     effective = metrics.get(EFFECTIVE_DOCUMENTS, metrics.get(EFFECTIVE_SENTENCES))
     if effective is None:
         return "95% interval over sentences"

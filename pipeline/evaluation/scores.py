@@ -26,7 +26,7 @@ DECIMALS = 6  # of what metrics.json holds: far below any interval, and short en
 MEASURES = ("perplexity", "nats_per_token", "accuracy_top1", "accuracy_top5", "unknown_share", "perplexity_known")
 ENDS = tuple(f"{key}_{end}" for key in MEASURES for end in ("low", "high"))
 # What was drawn for the intervals: documents and how many equal ones say as much, or of sentences that number alone.
-DOCUMENTS, EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES = "documents", "effective_documents", "effective_sentences"
+TEST_DOCUMENTS, EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES = "documents", "effective_documents", "effective_sentences"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def summarise(
     if drawn.documents is None:
         metrics[EFFECTIVE_SENTENCES] = effective
     else:
-        metrics |= {DOCUMENTS: drawn.documents, EFFECTIVE_DOCUMENTS: effective}
+        metrics |= {TEST_DOCUMENTS: drawn.documents, EFFECTIVE_DOCUMENTS: effective}
     for key in MEASURES:
         metrics[key] = round(float(measured[key][0]), DECIMALS)
         ends = drawn.interval(resampled[key])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.bootstrap import FEWEST, NORMAL, Bootstrap, bootstrap, effective_number, tail, too_few
+from pipeline.evaluation.bootstrap import FEWEST_UNITS, NORMAL, Bootstrap, bootstrap, effective_number, tail, too_few
 
 ONES = np.ones(40, np.int64)
 
@@ -55,8 +55,8 @@ def test_few_documents_make_it_wider_by_student_and_by_what_the_bootstrap_lacks(
 
 def test_too_few_documents_give_no_interval_and_say_so() -> None:
     figures = np.arange(1001.0)
-    assert Bootstrap(np.empty((0, 0)), 20, FEWEST).interval(figures) is not None
-    assert Bootstrap(np.empty((0, 0)), 20, FEWEST - 0.01).interval(figures) is None
+    assert Bootstrap(np.empty((0, 0)), 20, FEWEST_UNITS).interval(figures) is not None
+    assert Bootstrap(np.empty((0, 0)), 20, FEWEST_UNITS - 0.01).interval(figures) is None
     assert (
         too_few(20, 4.99) == "no interval, as 20 documents (effective number 5.0) say too little: at least 5 are needed"
     )

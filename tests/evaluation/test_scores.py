@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.evaluation.bootstrap import FEWEST, tail
+from pipeline.evaluation.bootstrap import FEWEST_UNITS, tail
 from pipeline.evaluation.scores import (
     Band,
     ScoreSums,
@@ -137,7 +137,7 @@ def test_documents_are_drawn_counted_and_written_beside_the_scores(tmp_path: Pat
 @given(st.integers(1, 60), st.integers(0, 2**31 - 1))
 def test_every_figure_lies_between_finite_ends_that_are_in_order_or_has_none(sentences: int, seed: int) -> None:
     figures = summarise(random_scores(sentences, seed), None, 100, seed)
-    enough = figures["effective_sentences"] >= FEWEST
+    enough = figures["effective_sentences"] >= FEWEST_UNITS
     for key in KEYS:
         assert (f"{key}_low" in figures) == (f"{key}_high" in figures) == enough
         if not enough:
