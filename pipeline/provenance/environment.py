@@ -4,6 +4,8 @@ import platform
 from importlib.metadata import distributions, version
 from pathlib import Path
 
+from pipeline.runtime.exactness import why_not_exact
+
 
 def packages() -> str:
     """Every package of this process's environment, `NAME==VERSION` a line, as constraints.txt has them."""
@@ -21,6 +23,7 @@ def machine_params() -> dict[str, str]:
         "machine.platform": platform.platform(),
         "machine.processor": _processor(),
         "machine.threads": str(torch.get_num_threads()),
+        "machine.exact": why_not_exact() or "yes",
         "machine.gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
 

@@ -46,6 +46,7 @@ class Reproduction:
             or `different`.
         stage: the first one whose inputs, parameters or outputs differ, if any.
         reasons: what differs, a line each.
+        broken: what keeps the bytes from being the same on every machine, a line each.
         machine: parameters of the machine that differ: recorded, now.
         perplexity: of the test split: recorded, now; None if the run was not evaluated.
     """
@@ -53,6 +54,7 @@ class Reproduction:
     verdict: Literal["identical", "equal", "different"]
     stage: str | None = None
     reasons: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
     machine: dict[str, tuple[str, str]] = field(default_factory=dict)
     perplexity: tuple[float, float] | None = None
 
@@ -71,7 +73,7 @@ class Reproduction:
         places = [f"{name}: {before} then, {after} now" for name, (before, after) in self.machine.items()]
         if not places and self.verdict == "equal":
             places = ["no known difference of machine or libraries"]
-        return [first, *self.reasons, *places]
+        return [first, *self.reasons, *self.broken, *places]
 
 
 def reproduce(store: Store, run: "Run", start: Start = "train", trust: bool = False) -> Reproduction:
@@ -252,7 +254,7 @@ def compared(run: "Run", records: Mapping[str, StageRecord], tree: Path) -> Repr
     machine = {
         key: (value, now[key])
         for key, value in run.data.params.items()
-        if key.startswith(MACHINE) and key in now and now[key] != value
+        if key.startswith(MACHINE) and key in now and now[key] != value and key != "machine.exact"
     }
     perplexity = None
     if "evaluate" in records and "test/perplexity" in run.data.metrics:
@@ -262,4 +264,16 @@ def compared(run: "Run", records: Mapping[str, StageRecord], tree: Path) -> Repr
     near = perplexity is not None and abs(perplexity[1] / perplexity[0] - 1) <= TOLERANCE
     verdict = "equal" if near and set(others) <= {"train", "evaluate"} else "different"
     reasons = [reason for lines in others.values() for reason in lines]
-    return Reproduction(verdict, next(iter(others)), reasons, machine, perplexity)
+    return Reproduction(verdict, next(iter(others)), reasons, _broken(run.data.params, now), machine, perplexity)
+
+
+def _broken(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What in a run's parameters, and in this machine's now, makes bytes depend on the machine; see `why_not_exact`."""
+    precision = then.get("machine.precision", "exact")
+    found = []
+    if precision != "exact":
+        found.append(f"machine.precision was {precision}, and only exact gives the same bytes everywhere")
+    for when, values in (("then", then), ("now", now)):
+        reason = values.get("machine.exact", "yes")
+        found += [f"{when}, {reason}"] * (reason != "yes")
+    return found

@@ -16,7 +16,7 @@ import torch
 from pipeline.model.arithmetic import total
 from pipeline.model.batches import token_budget_batches
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.output import Sampler
+from pipeline.model.output import Sampler, uses_bf16
 from pipeline.model.packed import PackedBatch, pack
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar, progress_bar
@@ -105,6 +105,8 @@ class Trainer:
         """
         state, params, in_an_epoch = self._state, self._params, self._train_split.tokens
         _say(f"training on {self._device} with {torch.get_num_threads()} threads")
+        if params.precision == "bf16" and not uses_bf16("auto", self._device):
+            _say("warning: this processor emulates bf16, which takes 12 to 30 times as long as fp32")
         resumed = self._checkpoints is not None and self._checkpoints.restore(state)
         if resumed:
             _say(f"resuming from a checkpoint at step {state.step:,}")

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +38,12 @@ def tree(tmp_path: Path) -> Path:
 
 
 def made_again(
-    tree: Path, perplexity: float = 50.0, others: tuple[str, ...] = (), threads: str = "100000", measured: bool = True
+    tree: Path,
+    perplexity: float = 50.0,
+    others: tuple[str, ...] = (),
+    threads: str = "100000",
+    measured: bool = True,
+    then: Mapping[str, str] | None = None,
 ) -> Reproduction:
     """A verdict on `tree`, of a run in which the files `others` had other bytes."""
 
@@ -50,7 +55,7 @@ def made_again(
         "train": StageRecord({IDS: digest(IDS)}, {MODEL: digest(MODEL)}, {}),
         "evaluate": StageRecord({MODEL: digest(MODEL)}, {METRICS: digest(METRICS)}, {}),
     }
-    params = machine_params() | {"machine.processor": "another", "machine.threads": threads}
+    params = machine_params() | {"machine.processor": "another", "machine.threads": threads} | dict(then or {})
     metrics = {"test/perplexity": perplexity} if measured else {}
     run = SimpleNamespace(data=SimpleNamespace(params=params, metrics=metrics, tags={"cell": "lstm"}))
     return compared(cast("Run", run), records, tree)
@@ -205,6 +210,19 @@ def test_other_bytes_with_nearly_the_same_perplexity_are_equal_and_the_machine_i
     assert told[1:3] == [f"{MODEL} has other bytes", f"{METRICS} has other bytes"]
     assert any(line.startswith("machine.threads: 100000 then, ") for line in told)
     assert STATUS["equal"] == 10
+
+
+def test_what_broke_the_bytes_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert made_again(tree, 50.0, (MODEL,)).broken == []
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    found = made_again(tree, 50.0, (MODEL,), then={"machine.precision": "bf16", "machine.exact": "no AVX2"})
+    assert found.broken == [
+        "machine.precision was bf16, and only exact gives the same bytes everywhere",
+        "then, no AVX2",
+        "now, MKL_CBWR is COMPATIBLE, not AVX2,STRICT; unset it",
+    ]
+    assert found.lines()[2:5] == found.broken
+    assert "machine.exact" not in found.machine
 
 
 @pytest.mark.parametrize("perplexity", [48.9, 51.1])

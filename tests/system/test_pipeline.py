@@ -220,5 +220,7 @@ def test_a_bad_corpus_is_refused_in_one_clear_line_and_leaves_no_half_file(
         assert copy.digests() == before
 
 
-def test_two_runs_from_scratch_give_the_same_bytes_with_mlflow_and_without(built: Clone, plain: Clone) -> None:
+def test_two_runs_from_scratch_give_the_same_bytes_with_mlflow_and_without_and_with_other_threads(
+    built: Clone, plain: Clone
+) -> None:
     assert plain.digests() == built.digests()

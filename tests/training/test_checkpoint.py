@@ -5,8 +5,10 @@ from itertools import cycle, pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.output import Sampler
 from pipeline.runtime.errors import StoppedError
 from pipeline.runtime.stopping import Stop
 from pipeline.training import checkpoint
@@ -73,6 +75,57 @@ def test_interrupted_anywhere_it_ends_in_the_same_bytes(
     checkpoints = Checkpoints("gru", "key", tmp_path)
     checkpoints.discard()
     assert not checkpoints.folder.exists()
+
+
+def resumed(make_model: MakeModel, params: TrainParams, folder: Path, threads: int = 1, **shape):
+    """What comes of a run that dies after ten steps, in its second epoch, and is resumed with so many threads."""
+    with pytest.raises(KeyboardInterrupt):
+        run(make_model(**shape), params, Interrupting(folder, 10))
+    torch.set_num_threads(threads)
+    return run(make_model(**shape), params, Checkpoints("gru", "key", folder))
+
+
+@pytest.mark.parametrize("threads", [3, 16])
+def test_resumed_with_other_threads_it_ends_in_the_same_bytes(
+    threads: int, make_model: MakeModel, tmp_path: Path
+) -> None:
+    shape = {"cell": "lstm", "hidden_size": 70, "layers": 2}
+    whole = run(make_model(**shape), train_params(), None)
+    assert resumed(make_model, train_params(), tmp_path, threads, **shape) == whole
+
+
+def no_optimizer(state: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
+    state.optimizer.state.clear()
+
+
+def no_position(state: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
+    state.step -= 1
+
+
+def no_step_of_the_sampler(state: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, lost = Sampler.draw, state.step
+    monkeypatch.setattr(Sampler, "draw", lambda self, step: draw(self, step - lost))
+
+
+def nothing(state: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
+    pass
+
+
+@pytest.mark.parametrize("lose", [no_optimizer, no_position, no_step_of_the_sampler, nothing])
+def test_what_a_checkpoint_loses_is_seen_in_the_bytes(
+    lose: Callable, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = train_params(sampled_words=6)
+    whole, restore = run(make_model(), params, None), Checkpoints.restore
+
+    def losing(self: Checkpoints, state: TrainingState) -> bool:
+        found = restore(self, state)
+        if found:
+            lose(state, monkeypatch)
+        return found
+
+    monkeypatch.setattr(Checkpoints, "restore", losing)
+    assert (resumed(make_model, params, tmp_path) == whole) is (lose is nothing)
 
 
 def test_steps_after_the_last_checkpoint_are_taken_again(make_model: MakeModel, tmp_path: Path) -> None:

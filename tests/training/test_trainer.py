@@ -20,7 +20,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit
 from pipeline.training.history import EpochRecord, Listener, best_epoch
 from pipeline.training.optimizers import learning_rate
-from pipeline.training.trainer import Trainer, is_over, validation_nats
+from pipeline.training.trainer import Trainer, chosen_device, is_over, validation_nats
 from stages import train as stage
 from tests.conftest import PROJECT, vocabulary_of
 from tests.training.conftest import SIZE, Remembers, counting, encode, history, noise, train_params
@@ -301,6 +301,36 @@ def test_without_dropout_and_sampling_only_the_batches_depend_on_the_seed(make_m
     for seed, model in models.items():
         fit(model, split, split, seed=seed)
     assert weights(models[1]) == weights(models[2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "gpu", "device"),
+    [
+        ({}, True, "cpu"),  # exact
+        ({"precision": "auto"}, True, "cuda"),
+        ({"precision": "auto"}, False, "cpu"),
+        ({"precision": "fp32", "device": "cpu"}, True, "cpu"),
+        ({"precision": "bf16", "device": "cuda"}, True, "cuda"),
+    ],
+)
+def test_where_a_model_is_trained(changes: dict, gpu: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert chosen_device(train_params(**changes)).type == device
+
+
+def test_a_gpu_that_is_not_there_is_missed(make_model) -> None:
+    with pytest.raises(
+        InputError, match=r"train\.device is cuda, but torch finds no GPU that it can use; set it to auto"
+    ):
+        fit(make_model(), precision="fp32", device="cuda")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_emulated_bf16_is_warned_of(fast: bool, make_model, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast})
+    fit(make_model(), precision="bf16", epochs=1)
+    told = "warning: this processor emulates bf16, which takes 12 to 30 times as long as fp32"
+    assert (told in capsys.readouterr().err.splitlines()) is not fast
 
 
 def test_plain_lines_tell_the_progress_where_there_is_no_terminal(make_model, capsys, monkeypatch):
