@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -40,9 +40,19 @@ SECRETS = (
     *(".git-credentials", ".dockercfg", ".ssh", ".aws", ".azure", ".kube", ".gnupg", "kubeconfig*", "*.kubeconfig"),
     *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "*.ovpn", "*.tfstate*", "*.tfvars"),
     *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*credential*", "*secret*", "*password*", "*service-account*"),
+    *(".docker", ".m2", ".password-store", ".mylogin.cnf", ".s3cfg", ".boto", "rclone.conf", ".renviron", ".authinfo*"),
+    *("*.pgpass", "*.der", "*.p8", "*.gpg", "*.keychain*", "*vault?pass*", ".vault-token", "cookies*", ".*_history"),
+    *("token", "token.txt", "*.token", "*[-_]token", "*[-_]token.txt", "*api[-_]key*", "apikey*"),
 )
 UNASSIGNING = (".py", ".txt", ".md", ".csv", ".jsonl")
+# What detect-secrets has no rule for: keys of Hugging Face and age, a variable with a token, a password in XML.
+ALSO_SECRET = re.compile(
+    r"""\bhf_[A-Za-z0-9]{30,} | AGE-SECRET-KEY-1[0-9A-Z]{20,} | <(?i:password|passwd|secret|token)>[^<$]{4,}<
+    | \b[A-Z][A-Z0-9_]*TOKEN[ \t]*[:=][ \t]*["']?(?=[\w-]*\d)[\w-]{16,}""",
+    re.VERBOSE,
+)
 
+ALLOWED = "pragma: allowlist secret"  # of detect-secrets, in a line that it lets through
 REMOTE = ("fetch", "ls-remote", "push")  # commands that talk to a server, which may fall silent
 LEFT_SECONDS = 2 * GROUP_SECONDS  # for what a killed process has started to end
 Done = subprocess.CompletedProcess[bytes]
@@ -172,7 +182,9 @@ def changes() -> Changes:
     left_out: dict[str, str | None] = {}
     room = LARGEST_PATCH
     new = output("ls-files", "--others", "--exclude-standard", "-z", "--", *INPUTS).split("\0")[:-1]
-    changed = output("diff", "--name-only", "--no-renames", "-z", "HEAD", "--", *INPUTS).split("\0")[:-1]
+    options = ("--name-only", "--no-renames", "--ignore-submodules=none", "-z")
+    changed = output("diff", *options, "HEAD", "--", *INPUTS).split("\0")[:-1]
+    others = [name for name in sorted({*new, *changed}) if Path(name).is_dir() and not Path(name).is_symlink()]
     for name in sorted({*new, *changed}, key=lambda name: (_size(Path(name)), name)):
         size = _size(Path(name))
         if _is_named_like_a_secret(name):
@@ -188,30 +200,35 @@ def changes() -> Changes:
             "GIT_OBJECT_DIRECTORY": folder,
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": output("rev-parse", "--path-format=absolute", "--git-path", "objects"),
         }
-        but = (f":(exclude,literal){name}" for name in left_out)
+        added = b"\0".join(os.fsencode(name) for name in (*INPUTS, *(f":(exclude,literal){name}" for name in left_out)))
+        # A file that cannot be read costs only itself. The names may be too many for a command line.
+        options = ("--all", "--ignore-errors", "--pathspec-from-file=-", "--pathspec-file-nul")
         steps = [
             run("read-tree", "HEAD", environment=private),
-            # A file that cannot be read costs only itself.
-            run("add", "--all", "--ignore-errors", "--", *INPUTS, *but, environment=private),
+            run("add", *options, given=added, environment=private),
         ]
-        difference = ("diff", "--cached", "--no-renames", "--no-ext-diff", "--no-color", "HEAD")
-        steps.append(run(*difference, "--binary", environment=private))
-        incomplete = "; ".join(reason(done) for done in steps if done.returncode)
+        # Not `diff`, to which a person's own settings apply: text that only a person can read, names without a/ and b/.
+        difference = ("diff-index", "--cached", "--no-renames", "--no-ext-diff", "--no-color", "HEAD")
+        steps.append(run(*difference, "--patch", "--binary", environment=private))
+        told = [reason(done) for done in steps if done.returncode]
+        told += [f"{name} is another repository, whose files no patch of this one has" for name in others]
+        incomplete = "; ".join(told)
         if steps[0].returncode or steps[-1].returncode:
             return Changes(b"", left_out, incomplete)
         words = iter(output(*difference, "--name-status", "-z", environment=private).split("\0")[:-1])
         parts = iter(re.split(rb"^(?=diff --git )", steps[-1].stdout, flags=re.MULTILINE)[1:])
         kept, room = [], LARGEST_PATCH
-        for status, name in zip(words, words, strict=True):
-            # Where a file became a link, it goes and the link comes.
-            part = b"".join(next(parts) for _ in range(2 if status == "T" else 1))
-            if _holds_a_secret(name, part):
-                left_out[name] = None
-            elif len(part) > room:  # what was deleted counts, too
-                left_out[name] = _md5(Path(name)) if Path(name).is_file() else None
-            else:
-                kept.append(part)
-                room -= len(part)
+        with _detector() as holds_a_secret:
+            for status, name in zip(words, words, strict=True):
+                # Where a file became a link, it goes and the link comes.
+                part = b"".join(next(parts) for _ in range(2 if status == "T" else 1))
+                if _is_named_like_a_secret(name) or holds_a_secret(name, part):
+                    left_out[name] = None
+                elif len(part) > room:  # what was deleted counts, too
+                    left_out[name] = _md5(Path(name)) if Path(name).is_file() else None
+                else:
+                    kept.append(part)
+                    room -= len(part)
     return Changes(b"".join(kept), left_out, incomplete)
 
 
@@ -230,26 +247,36 @@ def _is_named_like_a_secret(name: str) -> bool:
     return path.suffix != ".py" and any(fnmatch(part, pattern) for part in path.parts for pattern in SECRETS)
 
 
-def _holds_a_secret(name: str, part: bytes) -> bool:
-    """Whether detect-secrets finds one in a file's part of a patch: in what came, what went or what stands around."""
+@contextmanager
+def _detector() -> Iterator[Callable[[str, bytes], bool]]:
+    """Says whether there is a secret in a file's part of a patch: in what came, what went or what stands around."""
     from detect_secrets.core.scan import scan_file
     from detect_secrets.settings import default_settings
 
-    lines = part.splitlines()
-    if b"GIT binary patch" in lines:
-        # Text in another encoding, perhaps.
-        content = Path(name).read_bytes().replace(b"\0", b"") if Path(name).is_file() else b""
-    else:
-        body = dropwhile(lambda line: not line.startswith(b"@@ "), lines)
-        content = b"\n".join(line[1:] for line in body if not line.startswith(b"@@ ")) + b"\n"
-    with tempfile.TemporaryDirectory() as folder:
+    def holds_a_secret(name: str, part: bytes) -> bool:
+        lines = part.splitlines()
+        if b"GIT binary patch" in lines:
+            # Text in another encoding, perhaps.
+            content = Path(name).read_bytes().replace(b"\0", b"") if Path(name).is_file() else b""
+        else:
+            body = dropwhile(lambda line: not line.startswith(b"@@ "), lines)
+            content = b"\n".join(line[1:] for line in body if not line.startswith(b"@@ ")) + b"\n"
+        text = content.decode("latin-1").encode("ascii", "replace")
+        if any(ALSO_SECRET.search(line) for line in text.decode().splitlines() if ALLOWED not in line):
+            return True
         # By the suffix a file is taken for YAML, say; what is neither code nor prose may also assign without quotes.
         endings = [""] if PurePath(name).suffix in UNASSIGNING else ["", ".cfg"]
         copies = [Path(folder) / f"{PurePath(name).name}{ending}" for ending in endings]
-        for copy in copies:
-            copy.write_bytes(content.decode("latin-1").encode("ascii", "replace"))
-        with default_settings():
+        try:
+            for copy in copies:
+                copy.write_bytes(text)
             return any(True for copy in copies for _ in scan_file(str(copy)))
+        finally:
+            for copy in copies:
+                copy.unlink(missing_ok=True)
+
+    with tempfile.TemporaryDirectory() as folder, default_settings():
+        yield holds_a_secret
 
 
 @contextmanager

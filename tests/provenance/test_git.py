@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,9 @@ NAMED = [
     "secrets/prod.yaml",
     "my_credentials.json",
     "server.pem",
+    ".m2/settings.xml",
+    "hub_token",
+    "my-api-key.txt",
 ]
 # What looks like a secret wherever it stands, in pieces, so that this file holds none.
 HOLDING = {
@@ -85,6 +89,9 @@ HOLDING = {
     "run.sh": "export AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPx" + "RfiCYEXAMPLEKEY\n",
     "notes.txt": "-----BEGIN OPENSSH" + " PRIVATE KEY-----\nhunter2\n",
     "store.toml": "uri = 'postgresql://me:" + "hunter2@host/db'\n",
+    "hub.txt": "hf_" + "aBcDeFgHiJkLmNoPqRsTuVwXyZ01234567\n",
+    "Makefile": "export MLFLOW_TRACKING_TOKEN=x9" + "yzabcdefghijklmn\n",
+    "settings.xml": "<server><password>hunter2" + "</password></server>\n",
     "utf-16.ini": "[db]\npassword = hunter2" + "xyz\n",
 }
 
@@ -129,6 +136,62 @@ def test_what_holds_a_secret_stays_out_of_the_patch(repository: Path, name: str,
     assert b"other.py" in found.patch
     assert name.encode() not in found.patch
     assert found.left_out == {name: None}
+
+
+@pytest.mark.parametrize("name", ["code.py", "hub.txt"])
+def test_a_line_that_a_person_lets_through_is_no_secret(repository: Path, name: str) -> None:
+    Path(name).write_text(HOLDING[name].rstrip() + "  # pragma: allowlist secret\n")
+    assert git.changes().left_out == {}
+
+
+def test_how_a_person_likes_to_see_differences_changes_no_patch(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    Path(".gitattributes").write_text("*.nb diff=shown\n")
+    Path("a.nb").write_text("aaa\n")
+    run("add", "-A")
+    run("commit", "-qm", "two")
+    for name, value in {"noprefix": "true", "shown.textconv": "sed s/a/b/", "external": "false"}.items():
+        run("config", f"diff.{name}", value)
+    Path("a.nb").write_text("aaaa\n")
+    tree = tmp_path_factory.mktemp("other") / "tree"
+    run("worktree", "add", "-q", "--detach", str(tree))
+    (tree.parent / "patch").write_bytes(git.changes().patch)
+    run("-C", str(tree), "apply", str(tree.parent / "patch"))
+    assert (tree / "a.nb").read_text() == "aaaa\n"
+
+
+def test_files_of_a_repository_inside_are_said_to_be_missing(repository: Path) -> None:
+    def inside(*arguments: str) -> None:
+        run("-C", "inside", *arguments)
+
+    lack = "is another repository, whose files no patch of this one has"
+    Path("inside").mkdir()
+    inside("init", "-q")
+    Path("inside/code.py").write_text("1\n")
+    inside("add", "-A")
+    inside("commit", "-qm", "one")
+    assert git.changes().incomplete == f"inside/ {lack}"
+    run("-c", "protocol.file.allow=always", "submodule", "add", "-q", "./inside")
+    run("commit", "-qm", "a submodule")
+    assert git.changes() == git.Changes()
+    run("config", "diff.ignoreSubmodules", "all")
+    Path("inside/code.py").write_text("2\n")
+    assert git.changes().incomplete == f"inside {lack}"
+
+
+def test_any_number_of_files_can_be_left_out(repository: Path) -> None:
+    folder = Path("f" * 240)
+    folder.mkdir()
+    for number in range(1200):
+        (folder / f"{number}.pem").write_text("x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, hard))  # so that a command line has 256 kB
+    try:
+        found = git.changes()
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
+    assert (found.patch, len(found.left_out), found.incomplete) == (b"", 1200, "")
 
 
 def test_a_change_far_from_a_secret_is_in_the_patch(repository: Path) -> None:
