@@ -1,8 +1,9 @@
-"""How far back a network can learn: the gradient of one word's loss by the states before it.
+"""How far back a network can learn: the gradient of one word's loss by the states before it, all of each.
 
 Training changes the weights by what the loss at word t says about the states before it. Each step back multiplies that
 gradient by the Jacobian of the recurrence; where it shrinks, words far back teach nothing (Hochreiter 1991;
-Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063).
+Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063). An LSTM's state is s and c: what
+it carries along passes through c, past s, so the gradient by s alone would make it look as forgetful as a plain RNN.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import cross_entropy
@@ -22,27 +24,29 @@ FEWEST = 20  # sentences to average over; where fewer are long enough, fewer lag
 
 
 def gradient_norms(model: LanguageModel, split: EncodedSplit) -> np.ndarray:
-    """Mean over sentences of the Euclidean norm of d loss_t / d s_{t-k}, for k = 0, 1, ...: float64 `(lags + 1,)`.
+    """Mean over sentences of the Euclidean norm of d loss_t / d state_{t-k}, for k = 0, 1, ...: float64 `(lags + 1,)`.
 
     loss_t is -ln P of the target after lags + 1 words (SENTENCE_START included), the first t that has all those states
-    before it; s is the state of the last layer (for the LSTM s, not c: the way back through c, which starts one step
-    later, counts). `lags` is 30, or less where the split has not enough sentences that long; it has one at least. The
-    model is in evaluation mode.
+    before it. The state is all that the last layer hands on, for the LSTM (s, c), whose norm is that of both together;
+    at k = 0 the output layer reads s alone. `lags` is 30, or less where the split has not enough sentences that long;
+    it has one at least. The model is in evaluation mode.
     """
     longest = np.sort(split.lengths)[::-1]
     lags = min(LAGS, int(longest[min(FEWEST, len(longest)) - 1]) - 1)
     starts_B = split.offsets[np.flatnonzero(split.lengths > lags)[:SENTENCES]]
     ids_BT = torch.from_numpy(split.ids[starts_B[:, None] + np.arange(lags + 2)].astype(np.int64))
     state = None
-    wanted = []  # s_{t-lags}, ..., s_{t-1} as the next step reads them
+    wanted: list[Tensor] = []  # state_{t-lags}, ..., state_{t-1} as the next step reads them, each in one or two parts
     for step in range(lags):
         _, state = model.hidden(ids_BT[:, step], (len(ids_BT),), state)
-        wanted.append(state[-1][0] if isinstance(state[-1], tuple) else state[-1])
+        wanted += state[-1] if isinstance(state[-1], tuple) else (state[-1],)
     h_BH, _ = model.hidden(ids_BT[:, lags], (len(ids_BT),), state)
     # The sum over sentences: no state of one touches the loss of another, so each row's gradient is its own.
     loss = cross_entropy(h_BH, model.output_weight, model.c, ids_BT[:, lags + 1]) * len(ids_BT)
-    gradients = torch.autograd.grad(loss, [*wanted, h_BH])
-    return np.array([gradient.double().norm(dim=1).mean().item() for gradient in reversed(gradients)])
+    *earlier, last = torch.autograd.grad(loss, [*wanted, h_BH])
+    parts = len(earlier) // lags
+    states = [torch.cat(earlier[step * parts : (step + 1) * parts], dim=1) for step in range(lags)]
+    return np.array([gradient.double().norm(dim=1).mean().item() for gradient in reversed([*states, last])])
 
 
 def write_gradient_norms(path: Path, norms: Sequence[float] | np.ndarray) -> None:

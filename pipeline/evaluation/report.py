@@ -11,6 +11,8 @@ from pipeline.runtime.files import write_text
 from pipeline.runtime.markdown import markdown_table, plain
 from pipeline.training.history import read_history
 
+LAG_TOLD = 10  # words back at which the report says how much of the gradient is left
+
 
 def write_report(
     evaluation_folder: Path,
@@ -49,7 +51,7 @@ def write_report(
     networks = rows[len(results.BASELINES) :]
     tests = [results.baseline_tests(evaluation_folder, name, resamples, seed) for name in names]
     verdicts = [results.verdict(row, against) for row, against in zip(networks, tests, strict=True)]
-    write_text(report_folder / "report.md", _markdown(rows, verdicts, samples, len(norms[names[0]]) - 1))
+    write_text(report_folder / "report.md", _markdown(rows, verdicts, samples, norms))
 
 
 class _Lag(NamedTuple):
@@ -79,7 +81,12 @@ def _bands(evaluation_folder: Path, names: Sequence[str]) -> dict[str, list[Band
     return result
 
 
-def _markdown(rows: Sequence[results.Row], verdicts: Sequence[str], samples: dict[str, list[str]], lags: int) -> str:
+def _markdown(
+    rows: Sequence[results.Row],
+    verdicts: Sequence[str],
+    samples: dict[str, list[str]],
+    norms: dict[str, list[float]],
+) -> str:
     networks = rows[len(results.BASELINES) :]
     counted = networks[0].metrics
     best = next(row for row in networks if row.best)
@@ -103,12 +110,21 @@ def _markdown(rows: Sequence[results.Row], verdicts: Sequence[str], samples: dic
         "frequent word).",
         "![Test perplexity by frequency band](perplexity_by_band.png)",
         "## Gradient flow",
-        f"How strongly the loss at a word still depends on the network's state k words earlier, k = 0 to {lags}: the "
-        "faster the curve falls, the less the network can learn from words further back. Of an LSTM this shows the "
-        "state s only: what it carries along in its cell state c does not pass through s.",
+        f"How strongly the loss at a word still depends on the network's state k words earlier, k = 0 to "
+        f"{len(norms[networks[0].model]) - 1}: the faster the curve falls, the less the network can learn from words "
+        f"further back. The state is all that a network hands on, of an LSTM s and c. {_left(norms)}",
         "![Norm of the gradient k words back](gradient_flow.png)",
     ]
     if any(samples.values()):
         lines = [[plain(text) for text in line] for line in zip(*samples.values(), strict=True)]
         parts += ["## Sentences the networks wrote", markdown_table([list(samples), *lines])]
     return "\n\n".join(parts) + "\n"
+
+
+def _left(norms: dict[str, list[float]]) -> str:
+    """What is left of each network's gradient some words back, in words, the most first."""
+    lag = min(LAG_TOLD, *(len(values) - 1 for values in norms.values()))
+    left = {name: values[lag] / values[0] for name, values in norms.items()}
+    told = [f"{share:.2g} in {name}" for name, share in sorted(left.items(), key=lambda item: -item[1])]
+    words = "1 word" if lag == 1 else f"{lag} words"
+    return f"Relative to the word itself the gradient {words} back is {', '.join(told)}."

@@ -9,13 +9,16 @@ from pipeline.evaluation.gradient_flow import gradient_norms, write_gradient_nor
 
 
 def loss_after_a_nudge(model, ids: list[int], lags: int, k: int, nudge: torch.Tensor) -> float:
-    """Loss after `lags + 1` words where the state of the last layer, k words earlier, is `nudge` larger."""
+    """Loss after `lags + 1` words where the state of the last layer, k words earlier, is `nudge` larger.
+
+    Of an LSTM the first 8 numbers of `nudge` are for s, the others for c.
+    """
     logits = state = None
     for step in range(lags + 1):
         logits, state = model.next_logits(torch.tensor([ids[step]]), state)
         if step == lags - k:
             s = state[-1]
-            state[-1] = (s[0] + nudge, s[1]) if isinstance(s, tuple) else s + nudge
+            state[-1] = (s[0] + nudge[:8], s[1] + nudge[8:]) if isinstance(s, tuple) else s + nudge
             if k == 0:
                 s = state[-1][0] if isinstance(state[-1], tuple) else state[-1]
                 logits = s @ model.output_weight.t() + model.c
@@ -35,7 +38,7 @@ def test_norms_are_those_of_finite_differences(cell, layers, make_model, encode,
         expected = []
         for start in split.offsets[:2]:
             ids = split.ids[start : start + 6].astype(int).tolist()
-            nudges = step * torch.eye(8, dtype=torch.float64)
+            nudges = step * torch.eye(16 if cell == "lstm" else 8, dtype=torch.float64)
             slopes = [
                 (loss_after_a_nudge(model, ids, 4, k, n) - loss_after_a_nudge(model, ids, 4, k, -n)) / (2 * step)
                 for n in nudges
@@ -62,6 +65,17 @@ def test_a_plain_rnn_with_small_recurrent_weights_forgets_geometrically(make_mod
         model.layers[0].W.copy_(0.1 * torch.eye(8))
     norms = gradient_norms(model, encode([list(range(2, 22))] * 20))
     assert (norms[1:] <= 0.1 * norms[:-1] * 1.0001).all()
+
+
+def test_what_an_lstm_carries_along_in_c_alone_is_not_forgotten(make_model, encode) -> None:
+    model = make_model("lstm")
+    with torch.no_grad():
+        model.layers[0].W.zero_()  # nothing passes through s
+        model.layers[0].U.zero_()
+        model.layers[0].b.copy_(torch.tensor([0.0, 0.0, 30.0, 0.0]).repeat_interleave(8))  # o, i, f, g: f is open
+    norms = gradient_norms(model, encode([list(range(2, 22))] * 20))
+    assert norms[1:] == pytest.approx(norms[1], rel=1e-3)
+    assert norms[1] > 0
 
 
 def test_measuring_leaves_no_gradient_behind(make_model, encode) -> None:
