@@ -16,6 +16,7 @@ from pipeline.review import gates as gate
 from pipeline.review.comparison import ModelComparison
 from pipeline.review.promotion import Gate, Verdict, reasons
 from pipeline.runtime.errors import InputError
+from pipeline.text.encoded import EncodedSplit
 from pipeline.tracking.record import Provenance
 from pipeline.tracking.store import Store
 from tests.conftest import PROJECT
@@ -153,6 +154,21 @@ def test_models_that_cannot_be_compared_stay_and_are_judged_again(
     assert (verdict.outcome, verdict.challenger, verdict.champion) == ("kept", "2", "1")
     gate.settle(cast(Store, judged), verdict, load_params(PROJECT / "params.yaml"))
     assert judged.tags["2"] == {}
+
+
+@pytest.mark.parametrize("lengths", [[3, 7], [9000, 1, 12_500, 4]])
+def test_speed_is_the_median_over_twenty_thousand_tokens(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    test = EncodedSplit.of([[0, *[5] * (length - 1), 1] for length in lengths])
+    scored, clock = [], iter([0.0, 2.0, 10.0, 10.5, 20.0, 60.0])  # runs of 2, half a and 40 seconds
+    monkeypatch.setattr(gate, "load_split", lambda *_: test)
+    monkeypatch.setattr(gate.Predictor, "load", lambda _: SimpleNamespace(vocabulary=()))
+    monkeypatch.setattr(gate, "score_split", lambda _, split, __: scored.append(split))
+    monkeypatch.setattr(gate.time, "perf_counter", lambda: next(clock))
+    speed = gate.scoring_speed(Path("model"))
+    (tokens,) = {split.tokens for split in scored}
+    assert 20_000 <= tokens < 20_000 + max(lengths)
+    assert speed == tokens / 2
+    assert scored[0].lengths[: len(lengths)].tolist() == lengths[: len(scored[0])]
 
 
 def test_the_way_around_a_check_is_closed_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
