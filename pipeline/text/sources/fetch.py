@@ -40,6 +40,7 @@ CHUNK = 1 << 16  # bytes; what a broken transfer loses
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds; the second between two pieces of an answer
 TRIES = 5  # in a row without a new byte
 FIRST_PAUSE = 1.0  # seconds before the second try; doubled for each one after it
+LONGEST_FILE_NAME = 200  # bytes of a file's name; systems allow 255
 HTTP = ("http", "https")
 WHOLE = {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}
 # Refusals that a retry may overcome, as it may the server's own failures (500 and above).
@@ -244,6 +245,7 @@ def _host_and_path(url: str) -> tuple[str, str]:
 def _file_name(path: str) -> str:
     """The last part of a URL's path, as a name that leads nowhere: `%2F..` in it must not."""
     name = re.sub(r"[^\w.+-]", "_", PurePosixPath(unquote(path)).name)
+    name = name.encode()[-LONGEST_FILE_NAME:].decode(errors="ignore")  # its end tells its kind
     return name if name.strip(".") else "index"
 
 
@@ -284,9 +286,15 @@ def _size(path: Path) -> int:
 
 
 def _read_version(path: Path) -> _Version:
-    """The version of a partial file; that of an older program is none, so that the file is fetched anew."""
-    tag, _, size = (path.read_text(encoding="utf-8") if path.exists() else "").partition("\n")
-    return _Version(tag, int(size)) if size.isdigit() else _Version()
+    """The version of a partial file; that of an older program, or a damaged one, is none: the file is fetched anew."""
+    text = path.read_bytes().decode("ascii", "replace") if path.exists() else ""
+    tag, _, size = text.partition("\n")
+    return _Version(tag, _number(size)) if text.isascii() and _number(size) is not None else _Version()
+
+
+def _number(digits: str) -> int | None:
+    """The number of bytes that a server, or a file of ours, says; None of anything else."""
+    return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
 
 
 @contextmanager
@@ -330,8 +338,7 @@ def _version_of(response: requests.Response) -> _Version:
     tag = headers.get("ETag", "")
     if not tag.startswith('"'):  # If-Range takes strong ETags only
         tag = headers.get("Last-Modified", "") if _is_strong(headers) else ""
-    length = headers.get("Content-Length", "")
-    return _Version(tag, int(length) if length.isdigit() else None)
+    return _Version(tag, _number(headers.get("Content-Length", "")))
 
 
 def _is_strong(headers: Mapping[str, str]) -> bool:
@@ -346,14 +353,13 @@ def _is_strong(headers: Mapping[str, str]) -> bool:
 def _continues(response: requests.Response, offset: int, version: _Version) -> bool:
     """Whether a part begins at `offset`, ends with the file, and is of the `version` that is here so far."""
     headers = response.headers
-    span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("Content-Range", "").strip())
+    span = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", headers.get("Content-Range", "").strip())
     if not span or headers.get("Content-Encoding", "identity") != "identity":
         return False
     start, last, size = map(int, span.groups())
-    length = headers.get("Content-Length", "")
     return (
         (start, last + 1, size) == (offset, size, version.size)
-        and (not length.isdigit() or int(length) == size - start)
+        and _number(headers.get("Content-Length", "")) in (None, size - start)
         and headers.get("ETag" if version.tag.startswith('"') else "Last-Modified", version.tag) == version.tag
     )
 

@@ -59,4 +59,4 @@ def message(status: int, body: bytes, **headers: object) -> bytes:
     lines = [f"HTTP/1.1 {status} Said"]
     headers = {"Connection": "close", "Content_Length": len(body)} | headers
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value is not None]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

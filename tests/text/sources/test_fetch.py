@@ -127,6 +127,31 @@ def test_a_whole_partial_is_taken_for_what_it_is(server: Server, folder: Path) -
     assert fetcher.fetch(url).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("version", [b'"\xff"\n9', '"\u4e00"\n9'.encode(), b'"a"\n\xb2', b'"a"\n' + b"9" * 5000, b""])
+def test_what_damage_has_left_there_is_fetched_again(server: Server, folder: Path, version: bytes) -> None:
+    url, fetcher = f"{server.url}/data/corpus.bin", Fetcher(LARGE, folder)
+    path = fetcher.fetch(url)
+    path.rename(path.with_name(".corpus.bin.partial"))
+    path.with_name(".corpus.bin.version").write_bytes(version)
+    assert fetcher.fetch(url).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-1", "x"])
+def test_a_length_that_is_no_number_is_none(server: Server, folder: Path, length: str) -> None:
+    with lying() as liar:
+        liar.answers = [lambda asked: message(200, b"text", Content_Length=length)]
+        with suppress(InputError):
+            assert Fetcher(LARGE, folder).fetch(liar.url).read_bytes() == b"text"
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "\xe9" * 200], ids=["ASCII", "two bytes a letter"])
+def test_a_name_may_be_of_any_length(server: Server, folder: Path, name: str) -> None:
+    server.files[f"/{quote(name)}.txt"] = b"text"
+    path = Fetcher(LARGE, folder).fetch(f"{server.url}/{quote(name)}.txt")
+    assert path.read_bytes() == b"text"
+    assert path.name.endswith(f"{name[:50]}.txt")
+
+
 def test_a_killed_transfer_goes_on_in_the_next_run(server: Server, folder: Path) -> None:
     server.files["/large"] = CONTENT * 10
     script = (
