@@ -1,4 +1,4 @@
-"""What speed costs in quality: the default cells trained as they ship, against the full softmax and against fp32.
+"""What speed costs in quality: the default cells trained as they ship, against the full softmax and against `auto`.
 
 Each row is a test perplexity on the default corpus, after as many epochs and from the same seed; a ratio above 1 means
 that ours is better. `python -m benchmarks.quality --json FILE` takes half an hour on 2 cores and needs one `make repro`
@@ -23,13 +23,13 @@ from pipeline.training.trainer import Trainer, validation_nats
 
 CHANGES = {
     "full softmax": {"sampled_words": None},
-    "fp32": {"precision": "fp32"},
-    "full softmax, fp32": {"sampled_words": None, "precision": "fp32"},
+    "auto": {"precision": "auto"},
+    "full softmax, auto": {"sampled_words": None, "precision": "auto"},
 }
 
 
 def rows() -> Iterator[Result]:
-    """Sampled against full for every cell; for the LSTM also bf16 against fp32, with either softmax."""
+    """Sampled against full for every cell; for the LSTM also fp32 against `auto`, with either softmax."""
     if not ENCODED.is_dir():
         raise InputError(f"{ENCODED} is missing; run `make repro` first")
     for cell in load_params().cells.values():
