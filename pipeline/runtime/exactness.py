@@ -24,6 +24,7 @@ SAME_RESULTS = {
     "Python's exp": "28db08362d7e",
     "Python's log": "ea6e2e9da26f",
     "Python's cos": "98a2ac07e772",
+    "Python's erf": "7e76301a6752",
     "NumPy's exp": "28db08362d7e",
     "NumPy's log": "ea6e2e9da26f",
     "NumPy's log10": "90bca3d7c2cc",
@@ -69,7 +70,7 @@ def results() -> Iterator[tuple[str, str]]:
     import numpy as np
 
     numbers = [0.01 + (37 * n % 4093) / 400 for n in range(4096)]
-    for function in (math.exp, math.log, math.cos):
+    for function in (math.exp, math.log, math.cos, math.erf):
         yield f"Python's {function.__name__}", _digest(np.array([function(x) for x in numbers]))
     x_N = np.array(numbers)
     for function in (np.exp, np.log, np.log10):

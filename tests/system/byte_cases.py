@@ -2,7 +2,7 @@
 
 `python -m tests.system.byte_cases THREADS FAULT NAME...` prints them as JSON. As a stage does, it first sets what the
 process needs; MKL_DYNAMIC=FALSE lets it have more threads than processors. FAULT breaks the code on purpose: one of
-`FAULTS`, or `none`.
+`FAULTS`, or `none`. Without arguments, byte_digests.json is written anew, after a change that is meant to change bytes.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from pipeline.training import trainer
 from tests.conftest import model_params
 from tests.training.conftest import Remembers, train_params
 
+DIGESTS = Path(__file__).with_name("byte_digests.json")
 LARGER = {"embedding_dim": 120, "hidden_size": 120, "layers": 2}  # enough that threads share much of the work
 TIED = {**LARGER, "tie_weights": True, "dropout": 0.2}
 # What differs from a small model, and from its training.
@@ -122,7 +124,18 @@ FAULTS = {
     "none": lambda: None,
 }
 
+
+def whole(digests: dict[str, str]) -> str:
+    """One digest of all that comes of a case."""
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16]
+
+
 if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[1]))
-    FAULTS[sys.argv[2]]()
-    print(json.dumps({name: {part: digest(value) for part, value in parts(name)} for name in sys.argv[3:]}))
+    threads, fault, *names = sys.argv[1:] or ["1", "none", *SMALL, *LARGE, *FULL_SIZE]
+    torch.set_num_threads(int(threads))
+    FAULTS[fault]()
+    found = {name: {part: digest(value) for part, value in parts(name)} for name in names}
+    if sys.argv[1:]:
+        print(json.dumps(found))
+    else:
+        DIGESTS.write_text(json.dumps({name: whole(digests) for name, digests in found.items()}, indent=1) + "\n")

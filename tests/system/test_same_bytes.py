@@ -1,6 +1,5 @@
 """One digest for each training run, whoever computes it: any machine that runs these tests is a witness."""
 
-import hashlib
 import json
 import os
 import re
@@ -16,9 +15,9 @@ from pipeline.model.folder import save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.runtime.exactness import SAME_ARITHMETIC, SAME_RESULTS, results
 from tests.conftest import PROJECT, model_params, saved_model
-from tests.system.byte_cases import FULL_SIZE, LARGE, SMALL, digest, parts
+from tests.system.byte_cases import DIGESTS, FULL_SIZE, LARGE, SMALL, digest, parts, whole
 
-COMMITTED = json.loads(Path(__file__).with_name("byte_digests.json").read_text())
+COMMITTED = json.loads(DIGESTS.read_text())
 MANY = {"MKL_DYNAMIC": "FALSE"}  # as many threads as are asked for, however few processors there are
 
 Parts = dict[str, dict[str, str]]
@@ -31,10 +30,6 @@ def computed(threads: int, names: list[str], fault: str = "none") -> Parts:
     done = subprocess.run(command, cwd=PROJECT, env=unset | MANY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-def whole(found: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
 
 def check(found: Parts, threads: int) -> None:
