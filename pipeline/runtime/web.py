@@ -24,7 +24,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 HOST = "127.0.0.1"
-MOST_CONNECTIONS = 500  # at a time; below the usual limit of 1,024 open files
+MOST_CONNECTIONS = 500  # at a time; for one more, the one is cut that has kept the server waiting longest
+MOST_WORKING = 700  # of which no more is asked; below the usual limit of 1,024 open files
 IDLE_SECONDS = 10  # that a connection may take to send the head of a request, or to fetch what it was answered
 LARGEST_LOG = 1_000_000  # bytes; the one before it is kept
 STOP_SECONDS = 2  # that answers under way get when the server is stopped
@@ -72,7 +73,7 @@ def serve(app: App, listener: socket.socket, log: Path) -> None:
         },
         access_log=False,  # addresses may hold a secret
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=MOST_WORKING,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
     _Server(config).run(sockets=[listener])
@@ -92,15 +93,31 @@ class _Server(uvicorn.Server):
 class _ImpatientProtocol(H11Protocol):
     """uvicorn's, but a connection is cut that has no request under way and begins none within `IDLE_SECONDS`.
 
-    uvicorn waits for ever for the head of a request, and for a client to take its answer.
+    uvicorn waits for ever for the head of a request, and for a client to take its answer; and where there are too many
+    connections it refuses who comes, not who keeps it waiting.
     """
 
     _watch: asyncio.TimerHandle | None = None
     _seen: object = None
+    _since = 0.0  # when it was made, or last answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        waited_for = [one for one in self.connections if isinstance(one, _ImpatientProtocol) and one._keeps_waiting()]
+        if len(self.connections) >= MOST_CONNECTIONS and waited_for:
+            min(waited_for, key=lambda one: one._since).transport.abort()
         super().connection_made(transport)
+        self._since = self.loop.time()
         self._watch_on()
+
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()
+
+    def _keeps_waiting(self) -> bool:
+        """Whether the client has yet to send something: a request, or the rest of one."""
+        if self.transport.is_closing():
+            return False
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._watch is not None:

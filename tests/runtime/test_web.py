@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -24,10 +24,13 @@ from pipeline.runtime.stopping import stopped_by_signals
 
 async def app(scope, receive, send):
     if scope["type"] == "http":
+        while (await receive()).get("more_body"):
+            pass
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": scope["path"].encode()})
 
-web.IDLE_SECONDS = 0.5
+web.IDLE_SECONDS = float(sys.argv[2])
+web.MOST_CONNECTIONS, web.MOST_WORKING = 20, 40
 with stopped_by_signals(), web.listen(0, "serve") as listener:
     print(listener.getsockname()[1], flush=True)
     web.serve(app, listener, Path(sys.argv[1]))
@@ -35,8 +38,8 @@ with stopped_by_signals(), web.listen(0, "serve") as listener:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
-    command = [sys.executable, "-c", SERVER, str(folder / "log")]
+def served(folder: Path, idle_seconds: float = 0.5) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
+    command = [sys.executable, "-c", SERVER, str(folder / "log"), str(idle_seconds)]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -69,6 +72,19 @@ def test_who_sends_nothing_is_cut_off_and_others_are_answered(tmp_path: Path) ->
         idle.send(b"GET / HT")
         assert get(port, "/meanwhile") == b"/meanwhile"
         assert idle.recv(1) == b""
+
+
+BEGUN = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nbody"
+
+
+@pytest.mark.parametrize("sent", [b"", BEGUN[:20], BEGUN], ids=["nothing", "half a head", "half a body"])
+def test_however_many_keep_their_connection_others_are_answered(tmp_path: Path, sent: bytes) -> None:
+    with served(tmp_path, idle_seconds=1000) as (port, _), ExitStack() as held:
+        for number in range(60):
+            connection = held.enter_context(socket.create_connection((web.HOST, port), timeout=60))
+            connection.sendall(sent)
+            if not number % 10:
+                assert get(port, f"/{number}") == f"/{number}".encode()
 
 
 def test_a_taken_port_is_named() -> None:
