@@ -4,8 +4,12 @@
 class InputError(Exception):
     """Bad input: says on one line what is wrong, where, and what to do about it.
 
-    Commands and stages print it without a traceback and exit with status 1.
+    Commands and stages print it without a traceback and exit with status 1. A name in it that is not UTF-8 is shown
+    with backslashes, so that it can be printed and written anywhere.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.encode(errors="backslashreplace").decode())
 
 
 def is_of_the_machine(error: Exception) -> bool:

@@ -192,6 +192,18 @@ def test_a_failure_is_one_line_and_stands_in_the_reports(ready: Repository, tmp_
     assert ready.git("branch", "-a", "--list", "origin/*").split() == ["remotes/origin/main"]
 
 
+def test_a_conflict_in_a_file_whose_name_is_not_utf8_is_reported(ready: Repository, tmp_path: Path) -> None:
+    corpus = Path(os.fsdecode(b"caf\xe9.csv"))
+    for branch in ("retrained", "main"):
+        ready.git("checkout", "-q", "-B", branch, "main")
+        corpus.write_text(branch)
+        ready.commit(f"text of {branch}")
+    with pytest.raises(InputError, match=r"cannot be merged into retrained: both changed caf\\udce9\.csv; merge"):
+        retrain.retrain("retrained", tmp_path)
+    assert r"caf\udce9.csv" in read(tmp_path)["reasons"][0]
+    assert r"caf\udce9.csv" in (tmp_path / "summary.md").read_text()
+
+
 STEPS = ["git fetch", "git merge", "dvc status", "dvc repro", "git commit", "git push", "gate"]
 
 
