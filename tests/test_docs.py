@@ -6,7 +6,7 @@ import re
 import struct
 import subprocess
 import sys
-from hashlib import md5
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
 
@@ -110,16 +110,27 @@ def test_the_picture_is_drawn_from_the_committed_histories(tmp_path: Path) -> No
     assert (tmp_path / "drawn.png").read_bytes() == picture
 
 
+def weights_of(cell: str) -> bytes:
+    """The model whose hash is committed, where it lies here: after `make repro`."""
+    stage = yaml.safe_load(committed("dvc.lock"))["stages"][f"train@{cell}"]
+    (md5sum,) = [out["md5"] for out in stage["outs"] if out["path"].endswith("model.safetensors")]
+    path = PROJECT / "data/models" / cell / "model.safetensors"
+    if not path.is_file() or md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5sum:
+        pytest.skip(f"needs the model with the committed hash in data/models/{cell}")
+    return path.read_bytes()
+
+
+def test_the_table_has_the_hashes_of_the_committed_models() -> None:
+    shown = re.findall(r"`([0-9a-f]{12})\.\.\.`", README)
+    assert shown == [sha256(weights_of(cell)).hexdigest()[:12] for cell in CELLS]
+
+
 def test_the_sentences_are_what_the_command_prints() -> None:
-    """Where the model lies here whose hash is committed: after `make repro` on a machine of the README's kind."""
     command = re.search(r"^`rnnlm (generate .+?)`", README, re.M)
     assert command
     expected = README.partition("```text\n")[2].partition("```")[0]
-    stage = yaml.safe_load(committed("dvc.lock"))["stages"]["train@lstm"]
-    (md5sum,) = [out["md5"] for out in stage["outs"] if out["path"].endswith("model.safetensors")]
-    weights = PROJECT / "data/models/lstm/model.safetensors"
-    if not weights.is_file() or md5(weights.read_bytes(), usedforsecurity=False).hexdigest() != md5sum:
-        pytest.skip("needs the LSTM with the committed hash in data/models/lstm")
+    (best,) = re.findall(r"^\| (.*), 100 units \(best on validation\)", README, re.M)
+    weights_of(str(ROWS[best][0]))
     words = [sys.executable, "-c", "from pipeline.cli import main; main()", *command[1].split()]
     assert subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout == expected
 
