@@ -165,7 +165,11 @@ def _impatient_client(address: str) -> "Client":
 
     class ImpatientClient(Client):
         async def _start(self, *args: Any, **options: Any) -> Any:
-            return await asyncio.wait_for(super()._start(*args, **options), scheduler_seconds())
+            try:
+                return await asyncio.wait_for(super()._start(*args, **options), scheduler_seconds())
+            except Exception:
+                await self._close(fast=True)  # or whoever collects the garbage closes it, and may wait for itself
+                raise
 
         def sync(self, func: Any, *args: Any, callback_timeout: Any = None, **options: Any) -> Any:
             if callback_timeout is not None or "timeout" in options:  # the caller's own
