@@ -24,7 +24,6 @@ LONGEST_SUM = 128  # terms
 FEWEST_ROWS, FEWEST_COLUMNS = 8, 32
 LEAST_SHARE = 16  # rows or columns for each thread
 LONGEST_ALONE = 1 << 14  # numbers that torch never shares out among threads
-HALF = torch.tensor(0.5)
 
 
 def product(a_NK: Tensor, b_KM: Tensor, out: Tensor | None = None) -> Tensor:
@@ -61,11 +60,6 @@ def _accumulate(c_NM: Tensor, a_NK: Tensor, b_KM: Tensor, keep: int) -> Tensor:
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)), as (1 + tanh(x / 2)) / 2; differs from it by at most a rounding of 1."""
     return torch.tanh(x * 0.5) * 0.5 + 0.5
-
-
-def from_tanh_(tanh_of_half: Tensor) -> Tensor:
-    """Make tanh(x / 2) sigmoid(x) in place, with the same bits as `sigmoid`; returns it."""
-    return torch.add(HALF, tanh_of_half, alpha=0.5, out=tanh_of_half)
 
 
 def log(x_N: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
-from pipeline.model.arithmetic import add_product, column_sums, from_tanh_, product
+from pipeline.model.arithmetic import add_product, column_sums, product
 from pipeline.model.cells import GATES, State
 from pipeline.model.packed import last_rows, previous_rows
 
@@ -167,19 +167,16 @@ class _LSTM(torch.autograd.Function):
         sigmoids_NG, g = gates_NG[:, : 3 * H], gates_NG[:, 3 * H :]
         o, i, f = sigmoids_NG.chunk(3, dim=1)
         s_NH, c_NH, tanh_c_NH = (gates_NG.new_empty(len(gates_NG), H) for _ in range(3))
-        # Halved for `from_tanh_`, all steps at once.
-        halves_G = torch.cat((W.new_full((3 * H,), 0.5), W.new_ones(H)))
-        gates_NG.mul_(halves_G)
-        half_W = W * halves_G
+        half_G = gates_NG.new_tensor([0.5, 1.0]).repeat_interleave(torch.tensor([3 * H, H]))
         s_before, c_before = s0_BH, c0_BH
         for gates_BG, sigmoids_BG, o_BH, i_BH, f_BH, g_BH, s_BH, c_BH, tanh_c_BH in _steps(
             batch_sizes, gates_NG, sigmoids_NG, o, i, f, g, s_NH, c_NH, tanh_c_NH
         ):
             B = len(s_BH)
             if s_before is not None:
-                add_product(gates_BG, s_before[:B], half_W)
-            gates_BG.tanh_()
-            from_tanh_(sigmoids_BG)
+                add_product(gates_BG, s_before[:B], W)
+            gates_BG.mul_(half_G).tanh_()
+            sigmoids_BG.mul_(0.5).add_(0.5)
             torch.mul(g_BH, i_BH, out=c_BH)
             if c_before is not None:
                 c_BH.addcmul_(c_before[:B], f_BH)
@@ -232,14 +229,13 @@ class _GRU(torch.autograd.Function):
         ctx: Any, x: Tensor, batch_sizes: tuple[int, ...], U: Tensor, W: Tensor, b: Tensor | None, s0_BH: Tensor | None
     ) -> Tensor:
         H = len(W)
-        half_W_rz, W_h = W[:, : 2 * H] * 0.5, W[:, 2 * H :]
+        W_rz, W_h = W[:, : 2 * H], W[:, 2 * H :]
         gates_NG = _input_products(x, U, b)  # becomes r, z, h in place
-        gates_NG[:, : 2 * H].mul_(0.5)  # as half_W_rz, for `from_tanh_`
         s_NH, sr_NH = (gates_NG.new_zeros(len(gates_NG), H) for _ in range(2))
         before = gates_NG.new_zeros(batch_sizes[0], H) if s0_BH is None else s0_BH
         for gates_BG, s_BH, sr_BH in zip(*(v.split(batch_sizes) for v in (gates_NG, s_NH, sr_NH)), strict=True):
             before = before[: len(s_BH)]
-            from_tanh_(add_product(gates_BG[:, : 2 * H], before, half_W_rz).tanh_())
+            add_product(gates_BG[:, : 2 * H], before, W_rz).mul_(0.5).tanh_().mul_(0.5).add_(0.5)
             r, z, h = gates_BG.chunk(3, dim=1)
             torch.mul(before, r, out=sr_BH)
             add_product(h, sr_BH, W_h).tanh_()
