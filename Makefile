@@ -61,7 +61,7 @@ test: check
 
 # Kills and damaged files by the dozen and by the thousand: an hour. All tests of these files, marked or not.
 SOAK_FILES := $(addprefix tests/,text/test_tokenizer.py tools/test_lock.py retraining/test_retrain.py) $(addprefix tests/system/test_,$(addsuffix .py,\
-	faults hostile interruptions limits outages retraining serving signals versions workflows))
+	faults hostile interruptions limits outages retraining same_bytes serving signals versions workflows))
 soak: setup
 	RNNLM_SOAK=1 python -m pytest -s -m "" $(SOAK_FILES)
 

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -51,10 +52,13 @@ def test_nothing_is_said_where_nothing_differs(capsys) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_torch_is_not_loaded_to_look_at_it() -> None:
+def test_a_stage_sets_arithmetic_before_anything_is_loaded_and_loads_no_torch_to_look_at_it() -> None:
     code = (
         "import stages, sys; from pipeline.runtime.exactness import why_not_exact; "
         "print(why_not_exact(), 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    unset = {key: value for key, value in os.environ.items() if key not in SAME_ARITHMETIC}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, env=unset, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["None", "False"]

@@ -7,15 +7,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
+import yaml
 
 from pipeline.model.folder import save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.runtime.exactness import SAME_ARITHMETIC, SAME_RESULTS, results
 from tests.conftest import PROJECT, model_params, saved_model
 from tests.system.byte_cases import DIGESTS, FULL_SIZE, LARGE, SMALL, digest, parts, whole
+from tests.system.conftest import Clone
 
 COMMITTED = json.loads(DIGESTS.read_text())
 MANY = {"MKL_DYNAMIC": "FALSE"}  # as many threads as are asked for, however few processors there are
@@ -105,6 +108,26 @@ def test_a_mismatch_names_processor_and_operation(monkeypatch: pytest.MonkeyPatc
     assert "other bytes with 3 threads: rnn; in rnn, first to differ from one thread: loss" in str(caught.value)
     assert "first operation that differs from other machines: torch's tanh" in str(caught.value)
     assert " avx2 " in str(caught.value)
+
+
+@pytest.mark.soak
+def test_the_default_pipeline_gives_the_locked_results_with_any_number_of_threads(tmp_path: Path) -> None:
+    found = []
+    for threads in (1, 4):
+        clone = Clone(tmp_path / str(threads), tracking=False)
+        clone.forks = False
+        with patch.dict(os.environ, MANY | {"OMP_NUM_THREADS": str(threads)}):
+            clone.dvc("repro", "--no-run-cache")
+        found.append(clone.digests())
+    assert found[0] == found[1]
+    made, locked = (outputs(path / "dvc.lock") for path in (tmp_path / "4", PROJECT))
+    assert made == locked
+
+
+def outputs(lock: Path) -> dict[str, str]:
+    """The hash of everything that came out, but for the digests of code, by path."""
+    stages = yaml.safe_load(lock.read_text())["stages"].items()
+    return {out["path"]: out["md5"] for name, stage in stages if name != "pins" for out in stage["outs"]}
 
 
 @pytest.fixture(scope="module")
