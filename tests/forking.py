@@ -30,6 +30,10 @@ OWN = ("pipeline", "stages", "tests", "tools", "benchmarks")  # code that a test
 # Variables that libraries or Python read when they are loaded.
 READ_AT_START = re.compile(r"(G?OMP|MKL|KMP|OPENBLAS|ATEN|ONEDNN|DNNL|NPY|LD|GLIBC|PYTHON(?!PATH|NOUSERSITE))")
 BIN = Path(sys.executable).parent
+# What this process got from its parent, as a shell ignores Ctrl-C for what runs in the background.
+SIGNALS = {
+    number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+}
 _kept: list[Any] = []  # what a forked process has from its parent and must neither use nor clean up
 _loggers: dict[str, dict[str, Any]] = {}  # as the libraries made them
 
@@ -170,8 +174,8 @@ def become_python(
     """Go on in a forked process as `python ARGV`, with these file descriptors as standard streams."""
     status = 1
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        for number, handler in SIGNALS.items():
+            signal.signal(number, handler)
         signal.set_wakeup_fd(-1)
         high = [os.dup(stream) for stream in streams]
         for own, stream in enumerate(high):

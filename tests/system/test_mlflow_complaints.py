@@ -3,6 +3,7 @@
 docs/dvc-and-mlflow.md says it in words. Those of DVC are in test_dvc_complaints.py.
 """
 
+import importlib
 import json
 import os
 import re
@@ -58,9 +59,16 @@ class Server:
 @pytest.fixture
 def server(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """With a store of its own; MLFLOW_TRACKING_URI names it."""
-    from mlflow.server import app as answer
+    import mlflow.server
     from mlflow.server import handlers
+    from mlflow.tracking._model_registry import utils
 
+    # Other tests of this process may have told MLflow which hosts to answer, and later ones need their own stores.
+    for name in ("MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(utils, "_registry_uri", None)
+    answer = importlib.reload(mlflow.server).app
     shutil.copy("mlflow.db", "server.db")
     monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{project.folder}/server.db")
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", (project.folder / "artifacts").as_uri())

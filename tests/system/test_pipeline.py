@@ -125,7 +125,7 @@ def test_every_command_of_the_readme_works_as_printed(plain: Clone, tmp_path: Pa
     assert "changed" in printed["dvc exp show"]
     assert "challenger, champion" in clone.call("runs")
     assert "promoted" in printed["rnnlm promote"]
-    assert "Neither is clearly better" in printed["rnnlm compare champion challenger"]  # they are the same
+    assert "cannot be told apart" in printed["rnnlm compare champion challenger"]  # they are the same
     assert yaml.safe_load((clone.folder / "params.yaml").read_text()) == before
     assert clone.repro() == []
 

@@ -38,7 +38,7 @@ def trained(project: Project, power: float) -> str:
     """A model as that commit left it in data/, dvc.lock and MLflow; returns its run's id."""
     candidate(project, power, valid=6 - power)
     store = connect()
-    run = store.runs(1)[0]
+    run = store.run(store.runs(1)[0].info.run_id)
     (output,) = run.outputs.model_outputs if run.outputs else []
     logged = Path("mlruns/models") / output.model_id / "artifacts"
     content = yaml.safe_load((logged / "MLmodel").read_text())
