@@ -172,7 +172,7 @@ def test_a_backup_is_whole_while_another_process_writes_runs(
         go_to(folder)
         rnnlm("restore", f"{number}.tar")
         store = connect()
-        finished = [run for run in store.runs() if "model_digest" in run.data.tags]
+        finished = [store.run(run.info.run_id) for run in store.runs() if "model_digest" in run.data.tags]
         assert len(finished) > number
         for run in finished:
             assert run.outputs

@@ -51,7 +51,7 @@ def everything_is_inside(folder: Path) -> None:
 
     go_to(folder)
     store = connect()
-    (run,) = store.runs()
+    run = store.run(*(run.info.run_id for run in store.runs()))
     assert [item.path for item in store.client.list_artifacts(run.info.run_id)] == ["evaluation"]
     assert "cat" in artifacts.load_text(f"runs:/{run.info.run_id}/evaluation/samples.txt")
     (model,) = run.outputs.model_outputs if run.outputs else []
