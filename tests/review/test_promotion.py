@@ -32,6 +32,16 @@ def promote(store: Store, confidence: float = 0.95) -> promotion.Verdict:
     return verdict
 
 
+def challenged(project: Project, sentences: int, champion: float, challenger: float) -> Store:
+    """A champion and a better challenger, of these powers, on a test split of so many sentences."""
+    write_corpus(sentences=sentences)
+    store = connect()
+    candidate(project, power=champion)
+    promote(store)
+    candidate(project, power=challenger)
+    return store
+
+
 def rnnlm(*arguments: str) -> Any:
     return CliRunner().invoke(app, arguments)
 
@@ -71,11 +81,7 @@ def test_only_a_challenger_that_is_surely_better_becomes_champion(project: Proje
 
 
 def test_a_slight_gain_is_enough_for_a_low_confidence_only(project: Project) -> None:
-    write_corpus(sentences=50)
-    store = connect()
-    candidate(project, power=0.8)
-    promote(store)
-    candidate(project, power=0.9)
+    store = challenged(project, 50, 0.8, 0.9)
     verdict = decide(store, the_challenger(store), 0.5, load_params())
     assert verdict.outcome == "promoted"
     assert "50% interval" in verdict.reason
@@ -87,11 +93,7 @@ def test_a_slight_gain_is_enough_for_a_low_confidence_only(project: Project) -> 
 
 
 def test_too_few_documents_promote_nobody_and_say_so(project: Project) -> None:
-    write_corpus(sentences=8)
-    store = connect()
-    candidate(project, power=0.0)
-    promote(store)
-    candidate(project, power=1.0)
+    store = challenged(project, 8, 0.0, 1.0)
     verdict = decide(store, the_challenger(store), 0.5, load_params())
     assert verdict.outcome == "kept"
     assert "no interval, as 4 documents (effective number 4.0) say too little" in verdict.reason
