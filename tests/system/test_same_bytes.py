@@ -27,10 +27,12 @@ Parts = dict[str, dict[str, str]]
 
 
 def computed(threads: int, names: list[str], fault: str = "none") -> Parts:
-    """What a process of its own computes."""
+    """What a process of its own computes, with another order of hashes for another number of threads."""
     command = [sys.executable, "-m", "tests.system.byte_cases", str(threads), fault, *names]
     unset = {key: value for key, value in os.environ.items() if key not in SAME_ARITHMETIC}
-    done = subprocess.run(command, cwd=PROJECT, env=unset | MANY, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=PROJECT, env=unset | MANY | {"PYTHONHASHSEED": str(threads)}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
