@@ -40,6 +40,7 @@ Result = TypeVar("Result")
 SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 QUEUED = 2  # items waiting for each worker: enough that none idles, few enough that memory does not grow with the work
 FEW = 8  # this many items are done here before other processes would have started
+WENT_AWAY = "the Dask scheduler went away; start it, and run again"
 LOOK_SECONDS = 5  # between two looks at whether there still is a worker
 STARTING_SECONDS = 1.0  # until a process that is just being started exists, and can be ended
 ROOMS = ("runtime", "text")  # of this package: what workers run
@@ -109,7 +110,7 @@ def _spread(client: "Client", function: Callable[[Item], Result], items: Iterato
             "worker processes were killed again and again, most likely for lack of memory; free some and run again"
         ) from None
     except (CancelledError, CommClosedError):
-        raise InputError("the Dask scheduler went away; start it, and run again") from None
+        raise InputError(WENT_AWAY) from None
 
 
 def _result(client: "Client", future: "Future") -> Any:
@@ -125,6 +126,8 @@ def _result(client: "Client", future: "Future") -> Any:
         except TimeoutError:
             if future.status == "error":  # the function's own
                 raise
+        if client.status != "running":  # what is submitted while Dask looks for its scheduler waits for ever
+            raise InputError(WENT_AWAY)
         if client.nthreads():
             working = time.monotonic()
         elif time.monotonic() - working > scheduler_seconds():
@@ -177,7 +180,10 @@ def _impatient_client(address: str) -> "Client":
             try:
                 return super().sync(func, *args, callback_timeout=scheduler_seconds(), **options)
             except TimeoutError:
+                status = self.status
                 self.close(timeout=LOOK_SECONDS)
+                if status != "running":  # Dask has noticed by now that its connection is cut
+                    raise InputError(WENT_AWAY) from None
                 raise InputError(
                     f"the Dask scheduler has not answered for {scheduler_seconds():g} seconds; see what holds it up, "
                     f"and run again ({SCHEDULER_LIMIT} sets the limit)"
@@ -255,7 +261,8 @@ def _close(cluster: "LocalCluster") -> None:
 @contextmanager
 def _on_every_worker(client: "Client", function: Callable) -> Iterator[str]:
     """Put `function` on every worker, including those that join later, until the block ends; the name of its plugin."""
-    from distributed import WorkerPlugin
+    from distributed import CancelledError, WorkerPlugin
+    from distributed.comm.core import CommClosedError
 
     name = f"rnnlm-{uuid.uuid4().hex}"
     plugin: Any = WorkerPlugin()
@@ -271,10 +278,14 @@ def _on_every_worker(client: "Client", function: Callable) -> Iterator[str]:
             f"a Dask worker does not have the same version of this project ({_cause(error)}); install it there, or "
             f"unset {SCHEDULER}"
         ) from None
+    lost = False
     try:
         yield name
+    except (CancelledError, CommClosedError):
+        lost = True  # so says one connection, of which `client.status` may not know yet
+        raise
     finally:
-        if client.status == "running":
+        if client.status == "running" and not lost:
             with suppress(OSError):  # its scheduler may have gone
                 client.unregister_worker_plugin(name)
 

@@ -13,11 +13,13 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import psutil
 import pytest
 from dask import config
-from distributed import Client, LocalCluster, Security, Worker
+from distributed import CancelledError, Client, LocalCluster, Security, Worker
+from distributed.comm.core import CommClosedError
 from distributed.process import AsyncProcess
 
 from pipeline.runtime import parallel
@@ -367,6 +369,18 @@ def test_a_scheduler_that_is_killed_is_missed(
     with pytest.raises(InputError, match=r"^the Dask scheduler went away; start it, and run again$"):
         list(results)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [CancelledError(), CommClosedError()])
+def test_a_lost_scheduler_is_asked_nothing_more(error: Exception) -> None:
+    """It would be waited for; other errors leave one that has to forget the function."""
+    client = Mock(status="running")
+    with pytest.raises(type(error)), parallel._on_every_worker(client, divide):
+        raise error
+    client.unregister_worker_plugin.assert_not_called()
+    with pytest.raises(ZeroDivisionError), parallel._on_every_worker(client, divide):
+        raise ZeroDivisionError
+    client.unregister_worker_plugin.assert_called_once()
 
 
 def test_a_scheduler_that_is_frozen_is_missed(
