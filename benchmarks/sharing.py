@@ -1,7 +1,7 @@
 """Training runs that share the processors: as stages run, and with the waiting that OpenMP's threads do by default.
 
-A thread that waits for the others of its process spins, which takes a processor from other work; stages/__init__.py
-makes threads sleep sooner. Each figure is that of one training run of the default GRU on random words, alone or beside
+A thread that waits for the others of its process spins, which takes a processor from other work; stages and commands
+make threads sleep sooner. Each figure is that of one training run of the default GRU on random words, alone or beside
 another. `python -m benchmarks.sharing --json FILE` takes two minutes.
 """
 

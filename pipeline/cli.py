@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +12,7 @@ import typer
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import EVALUATION, MODELS, TIMINGS
-from pipeline.runtime.settings import compute_the_same_everywhere, limit_threads
+from pipeline.runtime.settings import compute_the_same_everywhere, limit_spinning, limit_threads
 from pipeline.runtime.stage import run
 
 if TYPE_CHECKING:
@@ -57,15 +57,30 @@ def generate(
 def score(
     file: Annotated[str, typer.Argument(metavar="FILE", help="UTF-8, one sentence per line; - for standard input")],
     model: ModelOption = None,
+    over_types: Annotated[
+        bool,
+        typer.Option("--over-types", help="share the probability of unknown words among those of the corpus and FILE"),
+    ] = False,
 ) -> None:
-    """Score sentences: print each line's natural-log probability, a tab, and its tokens, counting the end."""
-    from pipeline.inference.scoring import score_split
+    """Score sentences: print each line's natural-log probability, its tokens, counting the end, and how many of these
+    are words that the model does not know; tab-separated.
+
+    All unknown words have one probability together, unless --over-types: then a line is charged for naming them.
+    """
+    from pipeline.evaluation.paired import nats_over_types
+    from pipeline.inference.scoring import score_split, several_sentences
 
     lines = _lines(file)
     predictor = _predictor(model)
-    scores = score_split(predictor, predictor.encode(predictor.tokens(lines)), "score").sentences
-    for nats, tokens in zip(scores.nats, scores.tokens, strict=True):
-        print(f"{-nats:.6f}\t{tokens}")
+    sentences = predictor.tokens(lines)
+    scores = score_split(predictor, predictor.encode(sentences), "score").sentences
+    nats = scores.nats
+    if over_types:
+        nats = nats_over_types(nats, scores.unknown, _unknown_types(predictor, sentences))
+    for spent, tokens, unknown in zip(nats, scores.tokens, scores.unknown, strict=True):
+        print(f"{-spent:.6f}\t{tokens}\t{unknown}")
+    if remark := several_sentences(lines):
+        print(remark, file=sys.stderr)
 
 
 @app.command()
@@ -343,6 +358,7 @@ def serve(
 def main() -> None:
     """Run the command line; an error that the user can fix is one line and exit status 1."""
     compute_the_same_everywhere()
+    limit_spinning()
     limit_threads()
     run(app)
 
@@ -408,6 +424,20 @@ def _saved_model(model: str | None) -> "SavedModel":
     if not folder.is_dir():
         raise InputError(f"no model named {name!r} in {MODELS}, and no such folder; name one such as {cells[0]}")
     return load_model(folder)
+
+
+def _unknown_types(predictor: "Predictor", sentences: Sequence[Sequence[str]]) -> int:
+    """Word types that the model does not know, among those of the project's corpus and of these sentences."""
+    from pipeline.inference.scoring import unknown_types_beside
+    from pipeline.provenance.dvc import current_tokens
+
+    lowercase = _project().tokenize.lowercase
+    if predictor.text.lowercase != lowercase:
+        raise InputError(
+            f"the model was trained with tokenize.lowercase {json.dumps(predictor.text.lowercase)}, params.yaml says "
+            f"{json.dumps(lowercase)}, so the corpus has other words for it; leave out --over-types"
+        )
+    return unknown_types_beside(predictor, sentences, current_tokens())
 
 
 def _print_json(value: object) -> None:

@@ -1,9 +1,16 @@
-"""All figures of a model on a whole split; a served model needs none of them, nor the packages that they need."""
+"""All figures of a model on a whole split or text; a served model needs none of them, nor the packages they need."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from pipeline.evaluation.scores import ScoreSums
 from pipeline.inference.predictor import Predictor
 from pipeline.runtime.progress import progress_bar
+from pipeline.text.counting import unknown_types
 from pipeline.text.encoded import EncodedSplit
+from pipeline.text.sentences import LANGUAGES, SentenceSplitter
+
+ENGLISH = "english"  # what several_sentences takes where Punkt has no model of the language
 
 
 def score_split(predictor: Predictor, split: EncodedSplit, task: str) -> ScoreSums:
@@ -19,3 +26,32 @@ def score_split(predictor: Predictor, split: EncodedSplit, task: str) -> ScoreSu
             sums.add(sentence_N, target_N, nats_N, rank_N)
             bar.advance(len(sentence_N))
     return sums
+
+
+def unknown_types_beside(predictor: Predictor, sentences: Iterable[Sequence[str]], tokens: Path) -> int:
+    """Word types that the model does not know, among those of the corpus, `tokens`, and of `sentences`.
+
+    Raises:
+        InputError: the tokens cannot be read.
+    """
+    with progress_bar("word types", None, "sentences") as bar:
+        (unknown,) = unknown_types(tokens, [predictor.vocabulary], bar, {word for words in sentences for word in words})
+    return unknown
+
+
+def several_sentences(lines: Iterable[str], language: str = ENGLISH) -> str | None:
+    """A remark on lines that hold more than one sentence, by Punkt: models learn single ones; None: there are none.
+
+    Between sentences a model expects SENTENCE_END, and the tokenizer leaves a period on its word unless it is the last.
+    """
+    splitter = SentenceSplitter(language if language in LANGUAGES else ENGLISH)
+    counts = ((number, len(splitter.split(line))) for number, line in enumerate(lines, 1))
+    found = [(number, sentences) for number, sentences in counts if sentences > 1]
+    if not found:
+        return None
+    number, sentences = found[0]
+    others = f", and {len(found) - 1:,} other lines hold several" if found[1:] else ""
+    return (
+        f"remark: line {number} holds {sentences} sentences{others}; models learn single sentences, so these lines "
+        "look less likely than they are: put each sentence on a line of its own"
+    )

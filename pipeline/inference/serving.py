@@ -26,9 +26,10 @@ MOST_LOGITS = 1 << 23  # that suggesting and generating hold at a time: 64 MB
 class ServedLanguageModel(PythonModel):
     """Texts in, a row of answers for each; the texts of a request share forward passes.
 
-    `task` decides which: `score` gives ln P(sentence) in nats and its number of tokens, SENTENCE_END included;
-    `suggest` the `count` likeliest next words after the text and their probabilities; `generate` `count` sentences that
-    begin with the text, drawn with `temperature`, `top_k` (0: all words), `max_length` and `seed`.
+    `task` decides which: `score` gives ln P(sentence) in nats, its number of tokens, SENTENCE_END included, and how
+    many of these the model does not know; `suggest` the `count` likeliest next words after the text and their
+    probabilities; `generate` `count` sentences that begin with the text, drawn with `temperature`, `top_k` (0: all
+    words), `max_length` and `seed`.
     """
 
     def load_context(self, context: Any) -> None:
@@ -59,7 +60,9 @@ class ServedLanguageModel(PythonModel):
 
     def _score(self, sentences: list[list[str]], options: Options) -> pd.DataFrame:
         split = self._predictor.encode(sentences)
-        return pd.DataFrame({"log_probability": -self._predictor.nats(split), "tokens": split.lengths})
+        unknown = split.count(self._predictor.vocabulary.unknown_id)
+        nats = self._predictor.nats(split)
+        return pd.DataFrame({"log_probability": -nats, "tokens": split.lengths, "unknown": unknown})
 
     def _suggest(self, prefixes: list[list[str]], options: Options) -> pd.DataFrame:
         rows = self._in_parts(prefixes, 1, lambda part: self._predictor.suggest(part, options.count))

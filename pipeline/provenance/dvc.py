@@ -15,11 +15,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 
-from pipeline.params import at
+from pipeline.params import at, read_params
 from pipeline.provenance import git
 from pipeline.provenance.code import changed, read_pins
 from pipeline.runtime.errors import InputError, one_line
-from pipeline.runtime.paths import DATA, LOCK, PINS
+from pipeline.runtime.paths import DATA, LOCK, PINS, TOKENS
 from pipeline.runtime.patience import TRANSFER, transfer_seconds
 from pipeline.runtime.settings import quieten_dvc
 from pipeline.runtime.stopping import await_child, child, raise_if_stopped, run_child
@@ -87,6 +87,18 @@ def read_lock() -> dict[str, StageRecord]:
         raise InputError(f"{LOCK} is missing; run `dvc repro` first") from None
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         raise InputError(f"{LOCK} is damaged; restore it with `git checkout {LOCK}` or run `dvc repro`") from None
+
+
+def current_tokens() -> Path:
+    """The tokens in data/, that they are what params.yaml and dvc.lock describe.
+
+    Raises:
+        InputError: they are not.
+    """
+    record = read_lock().get("tokenize")
+    if record is None or not record.stands(read_params()):
+        raise InputError(f"{TOKENS} is not what params.yaml and dvc.lock describe; run `dvc repro tokenize` first")
+    return TOKENS
 
 
 def stage_record(name: str) -> StageRecord:

@@ -16,11 +16,10 @@ from pipeline.evaluation.bootstrap import CONFIDENCE
 from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_bootstrap
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
-from pipeline.params import Params, at, read_params
-from pipeline.provenance.dvc import read_lock
+from pipeline.params import Params, at
+from pipeline.provenance.dvc import current_tokens
 from pipeline.review.listing import SHORT_ID
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.paths import TOKENS
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.counting import unknown_types
 from pipeline.text.params import SplitShares
@@ -71,11 +70,7 @@ def compare_models(
     """
     first, second = load_logged_model(store, a), load_logged_model(store, b)
     _check_text(first, second, params)
-    if old_tokens is None:
-        tokenized = read_lock().get("tokenize")
-        if tokenized is None or not tokenized.stands(read_params()):
-            raise InputError(f"{TOKENS} is not what params.yaml and dvc.lock describe; run `dvc repro tokenize` first")
-    tokens = old_tokens or TOKENS
+    tokens = old_tokens or current_tokens()
     with progress_bar("word types", None, "sentences") as bar:
         unknown_a, unknown_b = unknown_types(tokens, [first.vocabulary, second.vocabulary], bar)
     nats_a, counts = _score(first, tokens, unknown_a, f"score {_name(a)}")

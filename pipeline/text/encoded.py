@@ -53,6 +53,10 @@ class EncodedSplit:
         """Predicted tokens of all sentences."""
         return len(self.ids) - len(self)
 
+    def count(self, id: int) -> np.ndarray:
+        """(sentences,), int64: how often `id` is in each sentence."""
+        return np.add.reduceat(self.ids == id, self.offsets[:-1], dtype=np.int64)
+
 
 def load_split(folder: Path, vocabulary_size: int | None = None) -> EncodedSplit:
     """Open `ids.npy` and `offsets.npy` of one split as memory maps, which read only what is used.

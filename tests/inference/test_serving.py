@@ -46,6 +46,7 @@ def test_scores_are_those_of_the_language_model(model: tuple[Project, Any, str])
         expected = network.score(pack(split, [0])).nats_N.sum().item()
         assert row["log_probability"] == pytest.approx(-expected, abs=1e-5)
         assert row["tokens"] == len(tokens) + 1
+        assert row["unknown"] == sum(token not in project.vocabulary.tokens for token in tokens)
 
 
 PARAMS = [{"task": "score"}, {"task": "suggest", "count": 2}, {"task": "generate", "count": 2, "max_length": 30}]
@@ -142,4 +143,4 @@ def test_the_logged_model_stands_on_its_own(model: tuple[Project, Any, str]) -> 
 
 def test_the_example_request_fits(model: tuple[Project, Any, str]) -> None:
     example = json.loads((Path(model[2]) / "serving_input_example.json").read_text())
-    assert list(model[1].predict(example["inputs"]).columns) == ["log_probability", "tokens"]
+    assert list(model[1].predict(example["inputs"]).columns) == ["log_probability", "tokens", "unknown"]

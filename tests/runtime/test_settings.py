@@ -117,8 +117,11 @@ def test_no_other_module_changes_its_process() -> None:
         ({"OMP_WAIT_POLICY": "passive"}, None),
     ],
 )
-def test_every_stage_limits_spinning_unless_the_user_says_how_to_wait(environment: dict, count: str | None) -> None:
-    code = "import stages, os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+@pytest.mark.parametrize("start", ["import stages", "from pipeline import cli; cli.run = lambda app: 0; cli.main()"])
+def test_stages_and_commands_limit_spinning_unless_the_user_says_how_to_wait(
+    start: str, environment: dict, count: str | None
+) -> None:
+    code = f"{start}; import os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, capture_output=True, check=True)
     assert done.stdout.decode().split() == [str(count), "False"]
 

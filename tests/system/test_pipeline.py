@@ -121,7 +121,7 @@ def test_every_command_of_the_readme_works_as_printed(plain: Clone, tmp_path: Pa
             clone.git("checkout", "--", ".")
             clone.dvc("checkout")
     assert len(printed["rnnlm generate --count 5"].splitlines()) == 5
-    assert re.fullmatch(r"(-\d+\.\d+\t\d+\n){2}", printed["rnnlm score sentences.txt"])
+    assert re.fullmatch(r"(-\d+\.\d+\t\d+\t\d+\n){2}", printed["rnnlm score sentences.txt"])
     assert "changed" in printed["dvc exp show"]
     assert "challenger, champion" in clone.call("runs")
     assert "promoted" in printed["rnnlm promote"]
