@@ -4,7 +4,8 @@ The documents of the validation and test splits, all together, are the truth her
 replacement, a test set is made, and that again and again. A 95% interval holds if 95% of these sets' intervals contain
 the perplexity over all documents. And of two models whose difference is moved to nothing over all documents, 5% of the
 sets may find one better, half of them the second, which would then be promoted. Where sets are too small, intervals are
-withheld: the rest is counted. `python -m benchmarks.coverage` takes some minutes and needs one `make repro` before.
+withheld: the rest is counted. Then the report's matrix: of twenty models that are equal in truth, any verdict is false.
+`python -m benchmarks.coverage` takes some minutes and needs one `make repro` before.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import start
-from pipeline.evaluation.bootstrap import bootstrap
+from pipeline.evaluation.bootstrap import CONFIDENCE, bootstrap
+from pipeline.evaluation.matrix import compare_all
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
 from pipeline.params import load_params
@@ -25,6 +27,7 @@ from pipeline.runtime.paths import ENCODED, MODELS, TOKENS
 from pipeline.text.encoded import load_split
 from pipeline.text.tokens import read_documents_of
 
+EQUAL_MODELS = 20  # of a matrix
 SIZES = (8, 20, 100, 175)  # documents of a test set; the default corpus has as many as the last
 
 
@@ -89,6 +92,26 @@ def row(of: Population, size: int, draws: int, resamples: int, by_documents: boo
     return [str(size), unit, f"{np.median(effective):,.1f}", f"{1 - given / draws:.0%}", *shares]
 
 
+def matrices(of: Population, size: int, draws: int, resamples: int) -> tuple[int, int, int]:
+    """Of so many matrices of equal models: those with a verdict, with one without the correction, and withheld.
+
+    On each document drawn each model differs from the first one by what two real models differ there, one way or the
+    other by chance.
+    """
+    chance = np.random.default_rng(size)
+    tokens, nats, difference = (np.bincount(of.document, column) for column in (of.tokens, of.nats, of.difference))
+    corrected = uncorrected = withheld = 0
+    for draw in range(draws):
+        drawn = chance.integers(0, len(tokens), size)
+        signs = chance.choice([-1, 1], (EQUAL_MODELS, size))
+        models = {str(number): nats[drawn] + sign * difference[drawn] for number, sign in enumerate(signs)}
+        pairs = compare_all(models, tokens[drawn].astype(np.int64), np.arange(size), resamples, draw).pairs
+        withheld += not pairs
+        corrected += any(pair.better for pair in pairs)
+        uncorrected += any(pair.p < 1 - CONFIDENCE for pair in pairs)
+    return corrected, uncorrected, withheld
+
+
 def main(
     draws: Annotated[int, typer.Option(min=1, help="test sets of each size")] = 400,
 ) -> None:
@@ -98,7 +121,17 @@ def main(
     for size in SIZES:
         table.add_row(*row(of, size, draws, resamples, by_documents=True))
     table.add_row(*row(of, SIZES[-1], draws, resamples, by_documents=False))
-    Console(width=140).print(table)
+    console = Console(width=140)
+    console.print(table)
+    table = Table(
+        "documents", f"matrices of {EQUAL_MODELS} equal models", "withheld", "with a verdict", "without correction"
+    )
+    for size in SIZES:
+        corrected, uncorrected, withheld = matrices(of, size, draws, resamples)
+        given = draws - withheld
+        shares = [f"{count / given:.1%}" if given else "-" for count in (corrected, uncorrected)]
+        table.add_row(str(size), str(draws), f"{withheld / draws:.0%}", *shares)
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """report.md and its figures: what the models reached, for people."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.evaluation import figures, results
+from pipeline.evaluation.matrix import Matrix, compare_all, listed
 from pipeline.evaluation.scores import Band
 from pipeline.runtime.files import write_text
 from pipeline.runtime.markdown import markdown_table, plain
@@ -22,7 +23,7 @@ def write_report(
     resamples: int,
     seed: int,
 ) -> None:
-    """Write report.md, learning_curves.png, perplexity_by_band.png and gradient_flow.png.
+    """Write report.md, pairs.csv, learning_curves.png, perplexity_by_band.png and gradient_flow.png.
 
     Args:
         evaluation_folder: holds what `evaluate` left for every name, and baselines/.
@@ -48,10 +49,12 @@ def write_report(
             raise results.damaged(
                 evaluation_folder / name / "samples.txt", "not as many sentences as those of other models"
             )
-    networks = rows[len(results.BASELINES) :]
-    tests = [results.baseline_tests(evaluation_folder, name, resamples, seed) for name in names]
-    verdicts = [results.verdict(row, against) for row, against in zip(networks, tests, strict=True)]
-    write_text(report_folder / "report.md", _markdown(rows, verdicts, samples, norms))
+    scores = results.read_scores(evaluation_folder, names)
+    one = scores[names[0]]
+    nats = {model: of_model.nats for model, of_model in scores.items()}
+    matrix = compare_all(nats, one.tokens, one.document, resamples, seed)
+    matrix.write(report_folder / "pairs.csv")
+    write_text(report_folder / "report.md", _markdown(rows, matrix, samples, norms))
 
 
 class _Lag(NamedTuple):
@@ -83,7 +86,7 @@ def _bands(evaluation_folder: Path, names: Sequence[str]) -> dict[str, list[Band
 
 def _markdown(
     rows: Sequence[results.Row],
-    verdicts: Sequence[str],
+    matrix: Matrix,
     samples: dict[str, list[str]],
     norms: dict[str, list[float]],
 ) -> str:
@@ -101,8 +104,7 @@ def _markdown(
         "decides; the test split is only reported."
         if len(networks) > 1
         else f"**{best.model}** is the only network trained.",
-        f"By paired tests on these sentences, {results.about_intervals(counted)}:",
-        "\n".join(f"- {said}" for said in verdicts),
+        *_which_is_better(matrix, [row.model for row in networks]),
         "## Learning curves",
         "![Validation perplexity after each epoch](learning_curves.png)",
         "## Perplexity by word frequency",
@@ -119,6 +121,24 @@ def _markdown(
         lines = [[plain(text) for text in line] for line in zip(*samples.values(), strict=True)]
         parts += ["## Sentences the networks wrote", markdown_table([list(samples), *lines])]
     return "\n\n".join(parts) + "\n"
+
+
+def _which_is_better(matrix: Matrix, networks: Sequence[str]) -> Iterator[str]:
+    yield "## Which model is better"
+    yield matrix.about()
+    if matrix.pairs:
+        yield "\n".join(f"- {said}" for said in matrix.sentences())
+        poor = [name for name in networks if not all(matrix.beats(name, shown) for shown in results.BASELINES.values())]
+        if poor:
+            yield (
+                f"Not shown to beat every model that counts words: {listed(poor)}. A network that does not is not "
+                "worth its training."
+            )
+        yield (
+            "How much lower or higher the perplexity of each row is than that of the column of that number; bold: the "
+            "two can be told apart. `pairs.csv` has intervals and p-values."
+        )
+        yield markdown_table(matrix.table(), right=True)
 
 
 def _left(norms: dict[str, list[float]]) -> str:

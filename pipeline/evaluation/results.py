@@ -11,7 +11,6 @@ from typing import TypeVar, get_type_hints
 import numpy as np
 
 from pipeline.evaluation.bootstrap import drawn_in_words, too_few
-from pipeline.evaluation.paired import PairedResult, paired_bootstrap
 from pipeline.evaluation.scores import EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES, ENDS, MEASURES, TEST_DOCUMENTS
 from pipeline.runtime.errors import InputError, is_of_the_machine
 from pipeline.runtime.rows import read_rows
@@ -81,40 +80,21 @@ def about_intervals(metrics: Mapping[str, float]) -> str:
     )
 
 
-def baseline_tests(evaluation_folder: Path, name: str, resamples: int, seed: int) -> dict[str, PairedResult]:
-    """Each model that looks at words before (A), by the name shown, against the network of that name (B).
+def read_scores(evaluation_folder: Path, names: Sequence[str]) -> dict[str, "SavedScores"]:
+    """What each model spent on each test sentence: the baselines, by the names shown, and then the networks.
 
     Raises:
         InputError: a file of scores is missing or damaged, or two are not of the same sentences.
     """
-    path = evaluation_folder / name / "sentences.parquet"
-    network = _read_scores(path)
-    tests = {}
-    for key, shown in BASELINES.items():
-        if key != "unigram":
-            other = evaluation_folder / "baselines" / "sentences" / f"{key}.parquet"
-            counting = _read_scores(other)
-            if not network.same_sentences(counting):
-                raise damaged(path, f"other sentences than {other}")
-            tests[shown] = paired_bootstrap(
-                counting.nats, network.nats, network.tokens, network.document, resamples, seed
-            )
-    return tests
-
-
-def verdict(row: Row, tests: Mapping[str, PairedResult]) -> str:
-    """A sentence on whether a network beats counting: it does where the 95% interval of the paired test says so."""
-    said = f"{row.model} (perplexity {row.metrics['perplexity']:.1f})"
-    if all(test.ratio_low is None for test in tests.values()):
-        return f"{said}: whether it beats counting cannot be told, {next(iter(tests.values())).ratio_interval}."
-    words = {"B": "beats", None: "cannot be told apart from", "A": "is worse than"}
-    found = {
-        verb: [f"the {name} ({test.perplexity_a:.1f})" for name, test in tests.items() if test.better == better]
-        for better, verb in words.items()
-    }
-    parts = [f"{verb} {' and '.join(names)}" for verb, names in found.items() if names]
-    lost = "" if found["beats"] and len(parts) == 1 else ": a network that does not beat counting is not worth training"
-    return f"{said} {', and '.join(parts)}{lost}."
+    sentences = evaluation_folder / "baselines" / "sentences"
+    paths = {shown: sentences / f"{key}.parquet" for key, shown in BASELINES.items()}
+    paths |= {name: evaluation_folder / name / "sentences.parquet" for name in names}
+    scores = {model: _read_scores(path) for model, path in paths.items()}
+    first = next(iter(scores))
+    for model, found in scores.items():
+        if not found.same_sentences(scores[first]):
+            raise damaged(paths[model], f"other sentences than {paths[first]}")
+    return scores
 
 
 def read_metrics(path: Path) -> dict:
@@ -151,21 +131,21 @@ def read_result(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class _Scores:
+class SavedScores:
     """What paired tests need of a file that `write_sentences` wrote, `(sentences,)` each."""
 
     nats: np.ndarray
     tokens: np.ndarray
     document: np.ndarray | None
 
-    def same_sentences(self, other: "_Scores") -> bool:
+    def same_sentences(self, other: "SavedScores") -> bool:
         """Whether the two are sums over the same targets, as far as that shows."""
         if self.document is None or other.document is None:
             return self.document is other.document and np.array_equal(self.tokens, other.tokens)
         return np.array_equal(self.tokens, other.tokens) and np.array_equal(self.document, other.document)
 
 
-def _read_scores(path: Path) -> _Scores:
+def _read_scores(path: Path) -> SavedScores:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -186,7 +166,7 @@ def _read_scores(path: Path) -> _Scores:
             raise ValueError
         if document is not None and not 0 <= document.min() <= document.max() < len(document):
             raise ValueError
-    return _Scores(nats, tokens, document)
+    return SavedScores(nats, tokens, document)
 
 
 def damaged(path: Path, lack: str) -> InputError:

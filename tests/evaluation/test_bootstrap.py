@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.bootstrap import FEWEST_UNITS, NORMAL, Bootstrap, bootstrap, effective_number, tail, too_few
+from pipeline.evaluation.bootstrap import (
+    FEWEST_DEGREES,
+    FEWEST_UNITS,
+    NORMAL,
+    Bootstrap,
+    bootstrap,
+    degrees_of_freedom,
+    effective_number,
+    tail,
+    too_few,
+)
 
 ONES = np.ones(40, np.int64)
 
@@ -36,13 +46,16 @@ def test_columns_are_drawn_together_and_none_changes_what_another_gets() -> None
 def test_the_effective_number_counts_equal_documents_once_and_a_long_one_alone() -> None:
     assert effective_number(np.array([5, 5, 5])) == pytest.approx(3)
     assert effective_number(np.array([1, 1, 1000])) == pytest.approx(1, abs=0.01)
+    assert degrees_of_freedom(np.full(10, 5)) == pytest.approx(9)
+    assert degrees_of_freedom(np.array([*[1] * 40, *[4] * 20])) == pytest.approx(200**2 / (40 + 20 * 64) - 1)
+    assert degrees_of_freedom(np.array([1, 1, 1000])) == FEWEST_DEGREES
     # Of sentences of one token in two documents, three in one and one in the other.
     drawn = bootstrap(np.ones((1, 4)), np.ones(4, np.int64), np.array([0, 0, 0, 1]), 1, 1)
     assert drawn.effective == pytest.approx(16 / 10)
 
 
 def test_the_interval_leaves_two_and_a_half_percent_at_each_end_of_many() -> None:
-    drawn = Bootstrap(np.empty((0, 0)), None, 1e9)
+    drawn = Bootstrap(np.empty((0, 0)), None, 1e9, 9)
     assert drawn.interval(np.arange(1001.0)[::-1]) == pytest.approx((25.0, 975.0))
     assert drawn.interval(np.arange(1001.0), 0.5) == pytest.approx((250.0, 750.0))
     assert drawn.interval(np.arange(1001.0), 1.0) == (0, 1000)
@@ -55,8 +68,8 @@ def test_few_documents_make_it_wider_by_student_and_by_what_the_bootstrap_lacks(
 
 def test_too_few_documents_give_no_interval_and_say_so() -> None:
     figures = np.arange(1001.0)
-    assert Bootstrap(np.empty((0, 0)), 20, FEWEST_UNITS).interval(figures) is not None
-    assert Bootstrap(np.empty((0, 0)), 20, FEWEST_UNITS - 0.01).interval(figures) is None
+    assert Bootstrap(np.empty((0, 0)), 20, FEWEST_UNITS, 9).interval(figures) is not None
+    assert Bootstrap(np.empty((0, 0)), 20, FEWEST_UNITS - 0.01, 9).interval(figures) is None
     assert (
         too_few(20, 4.99) == "no interval, as 20 documents (effective number 5.0) say too little: at least 5 are needed"
     )

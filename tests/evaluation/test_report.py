@@ -12,7 +12,7 @@ from tests.evaluation.conftest import FIGURES, report_on
 def test_any_number_of_cells_makes_a_whole_report(make_run, names: list[str]) -> None:
     folder = make_run(dict.fromkeys(names, 4.0))
     text = report_on(folder, names)
-    assert sorted(path.name for path in (folder / "report").iterdir()) == [*FIGURES, "report.md"]
+    assert sorted(path.name for path in (folder / "report").iterdir()) == sorted([*FIGURES, "pairs.csv", "report.md"])
     assert re.findall(r"\]\((.*?\.png)\)", text) == ["learning_curves.png", "perplexity_by_band.png", FIGURES[0]]
     assert [line for line in text.splitlines() if line.startswith("| ") and "best on validation" in line] != []
     for name in names:
@@ -23,7 +23,10 @@ def test_any_number_of_cells_makes_a_whole_report(make_run, names: list[str]) ->
 
 def test_verdicts_come_from_paired_tests_over_documents_not_from_perplexities(make_run) -> None:
     folder = make_run({"lstm": 4.19})  # a hair below the 5-gram's 4.2, on every sentence
-    assert "- lstm (perplexity 64.4) beats the trigram (79.5) and the 5-gram (65.1)." in report_on(folder, ["lstm"])
+    text = report_on(folder, ["lstm"])
+    assert "\n- lstm (perplexity 64.4) beats 5-gram, trigram and unigram.\n" in text
+    assert "\n| 1 lstm |  | **-1.0%** | **-18.9%** | **-83.6%** |\n" in text
+    assert "not worth" not in text
     path = folder / "evaluation" / "lstm" / "sentences.parquet"
     table = pq.read_table(path)
     # The same in sum, of which one document has more than all: whether there would be more of these is open.
@@ -32,20 +35,33 @@ def test_verdicts_come_from_paired_tests_over_documents_not_from_perplexities(ma
     nats[5:] += 25 / 55
     pq.write_table(table.set_column(table.column_names.index("nats"), "nats", [nats]), path)
     text = report_on(folder, ["lstm"])
-    assert "beats the trigram (79.5), and cannot be told apart from the 5-gram (65.1): a network that does not" in text
-    assert "By paired tests on these sentences, 95% interval over 12 documents (effective number 12.0):" in text
+    assert "\n- lstm (perplexity 64.4) beats trigram and unigram; it cannot be told apart from 5-gram.\n" in text
+    assert "\n| 1 lstm |  | -1.0% | **-18.9%** | **-83.6%** |\n" in text
+    assert "Not shown to beat every model that counts words: lstm. A network that does not is not worth its" in text
+    assert (
+        "by a paired test over 12 documents (effective number 12.0), corrected for their number, 6 (Holm 1979)" in text
+    )
     pq.write_table(table.set_column(table.column_names.index("document"), "document", [np.arange(60)]), path)
-    with pytest.raises(InputError, match=r"lstm/sentences\.parquet holds other sentences than .*trigram"):
+    with pytest.raises(InputError, match=r"lstm/sentences\.parquet holds other sentences than .*unigram"):
         report_on(folder, ["lstm"])
 
 
-def test_the_report_says_which_network_does_not_beat_counting(make_run) -> None:
-    text = report_on(make_run({"good": 3.5, "poor": 5.0}), ["good", "poor"])
-    good, poor = (line for line in text.splitlines() if line.startswith("- "))
-    assert "beats the trigram" in good
-    assert "not worth training" not in good
-    assert "is worse than the trigram" in poor
-    assert "not worth training" in poor
+def test_too_few_documents_give_a_sentence_and_no_matrix(make_run) -> None:
+    folder = make_run({"lstm": 4.0})
+    for path in folder.rglob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.set_column(table.column_names.index("document"), "document", [np.arange(60) % 3]), path)
+    text = report_on(folder, ["lstm"])
+    assert "Whether any of these models is better than another cannot be told: no interval, as 3 documents" in text
+    assert "beats" not in text
+    assert "against that of" not in text
+
+
+def test_without_documents_the_matrix_says_that_it_draws_sentences(make_run) -> None:
+    folder = make_run({"lstm": 4.0})
+    for path in folder.rglob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns("document"), path)
+    assert "over sentences, as there are no documents (effective number 60.0), corr" in report_on(folder, ["lstm"])
 
 
 def test_the_report_says_how_much_of_the_gradient_is_left_from_its_numbers(make_run) -> None:

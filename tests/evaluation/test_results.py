@@ -1,17 +1,10 @@
-import math
 from pathlib import Path
 
 import pytest
 
-from pipeline.evaluation.paired import PairedResult
-from pipeline.evaluation.results import Row, about_intervals, comparison_table, read_metrics, table_cells, verdict
+from pipeline.evaluation.results import about_intervals, comparison_table, read_metrics, table_cells
 from pipeline.evaluation.scores import write_metrics
 from pipeline.runtime.errors import InputError
-
-
-def row(model: str, perplexity: float, spread: float = 1.0) -> Row:
-    low, high = perplexity - spread, perplexity + spread
-    return Row(model, {"perplexity": perplexity, "perplexity_low": low, "perplexity_high": high})
 
 
 def test_baselines_come_first_then_the_networks_as_params_names_them(make_run) -> None:
@@ -45,39 +38,6 @@ def test_the_table_as_text_has_no_time_unless_asked(make_run) -> None:
     assert unigram[-3:] == ["-", "-", "-"]
     assert rnn[0] == "rnn (best on validation)"
     assert rnn[-3:] == ["99.5", "2", "1,610,000"]
-
-
-def paired(perplexity: float, ratio: float, spread: float | None = 0.01) -> PairedResult:
-    """Of a baseline against a network whose perplexity is `ratio` times as high, give or take `spread`."""
-    low, high = (None, None) if spread is None else (ratio - spread, ratio + spread)
-    log_low, log_high = (None if end is None else math.log(end) for end in (low, high))
-    network, gain = perplexity * ratio, math.log(ratio)
-    return PairedResult(9, 90, 4, 3.5, perplexity, network, gain, log_low, log_high, ratio, low, high, 0.95, 1000)
-
-
-NOT_WORTH = ": a network that does not beat counting is not worth training."
-
-
-@pytest.mark.parametrize(
-    ("ratios", "said"),
-    [
-        ((0.8, 0.9), "beats the trigram (72.1) and the 5-gram (65.8)."),
-        ((0.8, 0.995), "beats the trigram (72.1), and cannot be told apart from the 5-gram (65.8)" + NOT_WORTH),
-        ((0.8, 1.1), "beats the trigram (72.1), and is worse than the 5-gram (65.8)" + NOT_WORTH),
-        ((1.1, 1.2), "is worse than the trigram (72.1) and the 5-gram (65.8)" + NOT_WORTH),
-    ],
-)
-def test_the_verdict_says_what_was_beaten_and_what_was_not(ratios: tuple[float, float], said: str) -> None:
-    tests = {"trigram": paired(72.1, ratios[0]), "5-gram": paired(65.8, ratios[1])}
-    assert verdict(row("net", 50.0), tests) == f"net (perplexity 50.0) {said}"
-
-
-def test_too_few_documents_give_no_verdict() -> None:
-    said = verdict(row("net", 50.0), {"trigram": paired(72.1, 0.5, None), "5-gram": paired(65.8, 0.5, None)})
-    assert said == (
-        "net (perplexity 50.0): whether it beats counting cannot be told, no interval, "
-        "as 4 documents (effective number 3.5) say too little: at least 5 are needed."
-    )
 
 
 def test_the_table_says_what_its_intervals_draw(make_run) -> None:
