@@ -7,7 +7,7 @@ from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.paths import ENCODED, EVALUATION, VOCABULARY
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import run_stage
-from pipeline.text.encoded import load_documents, load_split
+from pipeline.text.encoded import load_documents, load_seen, load_split
 from pipeline.text.vocabulary import Vocabulary
 
 
@@ -17,12 +17,12 @@ def baselines() -> None:
     options = load_params().evaluate
     vocabulary = Vocabulary.load(VOCABULARY)
     train, test = (load_split(ENCODED / split, len(vocabulary)) for split in ("train", "test"))
-    documents = load_documents(ENCODED / "test", len(test))
+    documents, seen = load_documents(ENCODED / "test", len(test)), load_seen(ENCODED / "test", len(test))
     folder = EVALUATION / "baselines"
     metrics, bands = {}, []
     with progress_bar("baselines", len(ORDERS), "models") as bar:
         for name, sums in baseline_scores(train, test, len(vocabulary)):
-            metrics[name] = summarise(sums.sentences, documents, options.bootstrap_samples, options.seed)
+            metrics[name] = summarise(sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
             bands += sums.bands(name)
             write_sentences(folder / "sentences" / f"{name}.parquet", sums.sentences, documents)
             bar.advance()

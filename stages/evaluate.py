@@ -13,7 +13,7 @@ from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, VOCABULARY
 from pipeline.runtime.stage import run_stage
-from pipeline.text.encoded import load_documents, load_split
+from pipeline.text.encoded import load_documents, load_seen, load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import log_evaluation
 
@@ -30,10 +30,10 @@ def evaluate() -> None:
     if predictor.vocabulary.tokens != Vocabulary.load(VOCABULARY).tokens:
         raise InputError(f"{model_folder} was trained with another vocabulary than {VOCABULARY}; run `dvc repro`")
     test = load_split(ENCODED / "test", len(predictor.vocabulary))
-    documents = load_documents(ENCODED / "test", len(test))
+    documents, seen = load_documents(ENCODED / "test", len(test)), load_seen(ENCODED / "test", len(test))
 
     sums = score_split(predictor, test, f"evaluate {cell.name}")
-    metrics = summarise(sums.sentences, documents, options.bootstrap_samples, options.seed)
+    metrics = summarise(sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
     write_metrics(folder / "metrics.json", metrics | {"parameters": predictor.model.parameter_count()})
     write_bands(folder / "bands.csv", sums.bands(cell.name))
     write_sentences(folder / "sentences.parquet", sums.sentences, documents)

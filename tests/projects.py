@@ -106,6 +106,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Pat
         np.save(folder / "ids.npy", np.concatenate(rows).astype(np.uint16))
         np.save(folder / "offsets.npy", np.cumsum([0, *map(len, rows)]))
     np.save("data/encoded/test/documents.npy", np.arange(len(SENTENCES), dtype=np.int32))
+    np.save("data/encoded/test/seen.npy", np.zeros(len(SENTENCES), bool))
     made = Project(tmp_path, load_params().cell("lstm"), vocabulary)
     made.train()
     made.evaluate()

@@ -99,6 +99,7 @@ def _markdown(
         f"(SENTENCE_END counted, SENTENCE_START not); {counted['unknown_share']:.1%} of them are UNKNOWN_TOKEN. "
         "Perplexity is e to the mean of -ln P(token), lower is better. "
         "Unigram, trigram and 5-gram only count words (modified Kneser-Ney).",
+        results.about_unseen(counted),
         markdown_table(results.table_cells(rows), right=True),
         f"Of {len(networks)} trained, **{best.model}** has the lowest perplexity on the validation split, which alone "
         "decides; the test split is only reported."

@@ -11,7 +11,16 @@ from typing import TypeVar, get_type_hints
 import numpy as np
 
 from pipeline.evaluation.bootstrap import drawn_in_words, too_few
-from pipeline.evaluation.scores import EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES, ENDS, MEASURES, TEST_DOCUMENTS
+from pipeline.evaluation.scores import (
+    EFFECTIVE_DOCUMENTS,
+    EFFECTIVE_SENTENCES,
+    ENDS,
+    MEASURES,
+    TEST_DOCUMENTS,
+    UNSEEN,
+    UNSEEN_SENTENCES,
+    UNSEEN_TOKENS,
+)
 from pipeline.runtime.errors import InputError, is_of_the_machine
 from pipeline.runtime.rows import read_rows
 from pipeline.training.history import best_cell, best_epoch, read_history
@@ -78,6 +87,20 @@ def about_intervals(metrics: Mapping[str, float]) -> str:
     return (
         f"95% interval over {drawn_in_words(documents, effective)}" if has_intervals else too_few(documents, effective)
     )
+
+
+def about_unseen(metrics: Mapping[str, float]) -> str:
+    """What the column of unseen 8-grams is about, or why it is empty."""
+    if UNSEEN in metrics:
+        return (
+            f"{metrics[UNSEEN_SENTENCES]:,} of these sentences, {metrics[UNSEEN_TOKENS]:,} tokens, share no 8-gram "
+            "with the training split; the perplexity over these alone says more about text that is really new."
+        )
+    if UNSEEN_SENTENCES in metrics:
+        return (
+            "Every test sentence shares an 8-gram with the training split, so there is no perplexity over the others."
+        )
+    return "Which sentences share an 8-gram with the training split was not looked at: `dvc repro` does."
 
 
 def read_scores(evaluation_folder: Path, names: Sequence[str]) -> dict[str, "SavedScores"]:
@@ -193,6 +216,7 @@ def _columns(row: Row) -> dict[str, str]:
         "interval": "-"
         if ENDS[0] not in metrics
         else f"{metrics['perplexity_low']:.1f} to {metrics['perplexity_high']:.1f}",
+        "unseen 8-grams only": _or_dash(metrics.get(UNSEEN), ".1f"),
         "known words only": f"{metrics['perplexity_known']:.1f}",
         "top-1": f"{metrics['accuracy_top1']:.1%}",
         "top-5": f"{metrics['accuracy_top5']:.1%}",
@@ -211,7 +235,9 @@ def _complete(metrics: object, path: Path) -> dict[str, float]:
     if not isinstance(metrics, dict):
         raise damaged(path, "not the metrics of every model")
     ends = ENDS if ENDS[0] in metrics else ()
-    for key in (*MEASURES, "tokens", "sentences", *ends):
+    # Of a version before it, or without a sentence that shares no 8-gram with the training split.
+    unseen = (UNSEEN, UNSEEN_SENTENCES, UNSEEN_TOKENS) if UNSEEN in metrics else ()
+    for key in (*MEASURES, "tokens", "sentences", *ends, *unseen):
         value = metrics.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             raise damaged(path, f"no number {key}")

@@ -5,7 +5,8 @@ and the target's rank, the number of words it found more probable. SENTENCE_END 
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,8 @@ DECIMALS = 6  # of what metrics.json holds: far below any interval, and short en
 # What is measured; metrics.json holds each KEY, with KEY_low and KEY_high where there is text enough for an interval.
 MEASURES = ("perplexity", "nats_per_token", "accuracy_top1", "accuracy_top5", "unknown_share", "perplexity_known")
 ENDS = tuple(f"{key}_{end}" for key in MEASURES for end in ("low", "high"))
+# The perplexity over sentences that share no 8-gram with the training split, with ends likewise, and how much that is.
+UNSEEN, UNSEEN_SENTENCES, UNSEEN_TOKENS = "perplexity_unseen", "sentences_unseen", "tokens_unseen"
 # What was drawn for the intervals: documents and how many equal ones say as much, or of sentences that number alone.
 TEST_DOCUMENTS, EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES = "documents", "effective_documents", "effective_sentences"
 
@@ -92,13 +95,16 @@ class ScoreSums:
 
 
 def summarise(
-    scores: SentenceScores, document: np.ndarray | None, bootstrap_samples: int, seed: int
+    scores: SentenceScores, document: np.ndarray | None, seen: np.ndarray, bootstrap_samples: int, seed: int
 ) -> dict[str, float | int]:
     """`MEASURES`, their `ENDS`, the 95% interval of a bootstrap over documents, and how much there was of each.
 
     Perplexities are exp(nats per token), `perplexity_known` over the targets that are not UNKNOWN_TOKEN. Documents are
     drawn `bootstrap_samples` times; equal seeds draw equal documents for every model. `document` (sentences,) is the
     index of each sentence's; None: sentences are drawn. Where these are too few there are no ends.
+
+    `seen` (sentences,) says which share an 8-gram with the training split; `UNSEEN` is the perplexity over the others,
+    its interval over their documents, and is absent where there are no others.
 
     Raises:
         InputError: there is no sentence, or a score is not a finite number.
@@ -121,6 +127,24 @@ def summarise(
         ends = drawn.interval(resampled[key])
         if ends is not None:
             metrics[f"{key}_low"], metrics[f"{key}_high"] = (round(end, DECIMALS) for end in ends)
+    return metrics | _unseen(scores, document, np.flatnonzero(~seen), bootstrap_samples, seed)
+
+
+def _unseen(
+    scores: SentenceScores, document: np.ndarray | None, unseen: np.ndarray, bootstrap_samples: int, seed: int
+) -> dict[str, float | int]:
+    nats, tokens = scores.nats[unseen], scores.tokens[unseen]
+    metrics: dict[str, float | int] = {UNSEEN_SENTENCES: len(unseen), UNSEEN_TOKENS: int(tokens.sum())}
+    if not len(unseen):
+        return metrics
+    if document is not None:
+        document = np.unique(document[unseen], return_inverse=True)[1]
+    drawn = bootstrap(np.stack([nats, tokens]), tokens, document, bootstrap_samples, seed)
+    with _too_large_named():
+        metrics[UNSEEN] = round(float(np.exp(nats.sum() / tokens.sum())), DECIMALS)
+        ends = drawn.interval(np.exp(drawn.sums_BK[:, 0] / drawn.sums_BK[:, 1]))
+    if ends is not None:
+        metrics[f"{UNSEEN}_low"], metrics[f"{UNSEEN}_high"] = (round(end, DECIMALS) for end in ends)
     return metrics
 
 
@@ -152,17 +176,23 @@ def write_sentences(path: Path, scores: SentenceScores, document: np.ndarray | N
 def _measures(sums_BK: np.ndarray) -> dict[str, np.ndarray]:
     """`MEASURES`, `(samples,)` each, from sums `(samples, columns)`, the columns in the order of SentenceScores."""
     tokens, nats, top1, top5, unknown, nats_unknown = sums_BK.T
+    with _too_large_named():
+        return {
+            "perplexity": np.exp(nats / tokens),
+            "nats_per_token": nats / tokens,
+            "accuracy_top1": top1 / tokens,
+            "accuracy_top5": top5 / tokens,
+            "unknown_share": unknown / tokens,
+            # Every sentence ends in SENTENCE_END, a known target: there is no division by zero.
+            "perplexity_known": np.exp((nats - nats_unknown) / (tokens - unknown)),
+        }
+
+
+@contextmanager
+def _too_large_named() -> Iterator[None]:
     with np.errstate(over="raise"):
         try:
-            return {
-                "perplexity": np.exp(nats / tokens),
-                "nats_per_token": nats / tokens,
-                "accuracy_top1": top1 / tokens,
-                "accuracy_top5": top5 / tokens,
-                "unknown_share": unknown / tokens,
-                # Every sentence ends in SENTENCE_END, a known target: there is no division by zero.
-                "perplexity_known": np.exp((nats - nats_unknown) / (tokens - unknown)),
-            }
+            yield
         except FloatingPointError:
             raise InputError(f"the model's perplexity is too large for a number, {DIVERGED}") from None
 

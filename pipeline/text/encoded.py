@@ -4,8 +4,9 @@
 while the vocabulary has at most 65,536 tokens, else int32. `offsets.npy` (int64) has one entry more than there are
 sentences: sentence i is `s = ids[offsets[i]:offsets[i + 1]]`, its input x `s[:-1]`, and y, what is predicted, `s[1:]`.
 
-The test split has a third one: `documents.npy` (int32) holds for each sentence the index of its document, which is what
-intervals draw; it is empty where the corpus has no documents. Training reads none, and so does not depend on it.
+The test split has two more. `documents.npy` (int32) holds for each sentence the index of its document, which is what
+intervals draw; it is empty where the corpus has no documents. `seen.npy` (bool) says of each sentence whether it shares
+an 8-gram with the training split (see overlap.py). Training reads neither, and so does not depend on them.
 """
 
 from array import array
@@ -83,12 +84,30 @@ def load_documents(folder: Path, sentences: int) -> np.ndarray | None:
     documents = _load(path, (np.dtype(np.int32),))
     if not len(documents):
         return None
-    if len(documents) != sentences:
-        raise InputError(f"{path} holds {len(documents)} sentences, but offsets.npy has {sentences}; {AGAIN}")
+    _check_length(path, documents, sentences)
     found = np.unique(documents)
     if found[0] != 0 or found[-1] != len(found) - 1:
         raise InputError(f"{path} must hold indices from 0, none left out; {AGAIN}")
     return documents
+
+
+def load_seen(folder: Path, sentences: int) -> np.ndarray:
+    """Whether each of so many sentences of a split shares an 8-gram with the training split, (sentences,) bool.
+
+    Raises:
+        InputError: `seen.npy` is missing, cut off or damaged, or does not belong to this split.
+    """
+    path = folder / "seen.npy"
+    seen = _load(path, (np.dtype(bool),))
+    _check_length(path, seen, sentences)
+    if (seen.view(np.uint8) > 1).any():
+        raise InputError(f"{path} holds bytes that are neither true nor false; {AGAIN}")
+    return seen
+
+
+def _check_length(path: Path, of_sentences: np.ndarray, sentences: int) -> None:
+    if len(of_sentences) != sentences:
+        raise InputError(f"{path} holds {len(of_sentences)} sentences, but offsets.npy has {sentences}; {AGAIN}")
 
 
 def _load(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipeline.runtime.files import atomic_path
 from pipeline.runtime.parallel import ordered_map
 from pipeline.runtime.progress import Bar
+from pipeline.text.overlap import shares_with_training
 from pipeline.text.splits import SPLITS
 from pipeline.text.tokens import read_documents_of, read_tokens
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
@@ -25,7 +26,7 @@ def id_dtype(vocabulary_size: int) -> np.dtype:
 def encode_tokens(tokens: Path, vocabulary: Vocabulary, folder: Path, workers: int, bar: Bar) -> None:
     """Write `folder/SPLIT/ids.npy` and `offsets.npy` for each split, reading what `tokenize` wrote in blocks.
 
-    Of the test split `documents.npy` too.
+    Of the test split `documents.npy` and `seen.npy` too.
 
     The bytes do not depend on `workers`, the number of processes; `bar` advances by sentences.
 
@@ -52,8 +53,9 @@ def encode_tokens(tokens: Path, vocabulary: Vocabulary, folder: Path, workers: i
                 bar.advance(len(ends))
     found = read_documents_of(tokens, "test")
     documents = np.empty(0, np.int32) if found is None else found
-    with _npy(folder / "test" / "documents.npy", documents.dtype, len(documents)) as file:
-        file.write(documents.tobytes())
+    for name, values in (("documents", documents), ("seen", shares_with_training(tokens))):
+        with _npy(folder / "test" / f"{name}.npy", values.dtype, len(values)) as file:
+            file.write(values.tobytes())
 
 
 def _encode_block(vocabulary: Vocabulary, dtype: np.dtype, rows: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from markdown_it import MarkdownIt
 
 from pipeline.evaluation.results import about_intervals
-from pipeline.evaluation.scores import ENDS, MEASURES
+from pipeline.evaluation.scores import ENDS, MEASURES, UNSEEN
 from pipeline.params import CellParams, flat
 from pipeline.runtime.urls import shown
 from pipeline.text.params import DownloadParams
@@ -56,8 +56,9 @@ def epoch_metrics(record: EpochRecord) -> dict[str, float]:
 
 def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """The figures of metrics.json: `test/KEY`, and their intervals under `test_interval/`, whose charts stand apart."""
-    named = {f"test/{key}": metrics[key] for key in MEASURES}
-    return named | {f"test_interval/{key}": metrics[key] for key in ENDS if key in metrics}
+    named = {f"test/{key}": metrics[key] for key in (*MEASURES, *(key for key in (UNSEEN,) if key in metrics))}
+    ends = (*ENDS, f"{UNSEEN}_low", f"{UNSEEN}_high")
+    return named | {f"test_interval/{key}": metrics[key] for key in ends if key in metrics}
 
 
 def training_note(

@@ -37,7 +37,9 @@ def test_the_baselines_are_those_the_comparison_shows_and_context_helps(encode: 
     text = [[2 + (first + 5 * step) % 17 for step in range(6)] for first in chance.integers(0, 17, 200)]
     sums = dict(baseline_scores(encode(text[:150]), encode(text[150:]), 20))
     assert set(sums) == set(BASELINES)
-    figures = {name: summarise(of.sentences, None, 100, 0) for name, of in sums.items()}
+    figures = {
+        name: summarise(of.sentences, None, np.zeros(len(of.sentences), bool), 100, 0) for name, of in sums.items()
+    }
     assert figures["fivegram"]["perplexity"] < figures["unigram"]["perplexity"] / 3
     assert figures["trigram"]["accuracy_top1"] > 0.6 > figures["unigram"]["accuracy_top1"]
     assert {(f["tokens"], f["sentences"]) for f in figures.values()} == {(350, 50)}
@@ -58,6 +60,7 @@ def project(tmp_path: Path, vocabulary: Vocabulary, encode: Encode) -> Path:
         np.save(folder / "ids.npy", encoded.ids)
         np.save(folder / "offsets.npy", encoded.offsets)
     np.save(folder / "documents.npy", np.arange(9, dtype=np.int32))
+    np.save(folder / "seen.npy", np.arange(9) < 2)
     return tmp_path
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.evaluation import results
+from pipeline.evaluation.scores import write_metrics
 from pipeline.runtime.errors import InputError
 from tests.evaluation.conftest import FIGURES, report_on
 
@@ -44,6 +46,26 @@ def test_verdicts_come_from_paired_tests_over_documents_not_from_perplexities(ma
     pq.write_table(table.set_column(table.column_names.index("document"), "document", [np.arange(60)]), path)
     with pytest.raises(InputError, match=r"lstm/sentences\.parquet holds other sentences than .*unigram"):
         report_on(folder, ["lstm"])
+
+
+def test_perplexity_over_what_shares_no_8_gram_stands_beside_the_other_or_is_absent_in_words(make_run) -> None:
+    folder = make_run({"lstm": 4.0})
+    text = report_on(folder, ["lstm"])
+    assert "54 of these sentences, 540 tokens, share no 8-gram with the training split" in text
+    metrics = results.read_metrics(folder / "evaluation" / "lstm" / "metrics.json")
+    header = next(line for line in text.splitlines() if "| test perplexity" in line).split(" | ")
+    cells = next(line for line in text.splitlines() if line.startswith("| lstm")).split(" | ")
+    assert cells[header.index("unseen 8-grams only")] == f"{metrics['perplexity_unseen']:.1f}"
+    assert metrics["perplexity_unseen"] != metrics["perplexity"]
+    for left, said in (
+        ({"sentences_unseen", "tokens_unseen"}, "Every test sentence shares an 8-gram with the training split"),
+        (set(), "was not looked at: `dvc repro` does."),  # by an earlier version
+    ):
+        kept = {key: value for key, value in metrics.items() if "unseen" not in key or key in left}
+        write_metrics(folder / "evaluation" / "lstm" / "metrics.json", kept)
+        text = report_on(folder, ["lstm"])
+        assert said in text
+        assert next(line for line in text.splitlines() if line.startswith("| lstm")).count("| - |") == 1
 
 
 def test_too_few_documents_give_a_sentence_and_no_matrix(make_run) -> None:

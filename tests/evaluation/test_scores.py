@@ -19,6 +19,8 @@ from pipeline.evaluation.scores import (
 )
 from pipeline.runtime.errors import InputError
 
+SUMS = ("tokens", "nats", "top1", "top5", "unknown", "nats_unknown")
+NONE_SEEN = np.zeros(2, bool)
 KEYS = {"perplexity", "nats_per_token", "accuracy_top1", "accuracy_top5", "unknown_share", "perplexity_known"}
 
 
@@ -46,7 +48,7 @@ def random_scores(sentences: int, seed: int = 0) -> SentenceScores:
 def test_figures_by_hand() -> None:
     # Vocabulary START 0, END 1, words 2 to 4, UNKNOWN 5. Two sentences: `2 UNKNOWN END` and `3 END`.
     sums = sums_of([[2, 5, 1], [3, 1]], [[1.0, 4.0, 0.5], [2.0, 0.5]], [[0, 7, 1], [5, 4]], 6)
-    figures = summarise(sums.sentences, None, 100, seed=1)
+    figures = summarise(sums.sentences, None, NONE_SEEN, 100, seed=1)
     assert figures["nats_per_token"] == pytest.approx(8 / 5)
     assert figures["perplexity"] == pytest.approx(np.exp(8 / 5), abs=1e-6)
     assert figures["perplexity_known"] == pytest.approx(np.exp(4 / 4), abs=1e-6)
@@ -56,12 +58,13 @@ def test_figures_by_hand() -> None:
     assert (figures["tokens"], figures["sentences"]) == (5, 2)
     assert figures["effective_sentences"] == pytest.approx(25 / 13, abs=1e-6)
     # Two sentences say too little for an interval.
-    assert set(figures) == {"tokens", "sentences", "effective_sentences"} | KEYS
+    counts = {"tokens", "sentences", "effective_sentences", "sentences_unseen", "tokens_unseen"}
+    assert set(figures) == {*counts, *KEYS, "perplexity_unseen"}
 
 
 def test_a_model_that_guesses_has_the_perplexity_of_its_vocabulary_and_no_doubt_about_it() -> None:
     sums = sums_of([[2, 3, 1]] * 50, [[np.log(8000)] * 3] * 50, [[4000] * 3] * 50, 8000)
-    figures = summarise(sums.sentences, None, 100, seed=1)
+    figures = summarise(sums.sentences, None, NONE_SEEN, 100, seed=1)
     assert figures["perplexity"] == figures["perplexity_low"] == figures["perplexity_high"] == pytest.approx(8000)
 
 
@@ -78,7 +81,7 @@ def test_sums_do_not_depend_on_how_targets_are_batched(targets: int, batches: in
     whole.add(*columns)
     for rows in np.array_split(generator.permutation(targets), batches):
         parts.add(*(column[rows] for column in columns))
-    for name in ("tokens", "nats", "top1", "top5", "unknown", "nats_unknown"):
+    for name in SUMS:
         np.testing.assert_allclose(getattr(whole.sentences, name), getattr(parts.sentences, name))
         assert getattr(parts.sentences, name).dtype == (np.float64 if "nats" in name else np.int64)
     assert [band[:3] for band in whole.bands("rnn")] == [band[:3] for band in parts.bands("rnn")]
@@ -86,7 +89,7 @@ def test_sums_do_not_depend_on_how_targets_are_batched(targets: int, batches: in
 
 def test_intervals_are_those_of_a_bootstrap_written_out() -> None:
     scores = random_scores(40)
-    figures = summarise(scores, None, 200, seed=5)
+    figures = summarise(scores, None, np.zeros(40, bool), 200, seed=5)
     generator = np.random.default_rng(5)
     resampled = []
     for _ in range(200):
@@ -104,20 +107,53 @@ def test_interval_of_a_mean_is_as_wide_as_the_normal_distribution_says() -> None
     sentences = 4000
     nats = np.random.default_rng(0).normal(5, 1, sentences)
     ones, zeros = np.ones(sentences, np.int64), np.zeros(sentences, np.int64)
-    figures = summarise(SentenceScores(ones, nats, zeros, zeros, zeros, np.zeros(sentences)), None, 2000, seed=1)
+    figures = summarise(
+        SentenceScores(ones, nats, zeros, zeros, zeros, np.zeros(sentences)), None, zeros > 0, 2000, seed=1
+    )
     width = figures["nats_per_token_high"] - figures["nats_per_token_low"]
     assert width == pytest.approx(2 * 1.96 / np.sqrt(sentences), rel=0.1)
 
 
 def test_equal_seeds_give_equal_intervals_and_others_give_others() -> None:
-    scores = random_scores(60)
-    assert summarise(scores, None, 100, seed=1) == summarise(scores, None, 100, seed=1)
-    assert summarise(scores, None, 100, seed=1) != summarise(scores, None, 100, seed=2)
+    scores, seen = random_scores(60), np.arange(60) % 2 == 0
+    assert summarise(scores, None, seen, 100, seed=1) == summarise(scores, None, seen, 100, seed=1)
+    assert summarise(scores, None, seen, 100, seed=1) != summarise(scores, None, seen, 100, seed=2)
+
+
+def test_the_perplexity_of_what_is_unseen_is_that_of_these_sentences_alone_with_their_documents() -> None:
+    scores, document = random_scores(80), np.arange(80, dtype=np.int32) // 4
+    seen = (document % 3 == 0) | (np.arange(80) % 4 == 1)  # some documents whole, of the others a sentence
+    figures = summarise(scores, document, seen, 200, seed=5)
+    rest = SentenceScores(*(getattr(scores, name)[~seen] for name in SUMS))
+    alone = summarise(rest, np.unique(document[~seen], return_inverse=True)[1], seen[~seen], 200, seed=5)
+    assert figures["perplexity_unseen"] == alone["perplexity"] != figures["perplexity"]
+    assert [figures[f"perplexity_unseen_{end}"] for end in ("low", "high")] == [
+        alone[f"perplexity_{end}"] for end in ("low", "high")
+    ]
+    assert (figures["sentences_unseen"], figures["tokens_unseen"]) == (alone["sentences"], alone["tokens"])
+    assert alone["documents"] == 13
+    # The others do not depend on it.
+    assert {key: value for key, value in figures.items() if "unseen" not in key} == {
+        key: value for key, value in summarise(scores, document, ~seen, 200, seed=5).items() if "unseen" not in key
+    }
+
+
+def test_where_all_is_seen_there_is_no_such_perplexity_and_where_little_is_left_no_interval() -> None:
+    scores, seen = random_scores(40), np.ones(40, bool)
+    figures = summarise(scores, None, seen, 100, seed=5)
+    assert (figures["sentences_unseen"], figures["tokens_unseen"]) == (0, 0)
+    assert "perplexity_unseen" not in figures
+    seen[:3] = False
+    figures = summarise(scores, None, seen, 100, seed=5)
+    assert figures["sentences_unseen"] == 3
+    assert "perplexity_unseen" in figures
+    assert "perplexity_unseen_low" not in figures
+    assert "perplexity_low" in figures
 
 
 def test_documents_are_drawn_counted_and_written_beside_the_scores(tmp_path: Path) -> None:
     scores, document = random_scores(40), np.arange(40, dtype=np.int32) // 2
-    figures = summarise(scores, document, 200, seed=5)
+    figures = summarise(scores, document, np.zeros(40, bool), 200, seed=5)
     tokens = scores.tokens.reshape(20, 2).sum(axis=1)
     assert figures["documents"] == 20
     assert figures["effective_documents"] == pytest.approx(tokens.sum() ** 2 / (tokens**2).sum(), abs=1e-6)
@@ -136,7 +172,7 @@ def test_documents_are_drawn_counted_and_written_beside_the_scores(tmp_path: Pat
 
 @given(st.integers(1, 60), st.integers(0, 2**31 - 1))
 def test_every_figure_lies_between_finite_ends_that_are_in_order_or_has_none(sentences: int, seed: int) -> None:
-    figures = summarise(random_scores(sentences, seed), None, 100, seed)
+    figures = summarise(random_scores(sentences, seed), None, np.zeros(sentences, bool), 100, seed)
     enough = figures["effective_sentences"] >= FEWEST_UNITS
     for key in KEYS:
         assert (f"{key}_low" in figures) == (f"{key}_high" in figures) == enough
@@ -176,12 +212,12 @@ def test_bands_of_small_vocabularies_end_with_the_words(size: int, names: list[s
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
 def test_a_diverged_model_is_one_clear_line(bad: float) -> None:
     with pytest.raises(InputError, match=r"diverged.*learning_rate"):
-        summarise(sums_of([[2, 1]], [[bad, 1.0]], [[0, 0]], 8).sentences, None, 100, seed=1)
+        summarise(sums_of([[2, 1]], [[bad, 1.0]], [[0, 0]], 8).sentences, None, NONE_SEEN, 100, seed=1)
 
 
 def test_a_split_without_sentences_is_one_clear_line() -> None:
     with pytest.raises(InputError, match=r"no sentence.*tokenize\.splits"):
-        summarise(ScoreSums(0, 8).sentences, None, 100, seed=1)
+        summarise(ScoreSums(0, 8).sentences, None, NONE_SEEN, 100, seed=1)
 
 
 def test_metrics_are_sorted_json(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from pipeline.runtime.pins import read_constraints
 from pipeline.runtime.progress import Bar
 from pipeline.text.counting import build_vocabulary, count_words
 from pipeline.text.documents import Document, read_documents, write_documents
-from pipeline.text.encoded import load_documents, load_split
+from pipeline.text.encoded import load_documents, load_seen, load_split
 from pipeline.text.encoding import encode_tokens
 from pipeline.text.params import SplitShares, TokenizeParams
 from pipeline.text.sentences import SentenceSplitter
@@ -104,6 +104,7 @@ LOADERS: dict[str, Loader] = {
     "data/encoded/train/ids.npy": lambda path, _: load_split(path.parent, 80),
     "data/encoded/train/offsets.npy": lambda path, _: load_split(path.parent, 80),
     "data/encoded/test/documents.npy": lambda path, _: load_documents(path.parent, len(load_split(path.parent, 80))),
+    "data/encoded/test/seen.npy": lambda path, _: load_seen(path.parent, len(load_split(path.parent, 80))),
     "data/models/lstm/model.safetensors": lambda path, _: load_model(path.parent),
     "data/models/lstm/config.json": lambda path, _: load_model(path.parent),
     "data/models/lstm/vocabulary.tsv": lambda path, _: load_model(path.parent),

@@ -9,7 +9,7 @@ import pytest
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar
 from pipeline.text import encoded as encoded_splits
-from pipeline.text.encoded import EncodedSplit, load_documents, load_split
+from pipeline.text.encoded import EncodedSplit, load_documents, load_seen, load_split
 from pipeline.text.encoding import encode_tokens
 from pipeline.text.splits import SPLITS
 from pipeline.text.vocabulary import END_ID, START_ID
@@ -22,6 +22,10 @@ def encoded(tmp_path: Path) -> Path:
     rows: Rows = [(split, list(words)) for split in SPLITS for words in (("this", "?"), ("you", "!"), ("this", "?"))]
     encode_tokens(write_rows(tmp_path / "tokens.parquet", rows), WORDS, tmp_path / "encoded", 1, Bar())
     return tmp_path / "encoded" / "train"
+
+
+def rewrite(path: Path, end: bytes) -> None:
+    path.write_bytes(path.read_bytes()[: -len(end)] + end)
 
 
 def test_the_files_are_numpy_arrays_mapped_into_memory(encoded: Path) -> None:
@@ -138,6 +142,28 @@ def test_damaged_documents_are_named(damage: Callable[[Path], object], message: 
     damage(test)
     with pytest.raises(InputError) as error:
         load_documents(test, 3)
+    assert str(error.value).startswith(str(test))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "seen.npy").unlink(), "seen.npy is missing; run `dvc repro encode`"),
+        (lambda folder: cut(folder / "seen.npy", -2), "seen.npy is damaged"),
+        (saved("seen.npy", [0, 1, 1], "i4"), "must hold one dimension of bool, not 1 dimensions of int32"),
+        (saved("seen.npy", [0, 1], "?"), "seen.npy holds 2 sentences, but offsets.npy has 3"),
+        (lambda folder: rewrite(folder / "seen.npy", b"\x02"), "seen.npy holds bytes that are neither true nor false"),
+    ],
+)
+def test_a_damaged_file_of_what_was_seen_is_named(
+    damage: Callable[[Path], object], message: str, encoded: Path
+) -> None:
+    test = encoded.parent / "test"
+    assert load_seen(test, 3).tolist() == [True, True, True]
+    damage(test)
+    with pytest.raises(InputError) as error:
+        load_seen(test, 3)
     assert str(error.value).startswith(str(test))
     assert message in str(error.value)
     assert "dvc repro encode" in str(error.value)

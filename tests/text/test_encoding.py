@@ -12,7 +12,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar
 from pipeline.text import encoded as encoded_splits
 from pipeline.text import tokens
-from pipeline.text.encoded import load_documents, load_split
+from pipeline.text.encoded import load_documents, load_seen, load_split
 from pipeline.text.encoding import encode_tokens, id_dtype
 from pipeline.text.splits import SPLITS
 from pipeline.text.tokenizer import Tokenizer
@@ -93,6 +93,7 @@ def test_the_test_split_says_which_sentences_share_a_document(
     encode_tokens(path, WORDS, tmp_path, 1, Bar())
     documents = load_documents(tmp_path / "test", 6)
     assert documents is not None
+    assert load_seen(tmp_path / "test", 6).all()  # every sentence is the same
     assert (documents.dtype, documents.tolist()) == (np.dtype(np.int32), [0, 0, 1, 2, 1, 0])
     # Training does not depend on what it does not read.
     assert sorted(file.name for file in (tmp_path / "train").iterdir()) == ["ids.npy", "offsets.npy"]
