@@ -156,16 +156,29 @@ def promote(
     confidence: Annotated[
         float, typer.Option(min=0.5, max=1, help="of the two-sided interval that has to speak for it")
     ] = 0.95,
+    without_old_sentences: Annotated[
+        bool,
+        typer.Option(
+            "--without-old-sentences",
+            help="promote also where the text that the two were trained on is lost; refused in CI",
+        ),
+    ] = False,
+    without_ngram: Annotated[
+        bool, typer.Option("--without-ngram", help="promote also what is no better than counting; refused in CI")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the challenger champion if it beats the champion on the test sentences, by the interval of a paired test."""
+    """Make the challenger champion if it surely beats the champion, and counting, on the test sentences."""
     from pipeline.review.challenger import bring_up_to_date
+    from pipeline.review.conditions import WITHOUT_NGRAM, WITHOUT_OLD_SENTENCES
     from pipeline.review.promotion import carry_out, decide, the_challenger
 
+    _refuse_in_ci(WITHOUT_OLD_SENTENCES, without_old_sentences)
+    _refuse_in_ci(WITHOUT_NGRAM, without_ngram)
     with _store() as (store, params):
         for line in bring_up_to_date(store):
             print(line, file=sys.stderr)
-        verdict = decide(store, the_challenger(store), confidence, params)
+        verdict = decide(store, the_challenger(store), confidence, params, without_old_sentences, without_ngram)
         carry_out(store, verdict)
     if as_json:
         _print_json(verdict.as_json())
@@ -246,7 +259,7 @@ def retrain(
         bool,
         typer.Option(
             "--without-old-sentences",
-            help="promote also where the champion's test sentences are lost; once, by a person: refused in CI",
+            help="promote also where the champion's text is lost; once, by a person: refused in CI",
         ),
     ] = False,
 ) -> None:
@@ -255,10 +268,10 @@ def retrain(
     Exits with 0 unless a step fails; the verdict is in retrain.json. This checkout switches to the branch.
     """
     from pipeline.retraining import retrain
+    from pipeline.review.conditions import WITHOUT_OLD_SENTENCES
 
     _project()
-    if without_old_sentences and os.environ.get("CI"):
-        raise InputError("--without-old-sentences is a person's decision, and CI is set here; run it on your machine")
+    _refuse_in_ci(WITHOUT_OLD_SENTENCES, without_old_sentences)
     verdict = retrain.retrain(branch, output, without_old_sentences).judgement.verdict
     sys.exit({"unchanged": 10, "kept": 11}.get(verdict, 0) if exit_code else 0)
 
@@ -380,6 +393,11 @@ def _project() -> "Params":
                 )
             return load_params()
     raise InputError(f"no dvc.yaml and params.yaml in {here} or above it; run the command inside the project")
+
+
+def _refuse_in_ci(option: str, given: bool) -> None:
+    if given and os.environ.get("CI"):
+        raise InputError(f"{option} is a person's decision, and CI is set here; run it on your machine")
 
 
 @contextmanager

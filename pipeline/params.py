@@ -39,6 +39,8 @@ class RetrainParams(Section):
     """Section `retrain`: how a challenger is made, and what it needs to become champion without a person."""
 
     confidence: Annotated[float, Field(ge=0.5, le=1)]
+    seed_sd: Annotated[float, Field(ge=0)]
+    better_than_ngram: bool
     worst_perplexity: Annotated[float, Field(gt=1)]
     largest_unknown_share: Annotated[float, Field(ge=0, le=1)]
     slowest_scoring: Annotated[float, Field(ge=0)]

@@ -5,7 +5,7 @@ hard for the other: what counts is how the difference varies. So documents are d
 both models, and the difference is measured anew each time (Koehn 2004, "Statistical significance tests for machine
 translation evaluation"). One model is better where the interval of the difference lies on one side of 0, so that
 interval and verdict always agree. It is these two models that are compared: what another seed of the same recipe would
-give is not in the interval.
+give is not in the interval; recipes.py adds it.
 """
 
 import math
@@ -36,6 +36,8 @@ class PairedResult:
     ratio_high: float | None
     confidence: float  # of the two-sided intervals
     resamples: int
+    standard_error: float | None = None  # of the difference; None where too little was there to be drawn
+    degrees: float = math.nan  # of freedom that it has; see bootstrap.py
 
     @property
     def better(self) -> Literal["A", "B"] | None:
@@ -81,7 +83,8 @@ def paired_bootstrap(
     spent = nats_b - nats_a
     drawn = bootstrap(np.stack([spent, tokens]), tokens, document, resamples, seed)
     spent_B, tokens_B = drawn.sums_BK.T
-    low, high = drawn.interval(spent_B / tokens_B, confidence) or (None, None)
+    difference_B = spent_B / tokens_B
+    low, high = drawn.interval(difference_B, confidence) or (None, None)
     difference = float(spent.sum() / total)
     return PairedResult(
         sentences=len(tokens),
@@ -98,6 +101,9 @@ def paired_bootstrap(
         ratio_high=None if high is None else _exp(high),
         confidence=confidence,
         resamples=resamples,
+        # The plain one is too small by the same factor as plain percentiles.
+        standard_error=None if low is None else _standard_error(difference_B, drawn.effective),
+        degrees=drawn.degrees,
     )
 
 
@@ -114,6 +120,10 @@ def nats_over_types(nats: np.ndarray, unknown: np.ndarray, unknown_types: int) -
         unknown_types: K. Where it is 0 no token is unknown, and what the model keeps for UNKNOWN_TOKEN is lost to it.
     """
     return nats + unknown * math.log(max(unknown_types, 1))
+
+
+def _standard_error(difference_B: np.ndarray, effective: float) -> float:
+    return float(difference_B.std()) * math.sqrt(effective / (effective - 1))
 
 
 def _exp(nats: float) -> float:

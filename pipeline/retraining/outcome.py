@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pipeline.evaluation.results import comparison_table, table_cells
 from pipeline.provenance.dvc import in_words
 from pipeline.retraining.branch import short
-from pipeline.review.promotion import Gate
+from pipeline.review.conditions import Gate
 from pipeline.runtime.files import write_text
 from pipeline.runtime.markdown import code, markdown_table, quoted
 from pipeline.runtime.paths import EVALUATION, MODELS, REPORT
@@ -181,7 +181,11 @@ def _comparison(judgement: Judgement) -> str:
                 f"{test['perplexity_b']:.2f}",
             ],
             ["that of the challenger, divided", "1", _interval(test, "ratio", ".3f")],
-            ["which is better", "", {"A": "champion", "B": "challenger"}.get(test["better"], "cannot be told")],
+            [
+                "which of these two models is better",
+                "",
+                {"A": "champion", "B": "challenger"}.get(test["better"], "cannot be told"),
+            ],
         ]
     rows += [
         [

@@ -18,7 +18,7 @@ from pipeline.retraining.champion import champion_files
 from pipeline.retraining.outcome import REPORT_FILE, Judgement, Retraining, remove_reports, write_reports
 from pipeline.review import gates as gate
 from pipeline.review.challenger import bring_up_to_date
-from pipeline.review.promotion import Gate, reasons
+from pipeline.review.conditions import Gate, reasons
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import MODELS
 from pipeline.runtime.settings import be_patient_with_mlflow

@@ -1,11 +1,14 @@
 """Two models in MLflow, compared on the same test sentences: the current ones in data/tokens.
 
 Both are loaded from MLflow, as data/models may hold other models by now. Each reads the sentences with its own
-vocabulary, and pays for words that it does not know as evaluation/paired.py says.
+vocabulary, and pays for words that it does not know as evaluation/paired.py says. Sentences that one of the two was
+trained on are left out.
 """
 
 import dataclasses
 import json
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +19,14 @@ from pipeline.evaluation.bootstrap import CONFIDENCE
 from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_bootstrap
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
-from pipeline.params import Params, at
-from pipeline.provenance.dvc import current_tokens
+from pipeline.params import Params
+from pipeline.provenance.dvc import current_tokens, dvc_digest, restore
 from pipeline.review.listing import SHORT_ID
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import TOKENS
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.counting import unknown_types
-from pipeline.text.params import SplitShares
+from pipeline.text.leaks import seen_in_training
 from pipeline.text.tokens import read_documents_of, read_tokens
 from pipeline.tracking.logged_model import read_model
 from pipeline.tracking.record import read_provenance
@@ -36,9 +40,10 @@ if TYPE_CHECKING:
 class ModelComparison:
     """The outcome, and what a reader of it should know."""
 
-    result: PairedResult  # over all test sentences
+    result: PairedResult  # over the test sentences that neither was trained on
     unknown_types_a: int  # word types of the common set that model A does not know
     unknown_types_b: int
+    left_out: int | None  # test sentences that one was trained on; None: that cannot be told, and none is left out
     remarks: tuple[str, ...]  # sentences; usually none
 
     def as_json(self) -> dict[str, Any]:
@@ -75,12 +80,15 @@ def compare_models(
         unknown_a, unknown_b = unknown_types(tokens, [first.vocabulary, second.vocabulary], bar)
     nats_a, counts = _score(first, tokens, unknown_a, f"score {_name(a)}")
     nats_b, _ = _score(second, tokens, unknown_b, f"score {_name(b)}")
-    options = params.evaluate
     documents = read_documents_of(tokens, "test")
-    result = paired_bootstrap(nats_a, nats_b, counts, documents, options.bootstrap_samples, options.seed, confidence)
-    shares = params.tokenize.splits
-    remarks = [remark for run in (a, b) if (remark := _leak(store, run, shares))]
-    return ModelComparison(result, unknown_a, unknown_b, tuple(remarks))
+    kept, left_out, remarks = _not_trained_on(store, (a, b), tokens, len(counts))
+    if documents is not None:
+        documents = np.unique(documents[kept], return_inverse=True)[1]
+    options = params.evaluate
+    result = paired_bootstrap(
+        nats_a[kept], nats_b[kept], counts[kept], documents, options.bootstrap_samples, options.seed, confidence
+    )
+    return ModelComparison(result, unknown_a, unknown_b, left_out, remarks)
 
 
 def load_logged_model(store: Store, run: "Run") -> Predictor:
@@ -122,30 +130,46 @@ def _check_text(first: Predictor, second: Predictor, params: Params) -> None:
         )
 
 
-def _leak(store: Store, run: "Run", today: SplitShares) -> str | None:
-    """A remark if a run split the documents differently, so that it may have learned what it is tested on."""
-    provenance = read_provenance(store, run.info.run_id)
-    record = provenance.stages.get("tokenize") if provenance else None
-    then = at(record.params, "tokenize.splits") if record else None
-    if not isinstance(then, dict):
-        return None
-    shares = SplitShares.model_validate(then)
-    if _parts(shares) == _parts(today):
-        return None
-    return (
-        f"{_name(run)} was trained with tokenize.splits {_shown(shares)}, the test sentences come from "
-        f"{_shown(today)}: it may have been trained on some of them."
-    )
+def _not_trained_on(
+    store: Store, runs: "Sequence[Run]", tokens: Path, sentences: int
+) -> tuple[np.ndarray, int | None, tuple[str, ...]]:
+    """The test sentences to compare on, bool (sentences,), how many are left out (None: not known), and a remark on it.
+
+    Raises:
+        InputError: none would remain.
+    """
+    try:
+        seen = _seen(store, runs, tokens)
+    except InputError as error:
+        told = f"Whether one of them was trained on some of these sentences cannot be told: {error}."
+        return np.ones(sentences, bool), None, (told,)
+    count = int(seen.sum())
+    if count == sentences:
+        raise InputError("every test sentence was in the training split of one of the models; add text, or train anew")
+    told = f"{count:,} of {sentences:,} test sentences were in the training split of one of them and are left out."
+    return ~seen, count, (told,) if count else ()
 
 
-def _parts(shares: SplitShares) -> tuple[float, float]:
-    """Where one split ends and the next begins, as shares of 1."""
-    total = shares.train + shares.valid + shares.test
-    return round(shares.train / total, 9), round((shares.train + shares.valid) / total, 9)
+def _seen(store: Store, runs: "Sequence[Run]", tokens: Path) -> np.ndarray:
+    """Which test sentences one of the runs was trained on.
 
-
-def _shown(shares: SplitShares) -> str:
-    return f"{shares.train:g}/{shares.valid:g}/{shares.test:g}"
+    Raises:
+        InputError: what a run was trained on is not known, or nobody has it any more.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        training = {dvc_digest(tokens): tokens}
+        wanted = []
+        for run in runs:
+            provenance = read_provenance(store, run.info.run_id)
+            record = provenance.stages.get("tokenize") if provenance else None
+            digest = record.outs.get(TOKENS.as_posix()) if record else None
+            if digest is None:
+                raise InputError(f"MLflow does not say what {_name(run)} was trained on")
+            if digest not in training:  # often both have read the same
+                training[digest] = Path(folder) / digest
+                restore(f"the text of {_name(run)}", digest, training[digest])
+            wanted.append(digest)
+        return seen_in_training(tokens, [training[digest] for digest in dict.fromkeys(wanted)])
 
 
 def _name(run: "Run") -> str:

@@ -19,8 +19,9 @@ from pipeline.model.folder import model_digest
 from pipeline.params import Params, RetrainParams
 from pipeline.provenance.dvc import dvc_digest, restore
 from pipeline.review.comparison import compare_models
+from pipeline.review.conditions import WITHOUT_OLD_SENTENCES, Gate, in_words
 from pipeline.review.listing import find
-from pipeline.review.promotion import ROLLED_BACK, Gate, Verdict, carry_out, decide, in_words
+from pipeline.review.promotion import ROLLED_BACK, Verdict, carry_out, decide
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.hashes import fingerprint
 from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, TOKENS
@@ -134,11 +135,11 @@ def judge(
         version: of it.
         tokens_per_second: that it scores.
         params: the current ones.
-        without_old_sentences: pass it also where the champion's test sentences cannot be had.
+        without_old_sentences: pass it also where the champion's text cannot be had.
     """
     limited = limits(found.metrics, tokens_per_second, params.retrain)
     try:
-        verdict = decide(store, version, params.retrain.confidence, params)
+        verdict = decide(store, version, params.retrain.confidence, params, without_old_sentences)
     except InputError as error:
         told = f"It cannot be compared with the champion: {error}."
         verdict = Verdict(version, store.aliases().get(CHAMPION), (Gate("better", False, told, made=False),), None)
@@ -167,22 +168,27 @@ def _old_sentences(store: Store, verdict: Verdict, params: Params, waived: bool)
             if digest is None:
                 raise InputError("MLflow does not say which they were")
             restore("the champion's test sentences", digest, path)
-            result = compare_models(store, champion, challenger, params, path, params.retrain.confidence).result
-            if result.ratio_low is None:
-                raise InputError(result.ratio_interval)
+            # Not more than for a first judgement: here the challenger has the benefit of the doubt.
+            test = compare_models(store, champion, challenger, params, path, params.retrain.confidence)
+            result = test.result
+            if result.ratio_low is None or test.left_out is None:
+                raise InputError(
+                    result.ratio_interval if test.left_out is not None else " ".join(test.remarks).rstrip(".")
+                )
         except InputError as error:
             told = f"It could not be tested on the test sentences of champion v{verdict.champion}: {error}."
             if waived:
-                told += " It passes all the same, as this run was told --without-old-sentences."
+                told += f" It passes all the same, as this run was told {WITHOUT_OLD_SENTENCES}."
             else:
-                told += " `dvc push` them from a machine that has them, or decide without: --without-old-sentences."
+                told += f" `dvc push` them from a machine that has them, or decide without: {WITHOUT_OLD_SENTENCES}."
             return (Gate("old sentences", waived, told, made=False),)
     return (
         Gate(
             "old sentences",
             result.better != "A",
             f"On the {result.sentences:,} sentences that the champion was tested on its perplexity is "
-            f"{result.perplexity_b:.2f}, that of the champion {result.perplexity_a:.2f}. {in_words(result)}",
+            f"{result.perplexity_b:.2f}, that of the champion {result.perplexity_a:.2f}. "
+            + " ".join((in_words(result), *test.remarks)),
         ),
     )
 

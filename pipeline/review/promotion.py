@@ -4,40 +4,27 @@ The pipeline names a challenger; this module decides whether it replaces the cha
 before anything changes, so that a caller can add gates before carrying it out.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipeline.evaluation.paired import PairedResult
+from pipeline.evaluation.recipes import RecipeResult, recipe_test, seed_spread
 from pipeline.params import Params
 from pipeline.review.comparison import ModelComparison, compare_models
+from pipeline.review.conditions import Gate, better, better_than_ngram, not_trained_on, reasons
+from pipeline.review.judgements import Turn, note_turn, turn_of
 from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.markdown import quoted
+from pipeline.runtime.paths import TOKENS
 from pipeline.runtime.stopping import raise_if_stopped
+from pipeline.tracking.pages import test_figures
 from pipeline.tracking.registry import note_decision
 from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store
 
 FORMER_CHAMPIONS = "former_champions"  # a tag of the registered model: comma-separated versions, the latest last
 ROLLED_BACK = "rolled_back"  # a tag of versions that a person rolled back: no machine promotes them again
-WORDS = {"A": "it is worse", "B": "it is better", None: "they cannot be told apart"}
 LONGEST_HISTORY = 1000  # champions that `rollback` can go back through
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One condition of a promotion, with a sentence that says why it is met or not."""
-
-    name: str
-    passed: bool
-    reason: str
-    made: bool = True  # whether the check could be made; one that could not does not pass
-
-
-def reasons(gates: Sequence[Gate]) -> list[str]:
-    """The reasons of the gates that failed, or of all if none did."""
-    return [gate.reason for gate in [gate for gate in gates if not gate.passed] or gates]
 
 
 @dataclass(frozen=True)
@@ -48,6 +35,8 @@ class Verdict:
     champion: str | None  # the version that is champion before the verdict is carried out, if any
     gates: tuple[Gate, ...]  # the challenger is promoted if it passes all of them
     test: ModelComparison | None  # champion (A) against challenger (B); None if there was nothing to test
+    turn: Turn | None = None  # of the judgements on the test split; None if it was not asked
+    recipes: RecipeResult | None = None  # the test with the luck of training in it, which decides
 
     @property
     def outcome(self) -> Literal["promoted", "kept", "unchanged"]:
@@ -70,6 +59,8 @@ class Verdict:
             "reason": self.reason,
             "gates": [vars(gate) for gate in self.gates],
             "test": self.test and self.test.as_json(),
+            "judgement": self.turn and {"number": self.turn.number, "confidence": self.turn.confidence},
+            "recipes": self.recipes and {**vars(self.recipes), "better": self.recipes.better},
         }
 
 
@@ -85,40 +76,42 @@ def the_challenger(store: Store) -> str:
     return challenger
 
 
-def decide(store: Store, challenger: str, confidence: float, params: Params) -> Verdict:
-    """Compare a challenger with the champion on the current test sentences; nothing is changed.
+def decide(
+    store: Store,
+    challenger: str,
+    confidence: float,
+    params: Params,
+    without_old_sentences: bool = False,
+    without_ngram: bool = False,
+) -> Verdict:
+    """Compare a challenger with the champion and the best n-gram on the current test sentences; nothing is changed.
 
     Args:
         store: where both are.
         challenger: its version; the alias may have moved on by the time that it is promoted, what was judged stays.
-        confidence: of the two-sided interval of the difference, which has to lie on the challenger's side; 0 to 1.
+        confidence: of the two-sided interval of the recipes' difference, which has to lie on the challenger's side,
+            where this is the first judgement on the test split; 0.5 to 1.
         params: the current ones.
+        without_old_sentences: pass it also where nobody can tell what the two were trained on.
+        without_ngram: pass it also if it is no better than the best n-gram.
 
     Raises:
         InputError: the two cannot be compared.
     """
     champion = store.aliases().get(CHAMPION)
-    if champion is None:
-        return Verdict(challenger, None, (Gate("better", True, "There was no champion yet."),), None)
     if champion == challenger:
         return Verdict(challenger, champion, (Gate("better", False, "It is the champion already."),), None)
-    test = compare_models(
-        store, find(store, f"v{champion}"), find(store, f"v{challenger}"), params, confidence=confidence
-    )
-    result = test.result
-    reason = (
-        f"On {result.sentences:,} test sentences ({result.tokens:,} tokens, unknown words taken as themselves) its "
-        f"perplexity is {result.perplexity_b:.2f}, that of the champion v{champion} {result.perplexity_a:.2f}. "
-        f"{in_words(result)}"
-    )
-    better = Gate("better", result.better == "B", " ".join((reason, *test.remarks)))
-    return Verdict(challenger, champion, (better,), test)
-
-
-def in_words(result: PairedResult) -> str:
-    """What the paired test of champion (A) and challenger (B) says, and what it rests on."""
-    found = f"The ratio of the two is {result.ratio:.4f}, {result.ratio_interval}"
-    return f"{found}." if result.ratio_low is None else f"{found}: {WORDS[result.better]}."
+    turn = turn_of(store, TOKENS, challenger, champion, confidence)
+    ngram = better_than_ngram(store, challenger, params, turn, without_ngram)
+    if champion is None:
+        first = Gate("better", True, "There was no champion yet.")
+        return Verdict(challenger, None, (first, *ngram), None, turn if ngram else None)
+    a, b = (find(store, f"v{version}") for version in (champion, challenger))
+    test = compare_models(store, a, b, params)
+    seeds_a, seeds_b = (seed_spread(test_figures(run.data.metrics), params.retrain.seed_sd) for run in (a, b))
+    recipes = recipe_test(test.result, seeds_a, seeds_b, turn.confidence)
+    leaks = not_trained_on(test, without_old_sentences)
+    return Verdict(challenger, champion, (better(test, recipes, champion, turn), *leaks, *ngram), test, turn, recipes)
 
 
 def carry_out(store: Store, verdict: Verdict) -> None:
@@ -128,6 +121,8 @@ def carry_out(store: Store, verdict: Verdict) -> None:
         InputError: the champion is no longer the one of the verdict; nothing is changed then.
         StoppedError: a signal came before the alias was moved.
     """
+    if verdict.turn is not None:
+        note_turn(store, verdict.turn)  # first: the test split was asked, whatever comes of it
     champion = store.aliases().get(CHAMPION)
     if champion != verdict.champion:
         now = f"v{champion} is champion" if champion else "there is no champion"

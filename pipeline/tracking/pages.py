@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from markdown_it import MarkdownIt
 
+from pipeline.evaluation.recipes import SEED_COUNT, SEED_NATS_SD
 from pipeline.evaluation.results import about_intervals
 from pipeline.evaluation.scores import ENDS, MEASURES, UNSEEN
 from pipeline.params import CellParams, flat
@@ -56,9 +57,15 @@ def epoch_metrics(record: EpochRecord) -> dict[str, float]:
 
 def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """The figures of metrics.json: `test/KEY`, and their intervals under `test_interval/`, whose charts stand apart."""
-    named = {f"test/{key}": metrics[key] for key in (*MEASURES, *(key for key in (UNSEEN,) if key in metrics))}
+    optional = [key for key in (UNSEEN, SEED_COUNT, SEED_NATS_SD) if key in metrics]
+    named = {f"test/{key}": metrics[key] for key in (*MEASURES, *optional)}
     ends = (*ENDS, f"{UNSEEN}_low", f"{UNSEEN}_high")
     return named | {f"test_interval/{key}": metrics[key] for key in ends if key in metrics}
+
+
+def test_figures(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Of a run's metrics, those of metrics.json, by their keys there."""
+    return {key.removeprefix("test/"): value for key, value in metrics.items() if key.startswith("test/")}
 
 
 def training_note(

@@ -10,7 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from pipeline.retraining.outcome import Judgement, Outcome, Retraining, write_reports
-from pipeline.review.promotion import Gate
+from pipeline.review.conditions import Gate
 
 METRICS = {"perplexity": 12.0, "perplexity_low": 11.0, "perplexity_high": 13.0, "unknown_share": 0.05}
 COMPARED = {

@@ -10,14 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
+from typer.testing import CliRunner
 
+from pipeline.cli import app
+from pipeline.evaluation.results import BASELINES
 from pipeline.model.folder import save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
 from pipeline.provenance.dvc import StageRecord, dvc_digest
 from pipeline.review.challenger import log_challenger
 from pipeline.runtime.paths import TOKENS
-from pipeline.text.tokens import TOKEN_SCHEMA
+from pipeline.text.tokens import TOKEN_SCHEMA, read_documents_of, read_tokens
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 from pipeline.tracking import runs
 from pipeline.tracking.record import Provenance
@@ -27,6 +30,11 @@ from tests.conftest import saved_model, vocabulary_of
 from tests.projects import Project, lock_everything
 
 TYPES = 40
+
+
+def rnnlm(*arguments: str) -> Any:
+    """The command, in this process."""
+    return CliRunner().invoke(app, arguments)
 
 
 def write_corpus(sentences: int = 200) -> None:
@@ -51,7 +59,9 @@ def counts() -> dict[str, int]:
     return found
 
 
-def candidate(project: Project, power: float = 1.0, words: int | None = None, valid: float = 5.0) -> Vocabulary:
+def candidate(
+    project: Project, power: float = 1.0, words: int | None = None, valid: float = 5.0, ngram: float = 1.2
+) -> Vocabulary:
     """What the pipeline leaves once it has trained and evaluated a model, in data/ and in MLflow.
 
     Args:
@@ -59,6 +69,7 @@ def candidate(project: Project, power: float = 1.0, words: int | None = None, va
         power: of the true frequencies in the model's: 1 is the best model, 0 gives all words the same.
         words: that it knows, the most frequent ones; None: all.
         valid: its perplexity on the validation split, as its history claims.
+        ngram: nats that n-grams spend where it spends 1; as a figure of data/ only, no n-gram is made.
     """
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["cells"] = {"lstm": {"cell": "lstm", "output_bias": True}}
@@ -79,6 +90,9 @@ def candidate(project: Project, power: float = 1.0, words: int | None = None, va
     history = [EpochRecord(1, 4, 0.01, 2.5, float(np.log(valid)), valid)]
     write_history(project.models / "history.csv", history)
     project.evaluate(perplexity=valid)
+    write_scores(project.evaluation / "sentences.parquet", 1.0)
+    for name in BASELINES:
+        write_scores(project.evaluation.parent / "baselines" / "sentences" / f"{name}.parquet", ngram)
     lock(project)
     runs.log_evaluation(load_params(), cell.name)
     runs.log_report(["lstm"])
@@ -86,11 +100,23 @@ def candidate(project: Project, power: float = 1.0, words: int | None = None, va
     return vocabulary
 
 
+def write_scores(path: Path, nats: float) -> None:
+    """What paired tests need of the scores of a model that spends so many nats on each token of the test split."""
+    tokens = np.concatenate([rows.value_lengths().to_numpy() + 1 for rows in read_tokens(TOKENS, "test")])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"nats": nats * tokens, "tokens": tokens.astype(np.int64), "document": read_documents_of(TOKENS, "test")}
+    pq.write_table(pa.table(columns), path)
+
+
 def lock(project: Project) -> None:
     """Write dvc.lock, the tokens included."""
     lock_everything()
     content = yaml.safe_load(Path("dvc.lock").read_text())
-    content["stages"]["tokenize"]["outs"] = [{"path": str(TOKENS), "md5": dvc_digest(TOKENS)}]
+    tokens = [{"path": str(TOKENS), "md5": dvc_digest(TOKENS)}]
+    content["stages"]["tokenize"]["outs"] = content["stages"]["train@lstm"]["deps"] = tokens
+    folder = project.evaluation.parent / "baselines" / "sentences"
+    outs = [{"path": str(folder), "md5": dvc_digest(folder)}]
+    content["stages"]["baselines"] = {"cmd": "as dvc.yaml has it", "outs": outs}
     Path("dvc.lock").write_text(yaml.safe_dump(content))
 
 

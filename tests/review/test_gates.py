@@ -14,7 +14,8 @@ from pipeline.params import load_params
 from pipeline.provenance.dvc import StageRecord
 from pipeline.review import gates as gate
 from pipeline.review.comparison import ModelComparison
-from pipeline.review.promotion import Gate, Verdict, reasons
+from pipeline.review.conditions import Gate, reasons
+from pipeline.review.promotion import Verdict
 from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit
 from pipeline.tracking.record import Provenance
@@ -131,12 +132,22 @@ def test_a_check_that_cannot_be_made_fails_and_is_made_once_it_can(
 def test_a_check_that_is_made_and_fails_is_not_waived(judged: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
     result = PairedResult(9, 90, 8, 7.5, 7.67, 249_010.0, 10, 9, 11, 3e4, 1e4, 6e4, 0.95, 100)
     monkeypatch.setattr(gate, "restore", lambda *_: None)
-    monkeypatch.setattr(gate, "compare_models", lambda *_: SimpleNamespace(result=result))
+    left_out, remarks = 0, ("A remark.",)
+    monkeypatch.setattr(
+        gate, "compare_models", lambda *_: SimpleNamespace(result=result, left_out=left_out, remarks=remarks)
+    )
     assert judge(judged, waived=True).outcome == "kept"
     assert "249010.00" in judge(judged, waived=True).reason
+    assert judge(judged).reason.endswith("it is worse. A remark.")
     # What cannot be told is not worse; too few documents tell nothing, so that check cannot be made.
     result = dataclasses.replace(result, ratio=1.1, difference_low=-0.1)
     assert judge(judged).outcome == "promoted"
+    left_out, remarks = None, ("Whether one of them was trained on them cannot be told.",)
+    assert judge(judged).outcome == "kept"
+    assert (
+        "champion v1: Whether one of them was trained on them cannot be told. `dvc push` them" in judge(judged).reason
+    )
+    left_out, remarks = 0, ()
     result = dataclasses.replace(result, ratio_low=None, difference_low=None, difference_high=None)
     assert judge(judged).outcome == "kept"
     assert "no interval, as 8 documents (effective number 7.5) say too little" in judge(judged).reason

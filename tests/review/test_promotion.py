@@ -1,21 +1,20 @@
 """The champion: promoted, kept, rolled back."""
 
+import dataclasses
 import json
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from pipeline.cli import app
 from pipeline.params import load_params
 from pipeline.review import promotion
+from pipeline.review.conditions import Gate
 from pipeline.review.listing import find
 from pipeline.review.promotion import carry_out, decide, rollback, the_challenger
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs
 from pipeline.tracking.store import MODEL, Store, connect
 from tests.projects import Project
-from tests.review.candidates import candidate, write_corpus
+from tests.review.candidates import candidate, rnnlm, write_corpus
 
 
 def log(project: Project) -> None:
@@ -42,10 +41,6 @@ def challenged(project: Project, sentences: int, champion: float, challenger: fl
     return store
 
 
-def rnnlm(*arguments: str) -> Any:
-    return CliRunner().invoke(app, arguments)
-
-
 def test_only_a_challenger_that_is_surely_better_becomes_champion(project: Project) -> None:
     write_corpus()
     store = connect()
@@ -68,23 +63,25 @@ def test_only_a_challenger_that_is_surely_better_becomes_champion(project: Proje
     assert store.aliases() == {"champion": "1", "challenger": "2"}
     assert "not promoted" in page(store, "2")
     assert "200 test sentences" in page(store, "2")
-    assert "over 100 documents (effective number 100.0): it is worse." in page(store, "2")
+    assert "over 100 documents (effective number 100.0); with what other seeds would give" in page(store, "2")
+    assert "it is worse (judgement 2 on this test split, 98.3% needed)." in page(store, "2")
+    assert promote(store).turn == kept.turn  # nothing new was asked
 
     candidate(project, power=1.0)
     better = promote(store)
     assert better.outcome == "promoted"
     assert store.aliases()["champion"] == "3"
     assert "promoted to champion" in page(store, "3")
-    assert "over 100 documents (effective number 100.0): it is better." in page(store, "3")
+    assert "it is better (judgement 3 on this test split, 99.17% needed)." in page(store, "3")
     assert "v3 took its place" in page(store, "1")
     assert find(store, "champion").info.run_id == store.versions()[2].run_id
 
 
 def test_a_slight_gain_is_enough_for_a_low_confidence_only(project: Project) -> None:
-    store = challenged(project, 50, 0.8, 0.9)
+    store = challenged(project, 50, 0.7, 0.9)
     verdict = decide(store, the_challenger(store), 0.5, load_params())
     assert verdict.outcome == "promoted"
-    assert "50% interval" in verdict.reason
+    assert "(judgement 2 on this test split, 83% needed)" in verdict.reason
     kept = decide(store, "2", 0.999, load_params())
     assert kept.outcome == "kept"
     assert "they cannot be told apart" in kept.reason
@@ -99,14 +96,28 @@ def test_too_few_documents_promote_nobody_and_say_so(project: Project) -> None:
     assert "no interval, as 4 documents (effective number 4.0) say too little" in verdict.reason
 
 
-def test_further_gates_can_keep_a_challenger_out(project: Project) -> None:
-    import dataclasses
+def test_retraining_one_recipe_promotes_nobody_by_luck(project: Project) -> None:
+    """The challenger is surely better than the champion, but another seed might give as much."""
+    store = challenged(project, 50, 0.7, 0.72)
+    verdict = decide(store, "2", 0.95, load_params())
+    assert verdict.test is not None
+    assert (verdict.test.result.better, verdict.outcome) == ("B", "kept")
+    assert "other seeds would give (standard deviations of 0.0080 and 0.0080 nats a token)" in verdict.reason
+    assert "they cannot be told apart (judgement 2 on this test split, 98.3% needed)." in verdict.reason
+    # What the recipes' own seeds say counts for more than what is stated.
+    for run in store.runs():
+        store.log_points(run.info.run_id, {"test/seeds": 5.0, "test/seed_nats_sd": 0.0001}, 0)
+    sure = decide(store, "2", 0.95, load_params())
+    assert sure.outcome == "promoted"
+    assert "0.0001 and 0.0001 nats a token" in sure.reason
 
+
+def test_further_gates_can_keep_a_challenger_out(project: Project) -> None:
     write_corpus()
     store = connect()
     candidate(project)
     verdict = decide(store, the_challenger(store), 0.95, load_params())
-    gate = promotion.Gate("latency", False, "It is too slow.")
+    gate = Gate("latency", False, "It is too slow.")
     held = dataclasses.replace(verdict, gates=(*verdict.gates, gate))
     carry_out(store, held)
     assert held.outcome == "kept"
@@ -161,7 +172,7 @@ def test_the_commands_print_the_verdict_and_promote_syncs_first(project: Project
     candidate(project, power=0.2)
     first = rnnlm("promote")
     assert first.exit_code == 0, first.output
-    assert first.stdout == "v1: promoted. There was no champion yet.\n"
+    assert first.stdout.startswith("v1: promoted. There was no champion yet. The best n-gram is the trigram, with ")
     assert rnnlm("promote").stdout == "v1: unchanged. It is the champion already.\n"
     store = connect()
     candidate(project, power=1.0)
@@ -172,6 +183,8 @@ def test_the_commands_print_the_verdict_and_promote_syncs_first(project: Project
     assert verdict["outcome"] == "promoted"
     assert (verdict["challenger"], verdict["champion"]) == ("3", "1")
     assert (verdict["test"]["better"], verdict["test"]["confidence"]) == ("B", 0.95)
+    assert verdict["judgement"] == {"number": 2, "confidence": pytest.approx(1 - 0.1 / 6)}
+    assert (verdict["recipes"]["better"], verdict["recipes"]["seed_sd_a"]) == ("B", 0.008)
     assert verdict["test"]["sentences"] == 200
     assert verdict["gates"][0]["passed"] is True
     assert rnnlm("rollback", "--reason", "Too slow.").stdout == "v1 is champion again, in place of v3\n"

@@ -98,5 +98,5 @@ def test_differences_are_a_table_of_each_kind(capsys: pytest.CaptureFixture[str]
 def test_the_paired_test_in_sentences(
     changes: dict[str, float | None], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show_comparison(ModelComparison(dataclasses.replace(RESULT, **changes), 0, 1030, ("A remark.",)))
+    show_comparison(ModelComparison(dataclasses.replace(RESULT, **changes), 0, 1030, 0, ("A remark.",)))
     assert told in capsys.readouterr().out

@@ -185,6 +185,7 @@ def make_clone(folder: Path, tracking: bool = True) -> Clone:
         evaluate__bootstrap_samples=100,
         evaluate__generated_sentences=5,
         tokenize__splits={"train": 80, "valid": 10, "test": 10},
+        retrain__better_than_ngram=False,  # in so little text counting wins
         cells={
             "rnn": {"cell": "rnn", "bias": False},
             "lstm": {"cell": "lstm"},
@@ -264,6 +265,8 @@ class Site:
             train__learning_rate=0.03,
             retrain={
                 "confidence": 0.95,
+                "seed_sd": 0.008,
+                "better_than_ngram": False,
                 "worst_perplexity": 10.0,  # of the very first it is about 6
                 "largest_unknown_share": 0.5,
                 "slowest_scoring": 1.0,

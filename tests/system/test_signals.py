@@ -27,7 +27,8 @@ from pipeline.provenance import dvc
 from pipeline.retraining import retrain
 from pipeline.retraining.outcome import write_reports
 from pipeline.review import gates
-from pipeline.review.promotion import Gate, Verdict
+from pipeline.review.conditions import Gate
+from pipeline.review.promotion import Verdict
 from pipeline.runtime.stage import run
 from pipeline.runtime.stopping import run_child
 

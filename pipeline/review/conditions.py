@@ -1,0 +1,132 @@
+"""The conditions of a promotion that test against something: the champion, and counting words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.evaluation.bootstrap import drawn_in_words
+from pipeline.evaluation.paired import PairedResult, paired_bootstrap
+from pipeline.evaluation.recipes import NO_SPREAD, RecipeResult, recipe_test
+from pipeline.evaluation.results import BASELINES, read_scores
+from pipeline.model.folder import model_digest
+from pipeline.params import Params, read_params
+from pipeline.provenance.dvc import digest_if_there, read_lock
+from pipeline.review.comparison import ModelComparison
+from pipeline.review.judgements import Turn
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import EVALUATION, MODELS
+from pipeline.tracking.store import Store
+
+WORDS = {"A": "it is worse", "B": "it is better", None: "they cannot be told apart"}
+NGRAMS = [name for key, name in BASELINES.items() if key != "unigram"]
+WITHOUT_OLD_SENTENCES, WITHOUT_NGRAM = "--without-old-sentences", "--without-ngram"  # by which a person decides
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition of a promotion, with a sentence that says why it is met or not."""
+
+    name: str
+    passed: bool
+    reason: str
+    made: bool = True  # whether the check could be made; one that could not does not pass
+
+
+def reasons(gates: Sequence[Gate]) -> list[str]:
+    """The reasons of the gates that failed, or of all if none did."""
+    return [gate.reason for gate in [gate for gate in gates if not gate.passed] or gates]
+
+
+def better(test: ModelComparison, recipes: RecipeResult | None, champion: str, turn: Turn) -> Gate:
+    """Whether the challenger's recipe (B) is better than that of the champion (A), by `recipe_test`."""
+    result = test.result
+    told = (
+        f"On {result.sentences:,} test sentences ({result.tokens:,} tokens, unknown words taken as themselves) its "
+        f"perplexity is {result.perplexity_b:.2f}, that of the champion v{champion} {result.perplexity_a:.2f}. "
+        f"The ratio of the two is {result.ratio:.4f}, {result.ratio_interval}"
+    )
+    if recipes is None:
+        return Gate("better", False, " ".join((f"{told}.", *test.remarks)), made=False)
+    told += (
+        f"; with what other seeds would give (standard deviations of {recipes.seed_sd_a:.4f} and "
+        f"{recipes.seed_sd_b:.4f} nats a token), {recipes.ratio_interval}: {WORDS[recipes.better]} ({turn})."
+    )
+    return Gate("better", recipes.better == "B", " ".join((told, *test.remarks)))
+
+
+def not_trained_on(test: ModelComparison, waived: bool) -> tuple[Gate, ...]:
+    """A condition that is not met, where nobody can tell whether a model was trained on what both are tested on."""
+    if test.left_out is not None:
+        return ()
+    told = " ".join(test.remarks)
+    told += (
+        f" It passes all the same, as this run was told {WITHOUT_OLD_SENTENCES}."
+        if waived
+        else f" `dvc push` that text from a machine that has it, or decide without: {WITHOUT_OLD_SENTENCES}."
+    )
+    return (Gate("not trained on", waived, told, made=False),)
+
+
+def in_words(result: PairedResult) -> str:
+    """What the paired test of champion (A) and challenger (B) says, and what it rests on."""
+    found = f"The ratio of the two is {result.ratio:.4f}, {result.ratio_interval}"
+    return f"{found}." if result.ratio_low is None else f"{found}: {WORDS[result.better]}."
+
+
+def better_than_ngram(store: Store, challenger: str, params: Params, turn: Turn, waived: bool) -> tuple[Gate, ...]:
+    """Whether the challenger is better than the best model that only counts words; nothing where nobody asks for that.
+
+    What `evaluate` and `baselines` have left is compared, so the challenger has to lie in data/.
+    """
+    if not params.retrain.better_than_ngram:
+        return ()
+    try:
+        name, result = _ngram_test(store, challenger, params)
+        found = recipe_test(result, NO_SPREAD, NO_SPREAD, turn.confidence)  # this model is to be better
+        if found is None:
+            raise InputError(result.ratio_interval)
+    except InputError as error:
+        made, passed, told = False, False, f"It could not be compared with the best n-gram: {error}."
+    else:
+        made, passed = True, found.better == "B"
+        told = (
+            f"The best n-gram is the {name}, with a test perplexity of {result.perplexity_a:.2f}, that of the network "
+            f"{result.perplexity_b:.2f}. The ratio of the two is {result.ratio:.4f}, {found.ratio_interval} over "
+            f"{drawn_in_words(result.documents, result.effective_number)}: {WORDS[found.better]}."
+        )
+    if not passed and waived:
+        told += f" It passes all the same, as this run was told {WITHOUT_NGRAM}."
+    elif not passed:
+        told += f" A person may decide without it: `rnnlm promote {WITHOUT_NGRAM}`, or retrain.better_than_ngram."
+    return (Gate("n-gram", passed or waived, told, made),)
+
+
+def _ngram_test(store: Store, challenger: str, params: Params) -> tuple[str, PairedResult]:
+    """The best n-gram, by its name, and its paired test (A) with a version (B), if data/ has what was made of that.
+
+    Raises:
+        InputError: it has not.
+    """
+    tags = store.version(challenger).tags
+    cell = tags["cell"]
+    try:
+        same = model_digest(MODELS / cell) == tags["model_digest"]
+    except OSError:
+        same = False
+    if not same:
+        raise InputError(
+            f"{MODELS / cell} is not v{challenger}; check out the commit of that and `dvc repro` or `dvc pull`"
+        )
+    lock, current = read_lock(), read_params()
+    for stage in (f"evaluate@{cell}", "baselines"):
+        if stage not in lock or not lock[stage].stands(current):
+            raise InputError(f"{EVALUATION} is not what params.yaml and dvc.lock describe; run `dvc repro {stage}`")
+    for path, digest in lock[f"evaluate@{cell}"].deps.items():
+        if Path(path).is_relative_to(MODELS) and digest_if_there(Path(path)) != digest:
+            raise InputError(f"{EVALUATION / cell} is of another model; run `dvc repro evaluate@{cell}`")
+    scores = read_scores(EVALUATION, [cell])
+    network, options = scores[cell], params.evaluate
+    name = min(NGRAMS, key=lambda ngram: scores[ngram].nats.sum())
+    return name, paired_bootstrap(
+        scores[name].nats, network.nats, network.tokens, network.document, options.bootstrap_samples, options.seed
+    )
