@@ -41,7 +41,7 @@ def application(saved: SavedModel) -> Limited:
         mlflow.pyfunc.save_model(
             str(made),
             python_model=str(Path(__file__).with_name("serving.py")),
-            artifacts={"model": str(Path(folder) / "model")},
+            artifacts={"model": (Path(folder) / "model").as_uri()},
             input_example=EXAMPLE,
             pip_requirements=[],
         )

@@ -26,7 +26,7 @@ from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.stage import LOCKS
 from pipeline.runtime.stopping import heeded_signals, raise_if_stopped
 from pipeline.runtime.urls import shown
-from pipeline.tracking.relocation import ARTIFACTS, addresses_outside, rewrite_addresses
+from pipeline.tracking.relocation import ARTIFACTS, addresses_outside, database_file, database_uri, rewrite_addresses
 from pipeline.tracking.store import Store, artifact_folder, open_store, tracking_uri
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def back_up(file: Path) -> str:
                 rows = _rows(target)
         except sqlite3.Error as error:
             raise InputError(f"{database} cannot be copied ({error}); is there space beside {file}?") from None
-        elsewhere = addresses_outside(f"sqlite:///{snapshot}", folder)
+        elsewhere = addresses_outside(database_uri(snapshot), folder)
         with tarfile.open(temporary, "w") as tar, progress_bar("backup", None, "bytes") as bar:
             files[DATABASE] = _add(tar, DATABASE, snapshot)
             for path in _files(folder):
@@ -122,7 +122,7 @@ def restore_backup(file: Path) -> str:
                 raise_if_stopped("nothing was restored")
                 tar.extract(member, scratch, filter="data")
             try:
-                rewrite_addresses(f"sqlite:///{scratch / DATABASE}", before, folder)
+                rewrite_addresses(database_uri(scratch / DATABASE), before, folder)
                 with _connected(scratch / DATABASE) as connection:
                     rows = _rows(connection)
             except (SQLAlchemyError, sqlite3.Error) as error:
@@ -165,21 +165,19 @@ def _database() -> Path:
     Raises:
         InputError: it is in none.
     """
-    from sqlalchemy.engine import make_url
-
     uri = tracking_uri()
     if uri.startswith(("http:", "https:")):
         raise InputError(
             f"{shown(uri)} is a server, which nobody can restore from outside: where it runs, back up its database "
             "(`pg_dump`, say) and after that its artifacts"
         )
-    file = make_url(uri).database if uri.startswith("sqlite:") else None
-    if file in (None, "", ":memory:"):
+    file = database_file(uri)
+    if file is None:
         raise InputError(
             f"{shown(uri)} is not an SQLite file: use that database's own tool, such as `pg_dump`, and copy the "
             "artifacts after that"
         )
-    return Path(file).resolve()
+    return file
 
 
 def _artifacts(store: Store) -> Path:

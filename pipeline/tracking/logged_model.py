@@ -39,7 +39,7 @@ def log_model(store: Store, run_id: str, name: str, folder: Path, step: int) -> 
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(code / "inference" / "serving.py"),
-            artifacts={"model": str(folder.resolve())},
+            artifacts={"model": folder.resolve().as_uri()},  # MLflow takes a path for an address, `%41` for A
             input_example=EXAMPLE,
             pip_requirements=[f"{package}=={pins[canonical(package)]}" for package in REQUIREMENTS],
             code_paths=[str(code)],

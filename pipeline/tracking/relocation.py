@@ -4,8 +4,11 @@ MLflow writes the absolute address of every artifact folder into its database an
 database in a file keeps its artifacts in the folder `mlruns` beside it.
 """
 
+import atexit
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute
@@ -13,14 +16,38 @@ if TYPE_CHECKING:
 ARTIFACTS = "mlruns"
 
 
-def folder_beside(uri: str) -> Path | None:
-    """Where a store such as `sqlite:////home/me/project/mlflow.db` keeps its artifacts; None if it is not SQLite."""
+def database_uri(file: Path) -> str:
+    """The address of a database in a file, whose folder may have any name: Jenkins makes some such as `feature%2Fx`."""
+    return f"sqlite:///{quote(str(file))}"
+
+
+def clear_folder_as_written(uri: str) -> None:
+    """Remove, when this process ends, the folder that MLflow makes for a database, its address taken literally.
+
+    MLflow decodes `%2F` and the like when it opens the database, but not when it makes its folder, which stays empty.
+    """
+    written = Path(uri.removeprefix("sqlite:///")).parent
+    if uri.startswith("sqlite:") and "%" in uri and not written.exists():
+
+        def clear() -> None:
+            with suppress(OSError):  # something has been put in, or MLflow made none
+                written.rmdir()
+
+        atexit.register(clear)
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of a store such as `sqlite:////home/me/project/mlflow.db`; None if it is in none."""
     from sqlalchemy.engine import make_url
 
-    if not uri.startswith("sqlite:"):
-        return None
-    file = make_url(uri).database
-    return Path(file).resolve().parent / ARTIFACTS if file else None
+    file = make_url(uri).database if uri.startswith("sqlite:") else None
+    return None if file in (None, "", ":memory:") else Path(file).resolve()
+
+
+def folder_beside(uri: str) -> Path | None:
+    """Where a store in a file keeps its artifacts; None if it is in none."""
+    file = database_file(uri)
+    return file and file.parent / ARTIFACTS
 
 
 def moved_from(uri: str, recorded: str) -> Path | None:

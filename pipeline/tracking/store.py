@@ -13,8 +13,15 @@ from urllib.parse import urlsplit
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import use_mlflow
-from pipeline.runtime.urls import told
-from pipeline.tracking.relocation import ARTIFACTS, folder_beside, moved_from
+from pipeline.runtime.urls import shown, told
+from pipeline.tracking.relocation import (
+    ARTIFACTS,
+    clear_folder_as_written,
+    database_file,
+    database_uri,
+    folder_beside,
+    moved_from,
+)
 from pipeline.tracking.run_tables import read_runs
 
 if TYPE_CHECKING:
@@ -34,6 +41,7 @@ LARGEST_PAGE = 1000  # runs that MLflow returns, and points that it takes, at on
 LOGINS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # MLflow's environment variables
 ANSWER_LIMIT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # likewise: seconds that a server has for an answer
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+MADE_SECONDS = 120  # for which another process may be making the tables of a database
 LONGEST_REASON = 240  # characters of MLflow's own message in ours
 TRACKING_OFF = {"RNNLM_TRACKING": "off"}  # for the environment of a process
 
@@ -174,8 +182,8 @@ def project_root() -> Path:
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or else the SQLite file in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI without the blanks around it, or else the SQLite file in the project's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or database_uri(project_root() / "mlflow.db")
 
 
 def is_own() -> bool:
@@ -200,16 +208,30 @@ def connect(moved: bool = False) -> Store:
     With `moved`, open it also where its artifacts are not where its database looks for them.
 
     Raises:
-        InputError: its artifacts are elsewhere.
+        InputError: its artifacts are elsewhere, its experiment was deleted, or a folder is named.
         Exception: whatever MLflow, its database or its server raises.
     """
     uri = tracking_uri()
     use_mlflow(uri)
     from mlflow import MlflowClient
+    from mlflow.entities import LifecycleStage
     from mlflow.exceptions import MlflowException
+    from mlflow.utils.uri import is_local_uri
 
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if is_local_uri(uri):
+        raise InputError(
+            f"MLFLOW_TRACKING_URI is {uri}, a folder, in which MLflow keeps no runs any more: name a database, such as "
+            "sqlite:///mlflow.db, or a server; `mlflow migrate-filestore` brings its runs along"
+        )
+    clear_folder_as_written(uri)
+    with _first_use(uri):
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None and experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise InputError(
+            f"MLflow's experiment {EXPERIMENT} was deleted; bring it back with "
+            f"`MLFLOW_TRACKING_URI={shown(uri)} mlflow experiments restore --experiment-id {experiment.experiment_id}`"
+        )
     if experiment is None:
         # A server knows where its artifacts go; a database would put them under whatever folder we happen to stand in.
         remote = uri.startswith(("http:", "https:"))
@@ -227,6 +249,29 @@ def connect(moved: bool = False) -> Store:
             f"MLflow's database has moved with its artifacts but looks for them in {before}; run `rnnlm relocate`"
         )
     return Store(client, experiment.experiment_id)
+
+
+@contextmanager
+def _first_use(uri: str) -> Iterator[None]:
+    """One process at a time makes the tables of a database in a file: two would make the same ones, and both fail."""
+    from filelock import FileLock, Timeout
+
+    database = database_file(uri)
+    if database is None:
+        yield
+        return
+    lock = database.with_name(f"{database.name}.made")
+    if database.exists() and not lock.exists():
+        yield
+        return
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(lock).acquire(timeout=MADE_SECONDS)
+    except Timeout:
+        raise InputError(f"another process has been making {database} for {MADE_SECONDS} seconds; end it") from None
+    with held:
+        yield
+        lock.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,7 +1,12 @@
 """The open store: what it answers, and that asking changes nothing."""
 
+import atexit
 import os
+import shutil
 import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +16,20 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.review.listing import find
 from pipeline.runtime.errors import InputError
+from pipeline.tracking import runs
+from pipeline.tracking.logged_model import read_model
 from pipeline.tracking.record import read_provenance
-from pipeline.tracking.store import LARGEST_PAGE, LONGEST_NOTE, BestEffort, connect, fitting, is_own, open_store
+from pipeline.tracking.store import (
+    LARGEST_PAGE,
+    LONGEST_NOTE,
+    BestEffort,
+    connect,
+    fitting,
+    is_own,
+    open_store,
+    tracking_uri,
+)
+from tests.conftest import PROJECT
 from tests.projects import Project
 from tests.review.candidates import candidate, write_corpus
 
@@ -48,6 +65,86 @@ def test_artifacts_are_read_by_their_path(project: Project) -> None:
     store.log_files(run, "some", {"a.txt": b"a"})
     assert store.read_file(run, "some/a.txt") == b"a"
     assert store.read_file(run, "some/b.txt") is None
+
+
+@pytest.mark.parametrize("name", ["feature%2Fwords", "a 100%", "q?x=%41&y#z é"])
+def test_a_project_folder_may_have_any_name(
+    name: str, project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", ends.append)
+    above = tmp_path_factory.mktemp("above")
+    shutil.copytree(project.folder, above / name)
+    monkeypatch.chdir(above / name)
+    runs.log_evaluation(project.params, project.cell.name)
+    store = connect()
+    assert read_model(store, "models:/rnnlm/1", "it").vocabulary.tokens == project.vocabulary.tokens
+    (run,) = store.runs()
+    assert (
+        store.read_file(run.info.run_id, "evaluation/metrics.json")
+        == Path(f"mlruns/{run.info.run_id}/artifacts/evaluation/metrics.json").read_bytes()
+    )
+    assert not (project.folder / "mlruns").exists()
+    for end in ends:
+        end()
+    assert list(above.iterdir()) == [above / name]
+
+
+def test_blanks_around_the_address_are_no_part_of_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "\n sqlite:///mlflow.db\r\n")
+    before = sorted(Path().iterdir())
+    connect()
+    assert sorted(Path().iterdir()) == before
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", " \n")
+    assert tracking_uri() == f"sqlite:///{project.folder}/mlflow.db"
+
+
+@pytest.mark.parametrize("address", ["mlruns", "./mlruns", "file:///tmp/mlruns"])
+def test_a_folder_is_no_store(address: str, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(InputError, match=r" is \S*mlruns, a folder, .*`mlflow migrate-filestore`"), open_store():
+        pass
+
+
+def test_of_a_deleted_experiment_the_command_is_named_that_brings_it_back(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = connect()
+    run = store.client.create_run(store.experiment_id).info.run_id
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(InputError, match=r"was deleted; bring it back with `.*`$") as refused, open_store():
+        pass
+    assert BestEffort()(lambda store: store.runs()) is None
+    assert "was deleted; bring it back with" in capsys.readouterr().err
+    variable, *command = str(refused.value).split("`")[1].split()
+    name, _, uri = variable.partition("=")
+    done = subprocess.run(command, env=os.environ | {name: uri}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [found.info.run_id for found in connect().runs()] == [run]
+
+
+def test_a_missing_driver_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://u:pw@127.0.0.1:1/db")
+    told = r"^MLflow failed \(ModuleNotFoundError: No module named '\w+'\); [^\n]*$"
+    with pytest.raises(InputError, match=told), open_store():
+        pass
+
+
+@pytest.mark.slow
+def test_two_first_uses_at_once_make_one_store(project: Project, tmp_path: Path) -> None:
+    code = "from pipeline.tracking.store import connect; print(connect().experiment_id)"
+    uri = f"sqlite:///{tmp_path}/new/runs.db"
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-c", code]
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert len({output for output, _ in told}) == 1
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["runs.db"]
 
 
 def test_a_note_is_cut_at_the_end_of_a_line() -> None:
