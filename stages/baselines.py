@@ -24,7 +24,7 @@ def baselines() -> None:
         for name, sums in baseline_scores(train, test, len(vocabulary)):
             metrics[name] = summarise(sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
             bands += sums.bands(name)
-            write_sentences(folder / "sentences" / f"{name}.parquet", sums.sentences, documents)
+            write_sentences(folder / "sentences" / f"{name}.parquet", sums, documents)
             bar.advance()
     write_metrics(folder / "metrics.json", metrics)
     write_bands(folder / "bands.csv", bands)

@@ -36,7 +36,7 @@ def evaluate() -> None:
     metrics = summarise(sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
     write_metrics(folder / "metrics.json", metrics | {"parameters": predictor.model.parameter_count()})
     write_bands(folder / "bands.csv", sums.bands(cell.name))
-    write_sentences(folder / "sentences.parquet", sums.sentences, documents)
+    write_sentences(folder / "sentences.parquet", sums, documents)
     write_gradient_norms(folder / "gradient_flow.csv", gradient_norms(predictor.model, test))
     decoding = Decoding(options.temperature, options.top_k, options.max_length, options.seed)
     (samples,) = predictor.generate([[]], options.generated_sentences, decoding)

@@ -24,7 +24,7 @@ CONFIDENCE = 0.95  # of every interval and verdict that does not say otherwise
 FEWEST_UNITS = 5.0
 FEWEST_DEGREES = 3.0  # of freedom: with less, what is below for Student's quantile is no longer near
 NORMAL = NormalDist()
-FARTHEST = 10.0  # standard deviations, beyond which no p is told from the next: it is 1e-23 there
+FARTHEST_OUT = 10.0  # standard deviations, beyond which no p is told from the next: it is 1e-23 there
 
 Number = TypeVar("Number", float, np.ndarray)
 
@@ -138,7 +138,7 @@ def student(z: Number, free: float) -> Number:
 
 def _as_normal(t_F: np.ndarray, free: float) -> np.ndarray:
     """`student` backwards, for values from 0 on: what the normal distribution has where Student's has t."""
-    low_F, high_F = np.zeros(len(t_F)), np.full(len(t_F), FARTHEST)
+    low_F, high_F = np.zeros(len(t_F)), np.full(len(t_F), FARTHEST_OUT)
     for _ in range(60):  # halves: more would change nothing
         middle_F = (low_F + high_F) / 2
         is_below_F = student(middle_F, free) < t_F

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from pipeline.evaluation.scores import Band
+from pipeline.evaluation.bands import RelativeBand
 from pipeline.runtime.files import atomic_path
 from pipeline.training.history import EpochRecord, best_epoch
 
@@ -18,6 +18,7 @@ from pipeline.training.history import EpochRecord, best_epoch
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#777777"  # of the baselines
+MUCH_WORSE = 60.0  # percent worse than the reference: beyond, one poor model would make all others look equal
 
 
 def learning_curves(path: Path, histories: Mapping[str, Sequence[EpochRecord]]) -> None:
@@ -33,28 +34,50 @@ def learning_curves(path: Path, histories: Mapping[str, Sequence[EpochRecord]]) 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def perplexity_by_band(path: Path, bands: Mapping[str, Sequence[Band]], baselines: Sequence[str]) -> None:
-    """Test perplexity by the training frequency of the word to predict; the models named in `baselines` in grey."""
-    tokens = {band.band: band.tokens for rows in bands.values() for band in rows}
-    names, total = list(tokens), sum(tokens.values())
-    networks = [model for model in bands if model not in baselines]
-    labels = ("training frequency rank of the word to predict, and its share of the test tokens", "test perplexity")
-    with _figure(path, 10.5, 4.8, labels) as axes:
-        for index, (model, rows) in enumerate(bands.items()):
-            # Side by side within a band, so that equal values do not hide each other.
-            shift = 0.6 * ((index + 0.5) / len(bands) - 0.5)
-            if model in networks:
-                style = {**_style(networks.index(model)), "markersize": min(8, 60 / len(bands))}
-            else:
-                style = {"color": GREY, "marker": ("_", "1", "x")[index % 3], "markersize": 9, "markeredgewidth": 2}
-            places = [names.index(row.band) + shift for row in rows]
-            axes.plot(places, [row.perplexity for row in rows], label=model, **{**style, "linestyle": "none"})
-        _plain_numbers(axes)
-        axes.set_xticks(range(len(names)), [f"{name}\n{tokens[name] / total:.0%}" for name in names])
-        for edge in range(1, len(names)):
-            axes.axvline(edge - 0.5, color="#cccccc", linewidth=0.8)
-        axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.grid(visible=False, axis="x")
+def perplexity_by_band(
+    path: Path,
+    bands: Mapping[str, Sequence[RelativeBand]],
+    reference: str,
+    networks: Sequence[str],
+    counting: Sequence[str],
+) -> None:
+    """Perplexity against that of `reference` by the training frequency of the word to predict: a panel for each band.
+
+    A row for each of `networks` and, in grey, of `counting`. Those beyond `MUCH_WORSE` stand at the edge as arrows.
+    """
+    ((first, *_), *_) = bands.values()
+    shown = [*networks, *counting]
+    with _canvas(path, 11, 1.7 + 0.27 * len(shown)) as figure:
+        panels = figure.subplots(1, len(bands), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, (band, rows) in zip(panels, bands.items(), strict=True):
+            by_model = {row.model: row for row in rows}
+            words = f"{band.replace('_', chr(10))}\n{rows[0].tokens / first.tokens:.0%}"
+            axes.set_title(f"{words}\n{by_model[reference].perplexity:,.1f}", fontsize=8)
+            axes.axvline(0, color="black", linewidth=1)
+            for place, model in enumerate(shown):
+                style = _style(networks.index(model)) if model in networks else {"color": GREY, "marker": "o"}
+                _ratio(axes, place, by_model[model], style["color"], style["marker"])
+            axes.grid(color="#e5e5e5", linewidth=0.8)
+            axes.set_axisbelow(True)
+            axes.tick_params(axis="both", length=0, labelsize=8)
+            axes.spines[["top", "right", "left"]].set_visible(False)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_formatter(lambda percent, _: f"{percent:+g}" if percent else "0")
+        panels[0].set_yticks(range(len(shown)), shown)
+        panels[0].set_ylim(len(shown) - 0.5, -0.5)
+        figure.suptitle(
+            f"word to predict, by its rank in training; its share of the test tokens; perplexity of the {reference}",
+            fontsize=9,
+        )
+        figure.supxlabel(f"percent more than the perplexity of the {reference}: farther left is better", fontsize=9)
+
+
+def _ratio(axes: Axes, place: int, row: RelativeBand, color: str, marker: str) -> None:
+    percent = 100 * (row.ratio - 1)
+    axes.plot(min(percent, MUCH_WORSE), place, marker if percent <= MUCH_WORSE else ">", color=color, markersize=5)
+    if percent <= MUCH_WORSE and row.ratio_low is not None and row.ratio_high is not None:
+        ends = [100 * (row.ratio_low - 1), min(100 * (row.ratio_high - 1), MUCH_WORSE)]
+        axes.plot(ends, [place, place], color=color, linewidth=1.8)
 
 
 def gradient_flow(path: Path, norms: Mapping[str, Sequence[float]]) -> None:
@@ -70,10 +93,7 @@ def _figure(
     path: Path, width: float, height: float, labels: tuple[str, str], legend: str | None = None
 ) -> Iterator[Axes]:
     """Axes with a logarithmic y to draw on, written to `path` as PNG when the block ends; sizes are in inches."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # so that the user's matplotlibrc changes nothing
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
+    with _canvas(path, width, height) as figure:
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e5e5e5", linewidth=0.8)
@@ -83,6 +103,16 @@ def _figure(
         yield axes
         # Beside the axes, where it hides nothing however many models there are.
         axes.legend(title=legend, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+
+
+@contextmanager
+def _canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of so many inches, written to `path` as PNG when the block ends."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # so that the user's matplotlibrc changes nothing
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
 

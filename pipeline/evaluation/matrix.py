@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.evaluation.bootstrap import CONFIDENCE, bootstrap, drawn_in_words, too_few
-from pipeline.runtime.rows import write_rows
+from pipeline.runtime.rows import rounded, write_rows
 
-DIGITS = 6  # significant ones in pairs.csv
 MOST_NAMED = 5  # models that a sentence lists where it can say "all"
 
 
@@ -100,7 +99,7 @@ class Matrix:
         write_rows(
             path,
             [*columns, "better"],
-            ([*map(_rounded, astuple(pair)), "yes" if pair.better else "cannot be told"] for pair in self.pairs),
+            ([*map(rounded, astuple(pair)), "yes" if pair.better else "cannot be told"] for pair in self.pairs),
         )
 
 
@@ -164,7 +163,3 @@ def listed(names: Sequence[str]) -> str:
 
 def _percent(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f}%" if ratio < 10 else f"{ratio:,.0f}x"
-
-
-def _rounded(value: object) -> object:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.evaluation import figures, results
+from pipeline.evaluation.bands import ALL_WORDS, RelativeBand, relative_bands, write_relative_bands
 from pipeline.evaluation.matrix import Matrix, compare_all, listed
-from pipeline.evaluation.scores import Band
 from pipeline.runtime.files import write_text
 from pipeline.runtime.markdown import markdown_table, plain
 from pipeline.training.history import read_history
 
+REFERENCE = results.BASELINES["fivegram"]  # what the figure of frequency bands measures models against
 LAG_TOLD = 10  # words back at which the report says how much of the gradient is left
 
 
@@ -23,7 +24,7 @@ def write_report(
     resamples: int,
     seed: int,
 ) -> None:
-    """Write report.md, pairs.csv, learning_curves.png, perplexity_by_band.png and gradient_flow.png.
+    """Write report.md, pairs.csv, bands.csv, learning_curves.png, perplexity_by_band.png and gradient_flow.png.
 
     Args:
         evaluation_folder: holds what `evaluate` left for every name, and baselines/.
@@ -39,8 +40,6 @@ def write_report(
     rows = results.comparison_table(evaluation_folder, models_folder, names)
     histories = {name: read_history(models_folder / name / "history.csv") for name in names}
     figures.learning_curves(report_folder / "learning_curves.png", histories)
-    bands = _bands(evaluation_folder, names)
-    figures.perplexity_by_band(report_folder / "perplexity_by_band.png", bands, list(results.BASELINES.values()))
     norms = {name: _norms(evaluation_folder / name / "gradient_flow.csv") for name in names}
     figures.gradient_flow(report_folder / "gradient_flow.png", norms)
     samples = {name: results.read_result(evaluation_folder / name / "samples.txt").split("\n")[:-1] for name in names}
@@ -50,11 +49,16 @@ def write_report(
                 evaluation_folder / name / "samples.txt", "not as many sentences as those of other models"
             )
     scores = results.read_scores(evaluation_folder, names)
+    bands = relative_bands(scores, REFERENCE, resamples, seed)
+    write_relative_bands(report_folder / "bands.csv", bands)
+    figures.perplexity_by_band(
+        report_folder / "perplexity_by_band.png", bands, REFERENCE, names, [results.BASELINES["trigram"]]
+    )
     one = scores[names[0]]
     nats = {model: of_model.nats for model, of_model in scores.items()}
     matrix = compare_all(nats, one.tokens, one.document, resamples, seed)
     matrix.write(report_folder / "pairs.csv")
-    write_text(report_folder / "report.md", _markdown(rows, matrix, samples, norms))
+    write_text(report_folder / "report.md", _markdown(rows, matrix, bands, samples, norms))
 
 
 class _Lag(NamedTuple):
@@ -71,22 +75,10 @@ def _norms(path: Path) -> list[float]:
     return norms
 
 
-def _bands(evaluation_folder: Path, names: Sequence[str]) -> dict[str, list[Band]]:
-    """The bands of the baselines, by the names shown, and of the networks."""
-    result: dict[str, list[Band]] = {}
-    for folder in ("baselines", *names):
-        path = evaluation_folder / folder / "bands.csv"
-        for band in results.read_table(path, Band):
-            model = results.BASELINES.get(band.model) if folder == "baselines" else folder
-            if model is None or band.tokens < 1 or not 1 <= band.perplexity < math.inf:
-                raise results.damaged(path, "no frequency bands")
-            result.setdefault(model, []).append(band)
-    return result
-
-
 def _markdown(
     rows: Sequence[results.Row],
     matrix: Matrix,
+    bands: dict[str, list[RelativeBand]],
     samples: dict[str, list[str]],
     norms: dict[str, list[float]],
 ) -> str:
@@ -109,9 +101,12 @@ def _markdown(
         "## Learning curves",
         "![Validation perplexity after each epoch](learning_curves.png)",
         "## Perplexity by word frequency",
-        "Which words the models predict well, by how often the word occurs in the training text (rank 1 is the most "
-        "frequent word).",
-        "![Test perplexity by frequency band](perplexity_by_band.png)",
+        f"Which words the models predict better than the {REFERENCE} does, by how often the word occurs in the "
+        "training text (rank 1 is the most frequent word): how much more or less the perplexity over these words is. "
+        "Each 95% interval stands for itself, uncorrected.",
+        f"![Test perplexity by frequency band, relative to the {REFERENCE}](perplexity_by_band.png)",
+        "The perplexities themselves; `bands.csv` has intervals of the ratios:",
+        markdown_table(_band_table(bands), right=True),
         "## Gradient flow",
         f"How strongly the loss at a word still depends on the network's state k words earlier, k = 0 to "
         f"{len(norms[networks[0].model]) - 1}: the faster the curve falls, the less the network can learn from words "
@@ -122,6 +117,15 @@ def _markdown(
         lines = [[plain(text) for text in line] for line in zip(*samples.values(), strict=True)]
         parts += ["## Sentences the networks wrote", markdown_table([list(samples), *lines])]
     return "\n\n".join(parts) + "\n"
+
+
+def _band_table(bands: dict[str, list[RelativeBand]]) -> list[list[str]]:
+    models = [row.model for row in bands[ALL_WORDS]]
+    rows = [
+        [model, *(f"{found[number].perplexity:,.1f}" for found in bands.values())]
+        for number, model in enumerate(models)
+    ]
+    return [["model", *bands], *rows]
 
 
 def _which_is_better(matrix: Matrix, networks: Sequence[str]) -> Iterator[str]:

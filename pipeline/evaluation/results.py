@@ -16,7 +16,9 @@ from pipeline.evaluation.scores import (
     EFFECTIVE_SENTENCES,
     ENDS,
     MEASURES,
+    NATS_IN,
     TEST_DOCUMENTS,
+    TOKENS_IN,
     UNSEEN,
     UNSEEN_SENTENCES,
     UNSEEN_TOKENS,
@@ -160,12 +162,14 @@ class SavedScores:
     nats: np.ndarray
     tokens: np.ndarray
     document: np.ndarray | None
+    bands: dict[str, tuple[np.ndarray, np.ndarray]]  # of each frequency band tokens and nats
 
     def same_sentences(self, other: "SavedScores") -> bool:
         """Whether the two are sums over the same targets, as far as that shows."""
-        if self.document is None or other.document is None:
-            return self.document is other.document and np.array_equal(self.tokens, other.tokens)
-        return np.array_equal(self.tokens, other.tokens) and np.array_equal(self.document, other.document)
+        if (self.document is None) != (other.document is None) or list(self.bands) != list(other.bands):
+            return False
+        found = ((one.tokens, one.document, *(tokens for tokens, _ in one.bands.values())) for one in (self, other))
+        return all(np.array_equal(*both) for both in zip(*found, strict=True))
 
 
 def _read_scores(path: Path) -> SavedScores:
@@ -177,6 +181,8 @@ def _read_scores(path: Path) -> SavedScores:
             table = pq.read_table(path)
             nats, tokens = (table[name].to_numpy() for name in ("nats", "tokens"))
             document = table["document"].to_numpy() if "document" in table.column_names else None
+            names = [name.removeprefix(TOKENS_IN) for name in table.column_names if name.startswith(TOKENS_IN)]
+            bands = {name: (table[TOKENS_IN + name].to_numpy(), table[NATS_IN + name].to_numpy()) for name in names}
         except (pa.ArrowException, KeyError, OSError) as error:
             if isinstance(error, FileNotFoundError) or is_of_the_machine(error):
                 raise
@@ -189,7 +195,21 @@ def _read_scores(path: Path) -> SavedScores:
             raise ValueError
         if document is not None and not 0 <= document.min() <= document.max() < len(document):
             raise ValueError
-    return SavedScores(nats, tokens, document)
+        _check_bands(bands, tokens)
+    return SavedScores(nats, tokens, document, bands)
+
+
+def _check_bands(bands: Mapping[str, tuple[np.ndarray, np.ndarray]], tokens: np.ndarray) -> None:
+    """Raise ValueError where bands are missing or not whole, or their tokens are not those of the sentences."""
+    total = np.zeros(len(tokens), np.int64)
+    for in_band, nats in bands.values():
+        if in_band.dtype.kind != "i" or nats.dtype != np.float64 or in_band.min() < 0:
+            raise ValueError
+        if not np.isfinite(nats).all() or nats.min() < 0 or nats.sum() > LARGEST_NATS * max(in_band.sum(), 1):
+            raise ValueError
+        total += in_band
+    if not np.array_equal(total, tokens):
+        raise ValueError
 
 
 def damaged(path: Path, lack: str) -> InputError:

@@ -28,6 +28,7 @@ MEASURES = ("perplexity", "nats_per_token", "accuracy_top1", "accuracy_top5", "u
 ENDS = tuple(f"{key}_{end}" for key in MEASURES for end in ("low", "high"))
 # The perplexity over sentences that share no 8-gram with the training split, with ends likewise, and how much that is.
 UNSEEN, UNSEEN_SENTENCES, UNSEEN_TOKENS = "perplexity_unseen", "sentences_unseen", "tokens_unseen"
+TOKENS_IN, NATS_IN = "tokens ", "nats "  # before the name of a band: columns of sentences.parquet
 # What was drawn for the intervals: documents and how many equal ones say as much, or of sentences that number alone.
 TEST_DOCUMENTS, EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES = "documents", "effective_documents", "effective_sentences"
 
@@ -64,9 +65,9 @@ class ScoreSums:
 
     def __init__(self, sentences: int, vocabulary_size: int) -> None:
         self._unknown_id = vocabulary_size - 1
-        self._names, self._band_of_id = _bands(vocabulary_size)
-        self._band_tokens = np.zeros(len(self._names), np.int64)
-        self._band_nats = np.zeros(len(self._names))
+        self.band_names, self._band_of_id = _bands(vocabulary_size)
+        self.band_tokens_SF = np.zeros((sentences, len(self.band_names)), np.int64)  # F frequency bands
+        self.band_nats_SF = np.zeros((sentences, len(self.band_names)))
         self.sentences = SentenceScores(
             *(np.zeros(sentences, np.float64 if "nats" in field.name else np.int64) for field in fields(SentenceScores))
         )
@@ -82,14 +83,16 @@ class ScoreSums:
         np.add.at(self.sentences.unknown, sentence_N, unknown_N)
         np.add.at(self.sentences.nats_unknown, sentence_N[unknown_N], nats_N[unknown_N])
         band_N = self._band_of_id[target_N]
-        np.add.at(self._band_tokens, band_N, 1)
-        np.add.at(self._band_nats, band_N, nats_N)
+        np.add.at(self.band_tokens_SF, (sentence_N, band_N), 1)
+        np.add.at(self.band_nats_SF, (sentence_N, band_N), nats_N)
 
     def bands(self, model: str) -> list[Band]:
         """The perplexity of `model` by training frequency of the target; a band without a target is left out."""
         return [
             Band(model, name, int(tokens), round(float(np.exp(nats / tokens)), DECIMALS))
-            for name, tokens, nats in zip(self._names, self._band_tokens, self._band_nats, strict=True)
+            for name, tokens, nats in zip(
+                self.band_names, self.band_tokens_SF.sum(axis=0), self.band_nats_SF.sum(axis=0), strict=True
+            )
             if tokens
         ]
 
@@ -158,15 +161,21 @@ def write_bands(path: Path, bands: Iterable[Band]) -> None:
     write_rows(path, Band._fields, bands)
 
 
-def write_sentences(path: Path, scores: SentenceScores, document: np.ndarray | None) -> None:
+def write_sentences(path: Path, sums: ScoreSums, document: np.ndarray | None) -> None:
     """Write the sums of each sentence as Parquet, one row per sentence in the order of the split, for paired tests.
 
-    The column `document` is the index of the document that a sentence is in; a corpus without documents has none.
+    Columns are the fields of `SentenceScores`, and of each frequency band `tokens BAND` and `nats BAND`. `document` is
+    the index of the document that a sentence is in; a corpus without documents has no such column.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {field.name: getattr(scores, field.name) for field in fields(scores)}
+    columns = {field.name: getattr(sums.sentences, field.name) for field in fields(SentenceScores)}
+    for number, name in enumerate(sums.band_names):
+        columns[TOKENS_IN + name], columns[NATS_IN + name] = (
+            sums.band_tokens_SF[:, number],
+            sums.band_nats_SF[:, number],
+        )
     if document is not None:
         columns["document"] = document
     with atomic_path(path) as temporary:

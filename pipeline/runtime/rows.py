@@ -12,6 +12,7 @@ from typing import TypeVar, get_type_hints
 from pipeline.runtime.files import atomic_path
 
 Row = TypeVar("Row")
+SIGNIFICANT = 6  # digits of a figure that people read
 
 
 def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
@@ -20,6 +21,11 @@ def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Iterable[objec
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+def rounded(value: object) -> object:
+    """A float with `SIGNIFICANT` digits, so that its last bits are in no file; anything else as it is."""
+    return float(f"{value:.{SIGNIFICANT}g}") if isinstance(value, float) else value
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:

@@ -97,14 +97,14 @@ def make_run(tmp_path: Path) -> Callable[[dict[str, float]], Path]:
             {name: summarise(sums.sentences, DOCUMENT, SEEN, 100, 1) for name, sums in baselines.items()},
         )
         for name, sums in baselines.items():
-            write_sentences(folder / "sentences" / f"{name}.parquet", sums.sentences, DOCUMENT)
+            write_sentences(folder / "sentences" / f"{name}.parquet", sums, DOCUMENT)
         write_bands(folder / "bands.csv", [band for name, sums in baselines.items() for band in sums.bands(name)])
         for position, (name, nats) in enumerate(networks.items()):
             sums, folder = _scores(nats, 0), tmp_path / "evaluation" / name
             write_metrics(
                 folder / "metrics.json", summarise(sums.sentences, DOCUMENT, SEEN, 100, 1) | {"parameters": 1610000}
             )
-            write_sentences(folder / "sentences.parquet", sums.sentences, DOCUMENT)
+            write_sentences(folder / "sentences.parquet", sums, DOCUMENT)
             write_bands(folder / "bands.csv", sums.bands(name))
             (folder / "gradient_flow.csv").write_text("lag,gradient_norm\n0,0.5\n1,0.1\n2,0.01\n")
             (folder / "samples.txt").write_text(f"the {name} wrote *this*.\n<b>and</b> a|b.\n")

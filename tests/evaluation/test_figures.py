@@ -22,10 +22,11 @@ def test_the_figures_show_every_model_by_its_name(make_run, monkeypatch) -> None
     for name in ("learning_curves", "perplexity_by_band", "gradient_flow"):
         monkeypatch.setattr(figures, name, lambda path, *data, name=name: drawn.update({name: data}))
     report_on(make_run({"rnn": 4.0, "gru": 3.9}), ["rnn", "gru"])
-    bands, baselines = drawn["perplexity_by_band"]
-    assert list(bands) == ["unigram", "trigram", "5-gram", "rnn", "gru"]
-    assert baselines == ["unigram", "trigram", "5-gram"]
-    assert [band.band for band in bands["gru"]][:2] == ["1-10", "11-100"]
+    bands, *shown = drawn["perplexity_by_band"]
+    assert shown == ["5-gram", ["rnn", "gru"], ["trigram"]]
+    assert list(bands)[:3] == ["all words", "1-10", "11-100"]
+    for rows in bands.values():
+        assert [row.model for row in rows] == ["unigram", "trigram", "5-gram", "rnn", "gru"]
     assert drawn["gradient_flow"] == ({"rnn": [0.5, 0.1, 0.01], "gru": [0.5, 0.1, 0.01]},)
     assert [record.valid_perplexity for record in drawn["learning_curves"][0]["gru"]] == [140.0, 89.5]
 

@@ -14,7 +14,9 @@ from tests.evaluation.conftest import FIGURES, report_on
 def test_any_number_of_cells_makes_a_whole_report(make_run, names: list[str]) -> None:
     folder = make_run(dict.fromkeys(names, 4.0))
     text = report_on(folder, names)
-    assert sorted(path.name for path in (folder / "report").iterdir()) == sorted([*FIGURES, "pairs.csv", "report.md"])
+    assert sorted(path.name for path in (folder / "report").iterdir()) == sorted(
+        [*FIGURES, "bands.csv", "pairs.csv", "report.md"]
+    )
     assert re.findall(r"\]\((.*?\.png)\)", text) == ["learning_curves.png", "perplexity_by_band.png", FIGURES[0]]
     assert [line for line in text.splitlines() if line.startswith("| ") and "best on validation" in line] != []
     for name in names:
@@ -76,7 +78,7 @@ def test_too_few_documents_give_a_sentence_and_no_matrix(make_run) -> None:
     text = report_on(folder, ["lstm"])
     assert "Whether any of these models is better than another cannot be told: no interval, as 3 documents" in text
     assert "beats" not in text
-    assert "against that of" not in text
+    assert "perplexity against that of" not in text
 
 
 def test_without_documents_the_matrix_says_that_it_draws_sentences(make_run) -> None:
@@ -84,6 +86,20 @@ def test_without_documents_the_matrix_says_that_it_draws_sentences(make_run) -> 
     for path in folder.rglob("*.parquet"):
         pq.write_table(pq.read_table(path).drop_columns("document"), path)
     assert "over sentences, as there are no documents (effective number 60.0), corr" in report_on(folder, ["lstm"])
+
+
+def test_scores_whose_bands_are_not_those_of_the_sentences_are_refused(make_run) -> None:
+    folder = make_run({"rnn": 4.0})
+    path = folder / "evaluation" / "rnn" / "sentences.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index("tokens 1-10")
+    for column in ([np.zeros(60, np.int64)], [table["tokens 1-10"].to_numpy() + 0.0]):
+        pq.write_table(table.set_column(place, "tokens 1-10", column), path)
+        with pytest.raises(InputError, match=r"rnn/sentences\.parquet holds no scores of sentences"):
+            report_on(folder, ["rnn"])
+    pq.write_table(table.drop_columns("nats 1-10"), path)
+    with pytest.raises(InputError, match=r"rnn/sentences\.parquet holds no scores of sentences"):
+        report_on(folder, ["rnn"])
 
 
 def test_the_report_says_how_much_of_the_gradient_is_left_from_its_numbers(make_run) -> None:
@@ -106,9 +122,9 @@ def test_without_generated_sentences_there_is_no_such_section(make_run) -> None:
 
 
 @pytest.mark.parametrize(
-    "gone", ["evaluation/rnn/bands.csv", "evaluation/rnn/gradient_flow.csv", "evaluation/rnn/samples.txt",
+    "gone", ["evaluation/rnn/gradient_flow.csv", "evaluation/rnn/samples.txt",
              "evaluation/rnn/sentences.parquet", "evaluation/baselines/sentences/trigram.parquet",
-             "evaluation/baselines/bands.csv", "evaluation/rnn/metrics.json", "models/rnn/history.csv"],
+             "evaluation/rnn/metrics.json", "models/rnn/history.csv"],
 )  # fmt: skip
 def test_a_missing_file_is_one_clear_line(make_run, gone: str) -> None:
     folder = make_run({"rnn": 4.0})

@@ -64,7 +64,7 @@ def test_figures_by_hand() -> None:
 
 def test_a_model_that_guesses_has_the_perplexity_of_its_vocabulary_and_no_doubt_about_it() -> None:
     sums = sums_of([[2, 3, 1]] * 50, [[np.log(8000)] * 3] * 50, [[4000] * 3] * 50, 8000)
-    figures = summarise(sums.sentences, None, NONE_SEEN, 100, seed=1)
+    figures = summarise(sums.sentences, None, np.zeros(50, bool), 100, seed=1)
     assert figures["perplexity"] == figures["perplexity_low"] == figures["perplexity_high"] == pytest.approx(8000)
 
 
@@ -166,7 +166,9 @@ def test_documents_are_drawn_counted_and_written_beside_the_scores(tmp_path: Pat
     outside = 100 * tail(figures["effective_documents"], 0.95)
     ends = np.percentile(resampled, [outside, 100 - outside])
     assert [figures["nats_per_token_low"], figures["nats_per_token_high"]] == pytest.approx(ends.tolist(), abs=1e-6)
-    write_sentences(tmp_path / "scores.parquet", scores, document)
+    sums = ScoreSums(40, 8)
+    sums.add(np.arange(40), np.ones(40, np.int64), np.ones(40), np.zeros(40))
+    write_sentences(tmp_path / "scores.parquet", sums, document)
     assert pq.read_table(tmp_path / "scores.parquet")["document"].to_pylist() == document.tolist()
 
 
@@ -234,11 +236,26 @@ def test_bands_csv_names_the_model_in_every_row(tmp_path: Path) -> None:
     )
 
 
-def test_sentence_scores_are_written_in_the_order_of_the_split_and_alike(tmp_path: Path) -> None:
-    scores = random_scores(30)
+def test_sums_of_sentences_are_written_in_the_order_of_the_split_and_alike(tmp_path: Path) -> None:
+    sums = sums_of(
+        [[2, 3, 1], [12, 1], [13, 1]], [[1.0, 2.0, 0.5], [3.0, 0.25], [4.0, 0.5]], [[0] * 3, [7, 1], [0, 0]], 14
+    )
     for name in ("a.parquet", "b.parquet"):
-        write_sentences(tmp_path / name, scores, None)
+        write_sentences(tmp_path / name, sums, None)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
-    table = pq.read_table(tmp_path / "a.parquet")
-    assert table.column_names == ["tokens", "nats", "top1", "top5", "unknown", "nats_unknown"]
-    assert table["nats"].to_pylist() == scores.nats.tolist()
+    assert pq.read_table(tmp_path / "a.parquet").to_pydict() == {
+        "tokens": [3, 2, 2],
+        "nats": [3.5, 3.25, 4.5],
+        "top1": [3, 0, 2],
+        "top5": [3, 1, 2],
+        "unknown": [0, 0, 1],
+        "nats_unknown": [0, 0, 4],
+        "tokens 1-10": [2, 0, 0],
+        "nats 1-10": [3, 0, 0],
+        "tokens 11-11": [0, 1, 0],
+        "nats 11-11": [0, 3, 0],
+        "tokens SENTENCE_END": [1, 1, 1],
+        "nats SENTENCE_END": [0.5, 0.25, 0.5],
+        "tokens UNKNOWN_TOKEN": [0, 0, 1],
+        "nats UNKNOWN_TOKEN": [0, 0, 4],
+    }

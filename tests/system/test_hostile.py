@@ -115,13 +115,11 @@ LOADERS: dict[str, Loader] = {
     ".rnnlm/checkpoints/lstm/key/checkpoint": restore,
 }
 REPORTED = (
-    "lstm/bands.csv",
     "lstm/gradient_flow.csv",
     "lstm/samples.txt",
     "lstm/sentences.parquet",
     "baselines/sentences/trigram.parquet",
     "baselines/metrics.json",
-    "baselines/bands.csv",
 )
 
 
