@@ -12,7 +12,12 @@ import typer
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import EVALUATION, MODELS, TIMINGS
-from pipeline.runtime.settings import compute_the_same_everywhere, limit_spinning, limit_threads
+from pipeline.runtime.settings import (
+    compute_the_same_everywhere,
+    limit_spinning,
+    limit_threads,
+    write_what_the_terminal_can_show,
+)
 from pipeline.runtime.stage import run
 
 if TYPE_CHECKING:
@@ -373,6 +378,7 @@ def main() -> None:
     compute_the_same_everywhere()
     limit_spinning()
     limit_threads()
+    write_what_the_terminal_can_show()
     run(app)
 
 

@@ -176,6 +176,17 @@ def test_outside_a_project_it_says_so(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("start", ["from pipeline import cli; cli.app = {}; cli.main()", "import stages; ({})()"])
+def test_a_terminal_of_another_encoding_gets_escapes(start: str, encoding: str) -> None:
+    word = "caf\u00e9 \U0001f600"
+    command = [sys.executable, "-c", start.format(f"lambda: print({word!a})")]
+    done = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=True
+    )
+    assert done.stdout.strip() == word.encode(encoding, "backslashreplace")
+
+
 def test_the_folder_of_a_model_needs_no_project(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     nowhere = tmp_path_factory.mktemp("nowhere")
     command = ("generate", "--count", "2", "--model", str(project / "data/models/lstm"))

@@ -6,6 +6,7 @@ Variables for a child process are passed by `env=`, never through here. `.dvc/co
 """
 
 import csv
+import io
 import logging
 import os
 import sys
@@ -52,6 +53,13 @@ def limit_threads() -> None:
     """
     if (allowed := available_processors()) < assigned_processors():
         os.environ.setdefault("OMP_NUM_THREADS", str(allowed))
+
+
+def write_what_the_terminal_can_show() -> None:
+    """Write a character that the terminal's encoding lacks as an escape such as \\u2019, instead of failing with it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def compute_the_same_everywhere() -> None:
