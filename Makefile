@@ -9,7 +9,17 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An active virtual environment must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: setup lock repro retrain check test soak ui clean
+.PHONY: help setup lock repro retrain check test soak ui clean
+
+help:
+	@echo 'make repro    set up, run what is out of date of the pipeline, and show the figures of all models'
+	@echo 'make test     set up, then check types, style and what the code does (ALL=1: slow tests, too)'
+	@echo 'make ui       open MLflow'
+	@echo 'make retrain  what CI runs: train on what changed, and promote the model if it is better'
+	@echo 'make setup    only make .venv (PYTHON=python3.11 is what makes it)'
+	@echo 'make lock     after a change of dependencies: write requirements/ anew'
+	@echo 'make soak     the tests that take hours'
+	@echo 'make clean    remove .venv and what is not a result'
 
 setup: .venv/ready
 
@@ -23,6 +33,8 @@ PINNED := --constraint constraints.txt
 locked = $(PIP_INSTALL) --require-hashes $(PINNED) --requirement requirements/$(1).txt $(2) || \
 	{ echo 'error: pip refused; if you changed constraints.txt, run `make lock` first' >&2; false; }
 .venv/ready: pyproject.toml constraints.txt $(wildcard requirements/*.txt)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo 'error: $(PYTHON) is not Python 3.11, which the locked packages are for; install it, or say where it is: make PYTHON=/path/to/python3.11' >&2; false; }
 	$(PYTHON) -m venv --clear .venv
 	$(call locked,build)
 	$(PIP) download --no-deps --only-binary :all: --dest .venv/torch "$$(grep -o '^torch==[^ ]*' requirements/torch.txt)"

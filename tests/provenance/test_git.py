@@ -3,6 +3,7 @@
 import hashlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -362,3 +363,20 @@ def test_a_worktree_is_not_taken_from_what_a_killed_process_has_started(
     with git.worktree(tree, first):
         assert not lives(pid)
     assert not Path("deleted").exists()
+
+
+def test_a_checkout_has_the_bytes_of_the_commit_whatever_git_is_set_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But a person's own text, which may end its lines as it likes."""
+    files = {"dvc.lock": b"a: 1\n", ".ci/run": b"#!/bin/sh\n", "corpus/mine.csv": b"body\r\nHello.\r\n"}
+    monkeypatch.chdir(tmp_path)
+    for name, content in files.items():
+        path = tmp_path / "first" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    shutil.copy(PROJECT / ".gitattributes", tmp_path / "first")
+    commands = ["init -q first", "-C first add -A", "-C first commit -qm one"]
+    for command in (*commands, "clone -q -c core.autocrlf=true first second"):
+        subprocess.run(["git", *command.split()], check=True)
+    assert {name: (tmp_path / "second" / name).read_bytes() for name in files} == files

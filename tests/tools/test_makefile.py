@@ -1,0 +1,40 @@
+"""What `make` says before it fetches anything."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(PROJECT / name, tmp_path)
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def test_another_python_is_noticed_first(folder: Path) -> None:
+    other = folder / "python"
+    other.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 12, 1)\n'\"$2\"\n")
+    other.chmod(0o755)
+    for python in (str(other), "no-such-python"):
+        done = make(folder, "setup", f"PYTHON={python}")
+        assert done.returncode == 2
+        assert f"error: {python} is not Python 3.11" in done.stderr
+        assert not (folder / ".venv").exists()
+
+
+def test_the_first_target_explains_all_others(folder: Path) -> None:
+    text = (folder / "Makefile").read_text()
+    (targets,) = [line for line in text.splitlines() if line.startswith(".PHONY:")]
+    told = make(folder).stdout
+    # `check` is a part of `test`.
+    assert {line.split()[1] for line in told.splitlines()} == set(targets.split()[1:]) - {"help", "check"}
