@@ -125,6 +125,15 @@ def commit_of(ref: str) -> str | None:
     return done.stdout.decode().strip() if done.returncode == 0 else None
 
 
+def project_prefix() -> str:
+    """The folder here within the repository, such as `ml/words/`; empty at its top.
+
+    Raises:
+        InputError: this is not a repository.
+    """
+    return output("rev-parse", "--show-prefix")
+
+
 def left_branch() -> str | None:
     """The branch that `dvc exp run` has left: it works on none, and goes back only if nobody kills it.
 
@@ -152,8 +161,8 @@ def changed_inputs(new: bool = True) -> list[str]:
     Raises:
         InputError: this is not a repository.
     """
-    untracked = "normal" if new else "no"
-    return [line[3:] for line in output("status", "--porcelain", f"-u{untracked}", "--", *INPUTS).splitlines()]
+    status = output("status", "--porcelain", f"-u{'normal' if new else 'no'}", "--", *INPUTS)
+    return [line[3:].removeprefix(project_prefix()) for line in status.splitlines()]
 
 
 def all_versions(*patterns: str) -> bytes:
@@ -182,7 +191,7 @@ def changes() -> Changes:
     left_out: dict[str, str | None] = {}
     room = LARGEST_PATCH
     new = output("ls-files", "--others", "--exclude-standard", "-z", "--", *INPUTS).split("\0")[:-1]
-    options = ("--name-only", "--no-renames", "--ignore-submodules=none", "-z")
+    options = ("--name-only", "--no-renames", "--ignore-submodules=none", "-z", "--relative")
     changed = output("diff", *options, "HEAD", "--", *INPUTS).split("\0")[:-1]
     others = [name for name in sorted({*new, *changed}) if Path(name).is_dir() and not Path(name).is_symlink()]
     for name in sorted({*new, *changed}, key=lambda name: (_size(Path(name)), name)):
@@ -208,7 +217,7 @@ def changes() -> Changes:
             run("add", *options, given=added, environment=private),
         ]
         # Not `diff`, to which a person's own settings apply: text that only a person can read, names without a/ and b/.
-        difference = ("diff-index", "--cached", "--no-renames", "--no-ext-diff", "--no-color", "HEAD")
+        difference = ("diff-index", "--cached", "--no-renames", "--no-ext-diff", "--no-color", "--relative", "HEAD")
         steps.append(run(*difference, "--patch", "--binary", environment=private))
         told = [reason(done) for done in steps if done.returncode]
         told += [f"{name} is another repository, whose files no patch of this one has" for name in others]
@@ -283,6 +292,8 @@ def _detector() -> Iterator[Callable[[str, bytes], bool]]:
 def worktree(folder: Path, commit: str) -> Iterator[Path]:
     """A commit laid out in `folder`, until the block ends; what a killed process left there goes first.
 
+    Yields the project in it: `folder` itself, or one below it, if the project here is a part of its repository.
+
     Raises:
         InputError: git cannot lay it out, or a process still works in what was left.
         StoppedError: a signal came while that was waited for.
@@ -296,9 +307,19 @@ def worktree(folder: Path, commit: str) -> Iterator[Path]:
     remove_worktree(folder)
     try:
         output("worktree", "add", "--quiet", "--detach", str(folder), commit)
-        yield folder
+        yield folder / project_prefix()
     finally:
         remove_worktree(folder)
+
+
+def apply_changes(project: Path, patch: bytes) -> None:
+    """Apply the patch of `Changes` to the project in a worktree.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    # Names in a patch start at the top of a repository, those of ours at the project.
+    output("-C", str(project), "apply", f"--directory={project_prefix()}", "--whitespace=nowarn", "-", given=patch)
 
 
 def worker_in(folder: Path) -> psutil.Process | None:

@@ -48,6 +48,8 @@ def check_clean() -> None:
     Raises:
         InputError: this is no git repository, it has no commit, or an input that git tracks was changed since.
     """
+    if told := git.unreadable():
+        raise InputError(f"git cannot read the repository here: {told}")
     if git.commit_of("HEAD") is None:
         raise InputError("retraining needs git and a repository with a commit here; `git init`, add and commit")
     changed = git.changed_inputs(new=False)
@@ -124,7 +126,7 @@ def check_out(branch: str, commit: str) -> Path | None:
     Raises:
         InputError: a file here, ignored ones included, is in its way, and no commit has it.
     """
-    changed = _names("diff", "--name-only", "-z", "HEAD", "--", *RESULT_FILES)
+    changed = _names("diff", "--name-only", "--relative", "-z", "HEAD", "--", *RESULT_FILES)
     there = set(_names("ls-tree", "-r", "--name-only", "-z", commit))
     new = [name for name in _names("ls-files", "--others", "-z", "--", *RESULT_FILES) if name in there]
     folder = set_aside([Path(name) for name in (*changed, *new)])
@@ -160,7 +162,7 @@ def commit_results(message: str) -> bool:
     """Commit dvc.lock and the small results in data/, and nothing else; says whether there was anything new."""
     options = ("--others", "--exclude-standard", "--modified", "--deleted", "--deduplicate", "-z")
     changed = _names("ls-files", *options, "--", *RESULT_FILES)
-    staged = _names("diff", "--cached", "--name-only", "-z", "--", *RESULT_FILES)
+    staged = _names("diff", "--cached", "--name-only", "--relative", "-z", "--", *RESULT_FILES)
     paths = list(dict.fromkeys((*changed, *staged)))
     if paths:
         git.output("add", "--all", "--", *paths, environment=LITERAL)
@@ -203,7 +205,9 @@ def short(commit: str) -> str:
 def _merge_one(other: str, branch: str) -> None:
     # Results are whole or wrong: half of one dvc.lock and half of another is neither.
     attributes = WORKTREE.with_suffix(".attributes")
-    attributes.write_text("".join(f"{pattern} -merge\n" for pattern in RESULT_FILES), encoding="utf-8")
+    here = git.project_prefix()
+    patterns = [here + pattern.replace("/*/", "/**/") for pattern in RESULT_FILES]
+    attributes.write_text("".join(f'"{pattern}" -merge\n' for pattern in patterns), encoding="utf-8")
     inside = ("-C", str(WORKTREE))
     settings = ("-c", f"core.attributesFile={attributes.resolve()}")
     # Merged again after a kill, the same commits give the same commit: runs in MLflow may name it already.
@@ -215,7 +219,9 @@ def _merge_one(other: str, branch: str) -> None:
     if done.returncode == 0:
         return
     conflicts = _names(*inside, "diff", "--name-only", "--diff-filter=U", "-z")
-    inputs = [path for path in conflicts if not any(fnmatch(path, pattern) for pattern in RESULT_FILES)]
+    results = [path for path in conflicts if path.startswith(here)]
+    results = [path for path in results if any(fnmatch(path.removeprefix(here), name) for name in RESULT_FILES)]
+    inputs = [path for path in conflicts if path not in results]
     if inputs or not conflicts:
         what = f"both changed {', '.join(inputs)}" if inputs else git.reason(done)
         raise InputError(

@@ -160,10 +160,10 @@ def _laid_out(run: "Run", provenance: Provenance, patch: bytes | None) -> Iterat
         held = FileLock(REPRODUCTIONS / f"{run_id}.lock").acquire(timeout=0)
     except Timeout:
         raise InputError(f"run {run_id} is already being rebuilt in this folder; wait until that has ended") from None
-    with held, git.worktree(tree, commit):
+    with held, git.worktree(tree, commit) as project:
         if patch:
-            git.output("-C", str(tree), "apply", "--whitespace=nowarn", "-", given=patch)
-        yield tree
+            git.apply_changes(project, patch)
+        yield project
 
 
 def _other_inputs(tree: Path, records: Mapping[str, StageRecord]) -> tuple[str | None, list[str]]:

@@ -365,6 +365,31 @@ def test_a_worktree_is_not_taken_from_what_a_killed_process_has_started(
     assert not Path("deleted").exists()
 
 
+def test_a_project_may_be_a_folder_of_a_larger_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = repository / "ml" / "words"
+    project.mkdir(parents=True)
+    monkeypatch.chdir(project)
+    for name in ("kept.py", "params.yaml"):
+        Path(name).write_text("1\n")
+    run("add", "-A")
+    run("commit", "-qm", "two")
+    Path("params.yaml").write_text("2\n")
+    Path("new.py").write_text("3\n")
+    (repository / "code.py").write_text("another project's\n")
+    assert git.changed_inputs() == ["params.yaml", "new.py"]
+    assert git.changed_inputs(new=False) == ["params.yaml"]
+    made = git.changes()
+    assert (made.left_out, made.incomplete) == ({}, "")
+    with git.worktree(Path("tree").absolute(), "HEAD") as laid_out:
+        git.apply_changes(laid_out, made.patch)
+        assert {path.name: path.read_text() for path in laid_out.iterdir()} == {
+            "kept.py": "1\n",
+            "params.yaml": "2\n",
+            "new.py": "3\n",
+        }
+        assert (laid_out.parents[1] / "code.py").read_text() == "1\n"
+
+
 def test_a_checkout_has_the_bytes_of_the_commit_whatever_git_is_set_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

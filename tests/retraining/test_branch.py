@@ -105,6 +105,49 @@ def test_a_conflict_of_inputs_is_said_and_changes_nothing(repository: Repository
     assert len(repository.git("worktree", "list").splitlines()) == 1
 
 
+def test_a_project_may_be_a_folder_of_a_larger_repository(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, between = repository.folder / "ml" / "words", "unchanged\n" * 8
+
+    def commit(**files: str) -> str:
+        for name, content in files.items():
+            (project / name.replace("_", ".")).write_text(content)
+        return repository.commit()
+
+    project.mkdir(parents=True)
+    monkeypatch.chdir(project)
+    commit(dvc_lock=f"a: 1\n{between}b: 1\n", params_yaml="size: 1\n")
+    begin()
+    results(f"a: 2\n{between}b: 1\n")
+    assert git.commit_results("Retrain")
+    assert git.push("origin", BRANCH)
+    repository.git("checkout", "-q", "main")
+    trigger = commit(dvc_lock=f"a: 1\n{between}b: 3\n", params_yaml="size: 2\n")
+    assert begin().merged == (trigger,)
+    assert Path("dvc.lock").read_text() == f"a: 2\n{between}b: 1\n"
+    assert Path("params.yaml").read_text() == "size: 2\n"
+    repository.git("checkout", "-q", "main")
+    results("uncommitted\n")
+    aside = git.check_out(BRANCH, repository.git("rev-parse", BRANCH))
+    assert aside is not None
+    assert (aside / "dvc.lock").read_text() == "uncommitted\n"
+    Path("params.yaml").write_text("size: 4\n")
+    with pytest.raises(InputError, match=r"^params\.yaml: changed, but not committed"):
+        git.check_clean()
+    repository.git("commit", "-qam", "by hand")
+    repository.git("checkout", "-q", "main")
+    commit(params_yaml="size: 3\n")
+    with pytest.raises(InputError, match=r"both changed ml/words/params\.yaml; merge them by hand"):
+        begin()
+
+
+def test_a_repository_that_git_does_not_trust_is_one(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(InputError, match=r"^git cannot read the repository here: fatal: detected dubious ownership"):
+        git.check_clean()
+
+
 def test_a_merge_that_was_killed_is_made_again_as_the_same_commit(repository: Repository) -> None:
     begin()
     results("a\n")
