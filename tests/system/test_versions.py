@@ -210,6 +210,36 @@ def test_models_that_dvc_restored_get_runs_and_versions(versions: Versions, tmp_
     assert clone.rnnlm("reproduce", run["run_id"]).startswith("identical")
 
 
+@pytest.mark.soak
+def test_a_project_in_a_folder_of_a_larger_repository_is_rebuilt_and_retrained(plain: Clone, tmp_path: Path) -> None:
+    clone = plain.copy(tmp_path / "all" / "ml" / "words", tracking=True)
+    shutil.rmtree(clone.folder / ".git")
+    clone.git("init", "-q", "-b", "main", str(tmp_path / "all"))
+    clone.change(cells={"lstm": {"cell": "lstm"}})
+
+    def commit() -> None:
+        clone.git("add", "-A", ":/")
+        clone.git("commit", "-qm", "change")
+
+    commit()
+    clone.repro()
+    commit()
+    clone.call("sync")
+    assert "promoted" in clone.call("promote")
+    assert clone.rnnlm("reproduce", "champion").startswith("identical")
+    clone.change(model__hidden_size=11)
+    commit()
+    clone.rnnlm("retrain")
+    clone.git("checkout", "-q", "main")
+    clone.change(model__hidden_size=10)
+    clone.repro()
+    commit()
+    clone.rnnlm("retrain")  # both sides have results: those of the branch stay, and the stages run
+    assert clone.git("rev-parse", "--abbrev-ref", "HEAD").strip() == "retrained"
+    assert clone.repro() == []
+    assert clone.git("status", "--porcelain") == ""
+
+
 def test_the_better_version_is_promoted_served_and_rolled_back(versions: Versions, elsewhere: Clone) -> None:
     """From the other clone, which has the current test sentences from DVC."""
     elsewhere.dvc("pull", "-q")
