@@ -14,7 +14,7 @@ def report() -> None:
     warn_if_not_exact()
     params = load_params()
     names, options = list(params.cells), params.evaluate
-    write_report(EVALUATION, MODELS, names, REPORT, options.bootstrap_samples, options.seed)
+    write_report(EVALUATION, MODELS, names, REPORT, options.bootstrap_samples, options.seed, params.download.together)
     log_report(names)
     log_challenger(names)
 

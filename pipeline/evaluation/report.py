@@ -23,6 +23,7 @@ def write_report(
     report_folder: Path,
     resamples: int,
     seed: int,
+    together: str | None = None,
 ) -> None:
     """Write report.md, pairs.csv, bands.csv, learning_curves.png, perplexity_by_band.png and gradient_flow.png.
 
@@ -33,6 +34,7 @@ def write_report(
         report_folder: where the files go.
         resamples: of the test documents, in the paired tests.
         seed: of the resampling.
+        together: which documents count as one, in a sentence; None: each is by itself.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -58,7 +60,7 @@ def write_report(
     nats = {model: of_model.nats for model, of_model in scores.items()}
     matrix = compare_all(nats, one.tokens, one.document, resamples, seed)
     matrix.write(report_folder / "pairs.csv")
-    write_text(report_folder / "report.md", _markdown(rows, matrix, bands, samples, norms))
+    write_text(report_folder / "report.md", _markdown(rows, matrix, bands, samples, norms, together))
 
 
 class _Lag(NamedTuple):
@@ -81,6 +83,7 @@ def _markdown(
     bands: dict[str, list[RelativeBand]],
     samples: dict[str, list[str]],
     norms: dict[str, list[float]],
+    together: str | None,
 ) -> str:
     networks = rows[len(results.BASELINES) :]
     counted = networks[0].metrics
@@ -92,6 +95,7 @@ def _markdown(
         "Perplexity is e to the mean of -ln P(token), lower is better. "
         "Unigram, trigram and 5-gram only count words (modified Kneser-Ney).",
         results.about_unseen(counted),
+        *([together] if together else []),
         markdown_table(results.table_cells(rows), right=True),
         f"Of {len(networks)} trained, **{best.model}** has the lowest perplexity on the validation split, which alone "
         "decides; the test split is only reported."

@@ -14,6 +14,7 @@ class SourceFile(Section):
     checksum: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|git:[0-9a-f]{40})$")] | None = None
     format: Literal["txt", "csv", "jsonl", "parquet", "word/tag"] | None = None
     text_column: Annotated[str, Field(min_length=1)] | None = None
+    group_column: Annotated[str, Field(min_length=1)] | None = None
     split: Literal["train", "valid", "test"] | None = None
     tokenized: bool = False
 
@@ -27,6 +28,8 @@ class DownloadParams(Section):
     source: Annotated[str, Field(min_length=1)]
     path: Annotated[str, Field(min_length=1)]
     text_column: Annotated[str, Field(min_length=1)]
+    group_column: Annotated[str, Field(min_length=1)] | None
+    group_by_folder: bool
     txt_documents: Literal["line", "blank-line"]
     max_bytes: Annotated[int, Field(gt=0)]
     packages: Annotated[list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]], Field(min_length=1)]
@@ -45,7 +48,21 @@ class DownloadParams(Section):
                 raise ValueError(
                     f"sources.{name}: give every file a split, and each of train, valid, test one; or none"
                 )
+        if self.group_column is not None and self.source == "installed-docs":
+            raise ValueError(
+                "group_column: the documents of installed-docs are modules and have no columns; use group_by_folder"
+            )
         return self
+
+    @property
+    def together(self) -> str | None:
+        """What counts as one document because it hangs together, in a sentence; None: each document by itself."""
+        files = self.sources.get(self.source, ())
+        columns = {file.group_column or self.group_column for file in files} if files else {self.group_column}
+        kinds = [f"rows of a table with the same {column!r}" for column in sorted(filter(None, columns))]
+        if self.group_by_folder:
+            kinds.append("modules of one package" if self.source == "installed-docs" else "texts of one folder")
+        return f"Groups: {' and '.join(kinds)} count as one document here." if kinds else None
 
 
 class SplitShares(Section):

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.evaluation import results
+from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scores import write_metrics
 from pipeline.runtime.errors import InputError
 from tests.evaluation.conftest import FIGURES, report_on
@@ -100,6 +101,15 @@ def test_scores_whose_bands_are_not_those_of_the_sentences_are_refused(make_run)
     pq.write_table(table.drop_columns("nats 1-10"), path)
     with pytest.raises(InputError, match=r"rnn/sentences\.parquet holds no scores of sentences"):
         report_on(folder, ["rnn"])
+
+
+def test_the_report_says_what_counts_as_one_document_where_that_is_more_than_one(make_run) -> None:
+    folder = make_run({"rnn": 4.0})
+    arguments = (folder / "evaluation", folder / "models", ["rnn"], folder / "report", 100, 1)
+    assert "Groups" not in report_on(folder, ["rnn"])
+    write_report(*arguments, together="Groups: texts of one folder count as one document here.")
+    text = (folder / "report" / "report.md").read_text()
+    assert "\n\nGroups: texts of one folder count as one document here.\n\n" in text
 
 
 def test_the_report_says_how_much_of_the_gradient_is_left_from_its_numbers(make_run) -> None:

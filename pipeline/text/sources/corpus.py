@@ -21,7 +21,8 @@ def documents(params: DownloadParams, pins: Path, fetcher: Fetcher) -> Iterator[
         InputError: the source is missing, damaged or without any text, or a package is not at its pinned version.
     """
     if params.source == "installed-docs":
-        found, where = docstring_documents(params.packages, pins), "the docstrings of download.packages hold no prose"
+        found = docstring_documents(params.packages, pins, params.group_by_folder)
+        where = "the docstrings of download.packages hold no prose"
     elif params.source == "files":
         found, where = _of_file(SourceFile(url=params.path), params, fetcher), f"{shown(params.path)} holds no text"
     else:

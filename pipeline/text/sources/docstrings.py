@@ -25,10 +25,11 @@ VENDOR_FOLDERS = frozenset({"externals", "_vendor", "vendored"})
 MODULES_A_BLOCK = 32  # work for a process at a time: enough to outweigh sending it, small enough to share it evenly
 
 
-def docstring_documents(packages: Iterable[str], pins: Path) -> Iterator[Document]:
+def docstring_documents(packages: Iterable[str], pins: Path, by_package: bool = False) -> Iterator[Document]:
     """Yield a document for every module with prose in it, ordered by id.
 
-    The id is the module's dotted name; the text is its paragraphs, each on one line, separated by blank lines.
+    The id is the module's dotted name, or `by_package` that of the package it lies in, by which documents belong
+    together; the text is its paragraphs, each on one line, separated by blank lines.
     Modules are read in parallel; order and content do not depend on how many processes there are.
 
     `pins` is a file of lines `name==version`, one for each of `packages`, which are distributions ("scikit-learn").
@@ -36,10 +37,18 @@ def docstring_documents(packages: Iterable[str], pins: Path) -> Iterator[Documen
     Raises:
         InputError: a package has no pin, is missing, is not installed at its pinned version, or lacks files.
     """
-    modules = sorted(_modules(packages, pins).items())
+    found_modules = _modules(packages, pins)
+    modules = sorted(found_modules.items())
     blocks = [modules[start : start + MODULES_A_BLOCK] for start in range(0, len(modules), MODULES_A_BLOCK)]
     for found in ordered_map(_block_documents, blocks, available_processors()):
-        yield from found
+        for document in found:
+            package = _package(document.id, found_modules[document.id])
+            yield document._replace(id=package) if by_package else document
+
+
+def _package(module: str, file: Path) -> str:
+    """The package that a module lies in; a package's own module lies in it, one without any in itself."""
+    return module if file.name == "__init__.py" else module.rpartition(".")[0] or module
 
 
 def _block_documents(modules: list[tuple[str, Path]]) -> list[Document]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, repeat
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -42,7 +42,9 @@ def file_documents(
     """Yield a document for every text that is not blank, file by file in the order of their paths, as in the files.
 
     The id is the hash of the text: a row has no other name that survives an edit above it. Equal texts share an id.
-    Each file of a corpus of `word/tag` files is a document, and its path the id. A lone surrogate (`"\\ud800"` in
+    Each file of a corpus of `word/tag` files is a document, and its path the id. Texts that belong together share an
+    id: rows of one group (`group_column`; where it is empty a row is on its own), or else all texts of a folder, if
+    `group_by_folder` says so. A lone surrogate (`"\\ud800"` in
     JSON), which is not a character and cannot be stored, becomes U+FFFD. Nothing else is changed.
 
     Args:
@@ -55,10 +57,16 @@ def file_documents(
             is not text.
     """
     for file in _files(path, name or str(path), members, source, params.max_bytes):
-        for text in _reader(file, source, params)(file):
+        for text, group in _reader(file, source, params)(file):
             if text and not text.isspace():
                 text = SURROGATE.sub("\ufffd", text)
-                id_ = str(file.path) if source.format == "word/tag" else text_id(text)
+                if group and not group.isspace():
+                    # A hash: names of people need not stand in every file. No text has the same one.
+                    id_ = text_id("\0" + SURROGATE.sub("\ufffd", group))
+                elif params.group_by_folder:
+                    id_ = str(file.path.parent)
+                else:
+                    id_ = str(file.path) if source.format == "word/tag" else text_id(text)
                 yield Document(id_, text, source.split, source.tokenized)
 
 
@@ -110,20 +118,28 @@ def _kind(path: Path | PurePosixPath) -> str:
     return PurePosixPath(name).suffix
 
 
-def _reader(file: TextFile, source: SourceFile, params: DownloadParams) -> Callable[[TextFile], Iterator[str | None]]:
-    column = source.text_column or params.text_column
+# What readers yield: a text, and the value of the column of groups, where there is one.
+Grouped = tuple[str | None, str | None]
+
+
+def _reader(file: TextFile, source: SourceFile, params: DownloadParams) -> Callable[[TextFile], Iterator[Grouped]]:
+    column, group = source.text_column or params.text_column, source.group_column or params.group_column
     match source.format or _kind(file.path).removeprefix("."):
         case "txt":
             # A corpus with splits of its own has a sentence, or a paragraph, a line.
-            return _lines if params.txt_documents == "line" or source.split else _blocks
+            return partial(_alone, _lines if params.txt_documents == "line" or source.split else _blocks)
         case "csv":
-            return partial(_csv, column=column)
+            return partial(_csv, column=column, group=group)
         case "jsonl":
-            return partial(_jsonl, column=column)
+            return partial(_jsonl, column=column, group=group)
         case "word/tag":
-            return _tagged
+            return partial(_alone, _tagged)
         case _:
-            return partial(_parquet, column=column)
+            return partial(_parquet, column=column, group=group)
+
+
+def _alone(reader: Callable[[TextFile], Iterator[str]], file: TextFile) -> Iterator[Grouped]:
+    return ((text, None) for text in reader(file))
 
 
 def _lines(file: TextFile) -> Iterator[str]:
@@ -137,7 +153,7 @@ def _blocks(file: TextFile) -> Iterator[str]:
             yield _joined(lines, file).removesuffix("\n")
 
 
-def _csv(file: TextFile, column: str) -> Iterator[str]:
+def _csv(file: TextFile, column: str, group: str | None) -> Iterator[Grouped]:
     allow_long_csv_fields()
     held = 0  # characters of the row, whose fields may hold line ends
 
@@ -155,20 +171,22 @@ def _csv(file: TextFile, column: str) -> Iterator[str]:
         if header is None:
             return
         position = _column_position(header, column, file)
+        of_group = None if group is None else _column_position(header, group, file, setting="group_column")
         for row in rows:
             held = 0
-            if len(row) > position:
-                yield row[position]
+            if len(row) > max(position, of_group or 0):
+                yield row[position], None if of_group is None else row[of_group]
             elif row:
+                lacks = column if len(row) <= position else group
                 raise InputError(
-                    f"{file}, line {rows.line_num}: the row has {len(row)} fields, too few for column {column!r}; "
+                    f"{file}, line {rows.line_num}: the row has {len(row)} fields, too few for column {lacks!r}; "
                     "quote fields that hold commas, quotes or line ends"
                 )
     except csv.Error as error:
         raise InputError(f"{file}, line {rows.line_num}: not valid CSV: {error}") from None
 
 
-def _jsonl(file: TextFile, column: str) -> Iterator[str | None]:
+def _jsonl(file: TextFile, column: str, group: str | None) -> Iterator[Grouped]:
     for number, line in enumerate(_text_lines(file, newline="\n"), start=1):
         if line.isspace():
             continue
@@ -185,24 +203,32 @@ def _jsonl(file: TextFile, column: str) -> Iterator[str | None]:
         text = row[column]
         if text is not None and not isinstance(text, str):
             raise InputError(f"{file}, line {number}: {column!r} holds {json.dumps(text)[:40]}, not a text")
-        yield text
+        if group is not None:
+            _column_position(list(row), group, file, f", line {number}", "group_column")
+        value = None if group is None else row[group]
+        if value is not None and not isinstance(value, str | int):
+            raise InputError(f"{file}, line {number}: {group!r} holds {json.dumps(value)[:40]}, not a text or a number")
+        yield text, None if value is None else str(value)
 
 
-def _parquet(file: TextFile, column: str) -> Iterator[str | None]:
+def _parquet(file: TextFile, column: str, group: str | None) -> Iterator[Grouped]:
+    columns = [column] if group is None else [column, group]
     try:
         with file.open() as raw:
             source = _unpacked(raw, file) if file.is_packed else raw
-            metadata = _checked_metadata(source, column, file)
+            metadata = _checked_metadata(source, column, group, file)
             # As a dictionary, so that a text that a file has once is also held once, however many rows repeat it.
-            table = pq.ParquetFile(source, metadata=metadata, read_dictionary=[column])
+            table = pq.ParquetFile(source, metadata=metadata, read_dictionary=columns)
             size = 0
-            for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=[column]):
-                for text in _texts(batch.column(0), file):
-                    size += len(text or "")
+            for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
+                texts = _texts(batch.column(column), file)
+                groups = repeat(None) if group is None else _texts(batch.column(group), file)
+                for text, value in zip(texts, groups, strict=False):
+                    size += len(text or "") + len(value or "")
                     file.room.take(str(file.path), size)
-                    yield text
+                    yield text, value
     except UnicodeDecodeError:
-        raise InputError(f"{file}: column {column!r} is not UTF-8; convert it") from None
+        raise InputError(f"{file}: column {' or '.join(map(repr, columns))} is not UTF-8; convert it") from None
     except (pa.ArrowException, OSError) as error:
         if is_of_the_machine(error):
             raise
@@ -217,11 +243,18 @@ def _unpacked(raw: IO[bytes], file: TextFile) -> IO[bytes]:
     return io.BytesIO(content)
 
 
-def _checked_metadata(source: IO[bytes], column: str, file: TextFile) -> pq.FileMetaData:
+def _checked_metadata(source: IO[bytes], column: str, group: str | None, file: TextFile) -> pq.FileMetaData:
     with pq.ParquetFile(source) as table:
         schema, metadata = table.schema_arrow, table.metadata
-    kind = schema.field(_column_position(schema.names, column, file)).type
-    if not _is_text(kind):
+    _check_column(schema, metadata, column, file, "text_column")
+    if group is not None:
+        _check_column(schema, metadata, group, file, "group_column")
+    return metadata
+
+
+def _check_column(schema: pa.Schema, metadata: pq.FileMetaData, column: str, file: TextFile, setting: str) -> None:
+    kind = schema.field(_column_position(schema.names, column, file, setting=setting)).type
+    if not _is_text(kind) and not (setting == "group_column" and pa.types.is_integer(kind)):
         raise InputError(f"{file}: column {column!r} holds {kind}, not text; convert it to strings")
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     for part in (group.column(index) for group in groups for index in range(group.num_columns)):
@@ -230,10 +263,11 @@ def _checked_metadata(source: IO[bytes], column: str, file: TextFile) -> pq.File
         if part.path_in_schema == column and size > max(LONGEST_DOCUMENT, HIGHEST_PACKING * part.total_compressed_size):
             raise InputError(f"{file}: column {column!r} unpacks to {size:,} bytes, more than {HIGHEST_PACKING} times "
                              "its size; write it again in row groups of fewer rows")  # fmt: skip
-    return metadata
 
 
 def _texts(column: pa.Array, file: TextFile) -> Iterator[str | None]:
+    if pa.types.is_integer(column.type):
+        column = column.cast(pa.string())
     known = column.dictionary if pa.types.is_dictionary(column.type) else column
     compute = cast(Any, pc)  # whose functions are made when it is imported
     longest = compute.max(compute.binary_length(known.cast(pa.large_string()))).as_py()
@@ -276,10 +310,12 @@ def _is_text(kind: pa.DataType) -> bool:
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
 
 
-def _column_position(names: list[str], column: str, file: TextFile, where: str = "") -> int:
+def _column_position(
+    names: list[str], column: str, file: TextFile, where: str = "", setting: str = "text_column"
+) -> int:
     if column not in names:
         known = ", ".join(repr(name) for name in names) or "none"
-        raise InputError(f"{file}{where}: no column {column!r} (download.text_column in params.yaml); it has: {known}")
+        raise InputError(f"{file}{where}: no column {column!r} (download.{setting} in params.yaml); it has: {known}")
     return names.index(column)
 
 

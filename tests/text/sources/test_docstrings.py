@@ -95,6 +95,13 @@ def test_one_document_a_module_of_the_distribution_alone(install, pins: Path) ->
     assert found["toy_single"] == "This is the sentence of toy_single.py, which is long enough."
 
 
+def test_modules_of_one_package_share_an_id_on_request(install, pins: Path) -> None:
+    install("site")
+    alone, together = (list(docstring_documents(["toy-lib"], pins, by_package)) for by_package in (False, True))
+    assert [document.id for document in together] == ["toy", "toy.part", "toy.part", "toy_single"]
+    assert [document.text for document in together] == [document.text for document in alone]
+
+
 def test_docstrings_of_bodies_in_the_order_of_the_source(install) -> None:
     sentences = [SENTENCE.format(where) for where in WHERE]
     sentences += ["A second paragraph—of the method—goes here.", *(SENTENCE.format(where) for where in REST)]

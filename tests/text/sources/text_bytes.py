@@ -15,8 +15,15 @@ from pipeline.text.params import DownloadParams, SourceFile
 from pipeline.text.sources.text_files import file_documents
 
 
-def download_params(text_column: str = "body", txt_documents: str = "line", max_bytes: int = 1 << 30) -> DownloadParams:
+def download_params(
+    text_column: str = "body",
+    txt_documents: str = "line",
+    max_bytes: int = 1 << 30,
+    group_column: str | None = None,
+    group_by_folder: bool = False,
+) -> DownloadParams:
     values = {"source": "files", "path": "corpus", "packages": ["numpy"], "sources": {}}
+    values |= {"group_column": group_column, "group_by_folder": group_by_folder}
     values |= {"text_column": text_column, "txt_documents": txt_documents, "max_bytes": max_bytes}
     return DownloadParams.model_validate(values)
 
