@@ -21,7 +21,7 @@ def test_a_renamed_document_and_an_edited_row_bring_training_sentences_into_the_
     yesterday = write(tmp_path / "yesterday", *stay, (TRAIN_TOO, f"{moved} {edited}"))
     renamed = f"{moved} {edited.replace('wrong', 'right')}"  # the id of a row is a hash of its text
     today = write(tmp_path / "today", *stay, (TEST_TOO, renamed))
-    seen = seen_in_training(today, [today, yesterday]).tolist()
+    seen = seen_in_training(today, [yesterday, today]).tolist()
     lines = [" ".join(tokens) for rows in read_tokens(today, "test") for tokens in rows.to_pylist()]
     assert dict(zip(lines, seen, strict=True)) == {
         "it was always tested .": False,
