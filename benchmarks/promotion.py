@@ -98,8 +98,8 @@ def make_seeds(folder: Path, seeds: int) -> None:
             model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(seed))
             train_silently(model, splits, vocabulary, params)
             saved = SavedModel(model.eval(), vocabulary, TextRules(lowercase=True), params.model_dump())
-            scores = score_split(Predictor(saved), splits["test"], f"{cell.name} {seed}").sentences
-            write_sentences(folder / f"{cell.name}-{seed}" / "sentences.parquet", scores, documents)
+            sums = score_split(Predictor(saved), splits["test"], f"{cell.name} {seed}")
+            write_sentences(folder / f"{cell.name}-{seed}" / "sentences.parquet", sums, documents)
 
 
 def promoted(of: Seeds, sentences: np.ndarray, document: np.ndarray, pair: Pair, sd: float, draw: int) -> list[bool]:

@@ -24,7 +24,7 @@ from pipeline.evaluation.paired import PairedResult
 
 # Keys of metrics.json where a recipe was trained with several seeds.
 SEED_COUNT, SEED_NATS_SD = "seeds", "seed_nats_sd"
-FEWEST_SEEDS = 4  # below, their standard deviation may be anything by chance
+FEWEST_FOR_SD = 4  # below, their standard deviation may be anything by chance
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RecipeResult:
 def seed_spread(figures: Mapping[str, float], default: float) -> SeedSpread:
     """What `figures` (metrics.json) say of a recipe's seeds; where that is too little, the default, if it is larger."""
     seeds, sd = int(figures.get(SEED_COUNT, 1)), float(figures.get(SEED_NATS_SD, 0.0))
-    return SeedSpread(sd, seeds) if seeds >= FEWEST_SEEDS else SeedSpread(max(sd, default))
+    return SeedSpread(sd, seeds) if seeds >= FEWEST_FOR_SD else SeedSpread(max(sd, default))
 
 
 def recipe_test(result: PairedResult, a: SeedSpread, b: SeedSpread, confidence: float) -> RecipeResult | None:
