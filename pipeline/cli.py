@@ -104,12 +104,16 @@ def suggest(
 @app.command()
 def table() -> None:
     """Compare all models: test perplexity with its interval, accuracy, parameters, training time on this machine."""
-    from pipeline.evaluation.results import comparison_table, table_cells
+    from pipeline.evaluation.results import about_seeds, comparison_table, seed_cells, table_cells
     from pipeline.runtime.terminal import show_table
 
     params = _project()
-    header, *rows = table_cells(comparison_table(EVALUATION, MODELS, list(params.cells), TIMINGS), with_times=True)
+    models = comparison_table(EVALUATION, MODELS, list(params.cells), TIMINGS)
+    header, *rows = table_cells(models, with_times=True)
     show_table(header, rows)
+    print(about_seeds(models))
+    if over_seeds := seed_cells(models):
+        show_table(over_seeds[0], over_seeds[1:])
 
 
 @app.command()
@@ -130,19 +134,33 @@ def runs(
 
 
 @app.command()
-def compare(a: RunArgument, b: RunArgument, as_json: JsonOption = False) -> None:
-    """Show what differs between two runs, and test whether B is better than A, paired on the same sentences."""
-    from pipeline.review.comparison import compare_models
+def compare(
+    a: RunArgument,
+    b: RunArgument,
+    models: Annotated[bool, typer.Option("--models", help="these two, whatever other seeds there are")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what differs between two runs, and test whether B is better than A, paired on the same sentences.
+
+    Where both have runs of other seeds, their recipes are compared, over seeds and documents.
+    """
+    from pipeline.review.comparison import compare_models, compare_recipes, runs_of_recipe
     from pipeline.review.differences import differences
     from pipeline.review.listing import find, list_runs
     from pipeline.review.tables import show_comparison, show_differences
+    from pipeline.tracking.runs import SEED_GROUP
 
     with _store() as (store, params):
         first, second = find(store, a), find(store, b)
         row_a, row_b = list_runs(store, [first, second])
         found, compared, refusal = differences(store, first, second), None, None
         try:
-            compared = compare_models(store, first, second, params)
+            seeds_a, seeds_b = ([run] if models else runs_of_recipe(store, run) for run in (first, second))
+            same = first.data.tags.get(SEED_GROUP) == second.data.tags.get(SEED_GROUP)
+            if same or min(len(seeds_a), len(seeds_b)) < 2:
+                compared = compare_models(store, first, second, params)
+            else:
+                compared = compare_recipes(store, seeds_a, seeds_b, params)
         except InputError as error:
             refusal = error  # show the differences all the same
     if as_json:

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from pipeline.evaluation.params import EvaluateParams
 from pipeline.model.params import ModelParams
 from pipeline.runtime.errors import InputError, one_line
+from pipeline.runtime.paths import SEEDS_FOLDER
 from pipeline.runtime.section import Section
 from pipeline.text.params import DownloadParams, TokenizeParams, VocabularyParams
 from pipeline.training.params import TrainParams
@@ -28,11 +29,25 @@ NAMED_TEXTS = 3  # that the warning names
 
 @dataclass(frozen=True)
 class CellParams:
-    """One entry of `cells`, merged with the sections it overrides."""
+    """One entry of `cells`, merged with the sections it overrides: a recipe, or the model of one of its seeds."""
 
     name: str
     model: ModelParams
     train: TrainParams
+    seeds: int = 1  # models of this recipe: with train.seed, train.seed + 1, and so on
+    first: bool = True  # whether it has the first of these seeds
+
+    @property
+    def each_seed(self) -> "list[CellParams]":
+        """Of a recipe: its models, the first seed's first."""
+        seeds = range(self.train.seed, self.train.seed + self.seeds)
+        trained = [self.train.model_copy(update={"seed": seed}) for seed in seeds]
+        return [replace(self, train=train, first=train is trained[0]) for train in trained]
+
+    @property
+    def folder(self) -> Path:
+        """Where its model lies in data/models, and its figures in data/evaluation."""
+        return Path(self.name) if self.first else Path(self.name, SEEDS_FOLDER, str(self.train.seed))
 
 
 class RetrainParams(Section):
@@ -59,6 +74,12 @@ class _File(Section):
     evaluate: EvaluateParams
     retrain: RetrainParams
     cells: dict[str, dict[str, Any]]
+
+
+class _Seeds(Section):
+    """What an entry of `cells` may say beside keys of `model` and `train`."""
+
+    seeds: Annotated[int, Field(ge=1, le=1000)]
 
 
 @dataclass(frozen=True)
@@ -175,16 +196,17 @@ def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellP
     sections: dict[str, dict[str, Any]] = {"model": file.model.model_dump(), "train": file.train.model_dump()}
     for key, value in changes.items():
         owner = next((section for section in sections.values() if key in section), None)
-        if owner is None:
-            known = ", ".join(key for section in sections.values() for key in section)
-            raise InputError(f"{where}: cells.{name}.{key}: unknown key; `model` and `train` have: {known}")
-        owner[key] = value
+        if owner is not None:
+            owner[key] = value
+        elif key != SEEDS_FOLDER:
+            known = ", ".join([*(key for section in sections.values() for key in section), SEEDS_FOLDER])
+            raise InputError(f"{where}: cells.{name}.{key}: unknown key; there are: {known}")
     try:
-        return CellParams(
-            name, ModelParams.model_validate(sections["model"]), TrainParams.model_validate(sections["train"])
-        )
+        model, train = ModelParams.model_validate(sections["model"]), TrainParams.model_validate(sections["train"])
+        seeds = _Seeds.model_validate({SEEDS_FOLDER: changes.get(SEEDS_FOLDER, 1)}).seeds
     except ValidationError as error:
         raise InputError(_problems(error, f"{where}: cells.{name}")) from None
+    return CellParams(name, model, train, seeds)
 
 
 def _floats(value: Any) -> Any:

@@ -1,9 +1,17 @@
-"""evaluate NAME: a trained model and the test split -> its figures, what it writes, how its gradient flows."""
+"""evaluate NAME: trained models and the test split -> their figures; what the first writes, how its gradient flows."""
 
+import shutil
 import sys
 
 from pipeline.evaluation.gradient_flow import gradient_norms, write_gradient_norms
-from pipeline.evaluation.scores import summarise, write_bands, write_metrics, write_sentences
+from pipeline.evaluation.scores import (
+    summarise,
+    summarise_seeds,
+    write_bands,
+    write_metrics,
+    write_seed_figures,
+    write_sentences,
+)
 from pipeline.inference.generation import Decoding, readable
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
@@ -11,7 +19,7 @@ from pipeline.params import load_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.files import write_text
-from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, VOCABULARY
+from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, SEEDS_FILE, SEEDS_FOLDER, VOCABULARY, seed_folders
 from pipeline.runtime.stage import run_stage
 from pipeline.text.encoded import load_documents, load_seen, load_split
 from pipeline.text.vocabulary import Vocabulary
@@ -19,7 +27,7 @@ from pipeline.tracking.runs import log_evaluation
 
 
 def evaluate() -> None:
-    """Write data/evaluation/NAME/: metrics.json, bands.csv, sentences.parquet, gradient_flow.csv and samples.txt."""
+    """Write data/evaluation/NAME/: metrics.json, {bands,gradient_flow}.csv, sentences.parquet, samples.txt, seeds/."""
     if len(sys.argv) != 2:
         raise InputError("say which cell of params.yaml to evaluate: python -m stages.evaluate NAME")
     warn_if_not_exact()
@@ -34,7 +42,21 @@ def evaluate() -> None:
 
     sums = score_split(predictor, test, f"evaluate {cell.name}")
     metrics = summarise(sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
-    write_metrics(folder / "metrics.json", metrics | {"parameters": predictor.model.parameter_count()})
+    metrics["parameters"] = predictor.model.parameter_count()
+    shutil.rmtree(folder / SEEDS_FOLDER, ignore_errors=True)  # of an earlier run that DVC did not start
+    of_seeds = {_seed(predictor): sums.sentences}
+    for path in seed_folders(model_folder)[1:]:
+        other = Predictor.load(path)
+        other_sums = score_split(other, test, f"evaluate {cell.name}, seed {path.name}")
+        figures = summarise(other_sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
+        own = folder / SEEDS_FOLDER / path.name
+        write_metrics(own / "metrics.json", figures | {"parameters": other.model.parameter_count()})
+        write_sentences(own / "sentences.parquet", other_sums, documents)
+        of_seeds[_seed(other)] = other_sums.sentences
+    if len(of_seeds) > 1:
+        metrics |= summarise_seeds(of_seeds, documents, options.bootstrap_samples, options.seed)
+    write_metrics(folder / "metrics.json", metrics)
+    write_seed_figures(folder / SEEDS_FOLDER / SEEDS_FILE, of_seeds)
     write_bands(folder / "bands.csv", sums.bands(cell.name))
     write_sentences(folder / "sentences.parquet", sums, documents)
     write_gradient_norms(folder / "gradient_flow.csv", gradient_norms(predictor.model, test))
@@ -42,6 +64,10 @@ def evaluate() -> None:
     (samples,) = predictor.generate([[]], options.generated_sentences, decoding)
     write_text(folder / "samples.txt", "".join(f"{readable(tokens)}\n" for tokens in samples))
     log_evaluation(params, cell.name)
+
+
+def _seed(predictor: Predictor) -> int:
+    return int(predictor.train["seed"])
 
 
 if __name__ == "__main__":

@@ -123,6 +123,18 @@ def test_the_table_in_the_docs_names_every_parameter(content: dict[str, Any]) ->
             assert yaml.safe_load(shown) == value, name
 
 
+def test_seeds_of_a_cell_count_up_from_its_first(content: dict[str, Any]) -> None:
+    content["cells"] = {"lstm": {"seeds": 3, "seed": 7}, "gru": {"cell": "gru"}}
+    params = check_params(content)
+    assert [cell.train.seed for cell in params.cells["lstm"].each_seed] == [7, 8, 9]
+    folders = [cell.folder.as_posix() for name in ("lstm", "gru") for cell in params.cells[name].each_seed]
+    assert folders == ["lstm", "lstm/seeds/8", "lstm/seeds/9", "gru"]
+    for seeds, message in ((0, "greater than or equal to 1, got 0"), (2.0, "valid integer, got 2.0"), ("2", "got '2'")):
+        content["cells"] = {"lstm": {"seeds": seeds}}
+        with pytest.raises(InputError, match=rf"cells\.lstm: seeds: .*{message}"):
+            check_params(content)
+
+
 def test_a_dotted_key_leads_to_its_value_and_back() -> None:
     params = {"train": {"epochs": 3, "nothing": {}}, "cells": {"lstm": {"cell": "lstm"}}, "seed": None}
     assert flat(params) == {"train.epochs": 3, "train.nothing": {}, "cells.lstm.cell": "lstm", "seed": None}

@@ -14,13 +14,16 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.evaluation.bootstrap import CONFIDENCE, bootstrap, drawn_in_words, too_few
+from pipeline.evaluation.bootstrap import CONFIDENCE, FEWEST_UNITS, bootstrap, drawn_in_words, too_few
 from pipeline.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
 class PairedResult:
-    """How model B compares with model A on the same sentences; each figure is over all their tokens."""
+    """How model B compares with model A on the same sentences; each figure is over all their tokens.
+
+    Where A and B are recipes, each figure is over all their seeds too: nats are their mean, perplexities e to that.
+    """
 
     sentences: int  # that were compared
     tokens: int  # in them, SENTENCE_END counted
@@ -38,10 +41,17 @@ class PairedResult:
     resamples: int
     standard_error: float | None = None  # of the difference; None where too little was there to be drawn
     degrees: float = math.nan  # of freedom that it has; see bootstrap.py
+    seeds_a: int | None = None  # models of recipe A; None: it is models that are compared
+    seeds_b: int | None = None
+
+    @property
+    def compares(self) -> Literal["models", "recipes"]:
+        """What `better` is said of."""
+        return "models" if self.seeds_a is None else "recipes"
 
     @property
     def better(self) -> Literal["A", "B"] | None:
-        """The model on whose side the whole interval lies; None where it holds 0 or there is none."""
+        """The model, or recipe, on whose side the whole interval lies; None where it holds 0 or there is none."""
         if self.difference_high is not None and self.difference_high < 0:
             return "B"
         return "A" if self.difference_low is not None and self.difference_low > 0 else None
@@ -49,9 +59,14 @@ class PairedResult:
     @property
     def ratio_interval(self) -> str:
         """Such as `95% interval 0.9812 to 0.9957 over 175 documents (effective number 45.8)`, or why there is none."""
-        if self.ratio_low is None or self.ratio_high is None:
-            return too_few(self.documents, self.effective_number)
         drawn = drawn_in_words(self.documents, self.effective_number)
+        seeds = f"{self.seeds_a} and {self.seeds_b} seeds"
+        if self.ratio_low is None or self.ratio_high is None:
+            if self.compares == "recipes" and self.effective_number >= FEWEST_UNITS:
+                return f"no interval, as {seeds} say too little"
+            return too_few(self.documents, self.effective_number)
+        if self.compares == "recipes":
+            drawn = f"{seeds} and {drawn}"
         return f"{100 * self.confidence:g}% interval {self.ratio_low:.4f} to {self.ratio_high:.4f} over {drawn}"
 
 

@@ -60,7 +60,8 @@ def write_report(
     nats = {model: of_model.nats for model, of_model in scores.items()}
     matrix = compare_all(nats, one.tokens, one.document, resamples, seed)
     matrix.write(report_folder / "pairs.csv")
-    write_text(report_folder / "report.md", _markdown(rows, matrix, bands, samples, norms, together))
+    recipes = results.recipe_tests(evaluation_folder, rows, resamples, seed)
+    write_text(report_folder / "report.md", _markdown(rows, matrix, recipes, bands, samples, norms, together))
 
 
 class _Lag(NamedTuple):
@@ -80,6 +81,7 @@ def _norms(path: Path) -> list[float]:
 def _markdown(
     rows: Sequence[results.Row],
     matrix: Matrix,
+    recipes: Sequence[str],
     bands: dict[str, list[RelativeBand]],
     samples: dict[str, list[str]],
     norms: dict[str, list[float]],
@@ -88,6 +90,7 @@ def _markdown(
     networks = rows[len(results.BASELINES) :]
     counted = networks[0].metrics
     best = next(row for row in networks if row.best)
+    over_seeds = results.seed_cells(networks)
     parts = [
         "# Language models compared",
         f"All models predicted the same {counted['tokens']:,} tokens of {counted['sentences']:,} test sentences "
@@ -97,11 +100,15 @@ def _markdown(
         results.about_unseen(counted),
         *([together] if together else []),
         markdown_table(results.table_cells(rows), right=True),
+        results.about_seeds(rows),
+        *([markdown_table(over_seeds, right=True)] if over_seeds else []),
         f"Of {len(networks)} trained, **{best.model}** has the lowest perplexity on the validation split, which alone "
         "decides; the test split is only reported."
         if len(networks) > 1
         else f"**{best.model}** is the only network trained.",
         *_which_is_better(matrix, [row.model for row in networks]),
+        *(["That compares these models. As recipes, over seeds and documents:"] if recipes else []),
+        *(["\n".join(f"- {said}" for said in recipes)] if recipes else []),
         "## Learning curves",
         "![Validation perplexity after each epoch](learning_curves.png)",
         "## Perplexity by word frequency",

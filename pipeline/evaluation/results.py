@@ -1,5 +1,6 @@
 """What the stages `evaluate` and `baselines` left: read, checked, and all models side by side as a table."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +11,15 @@ from typing import TypeVar, get_type_hints
 
 import numpy as np
 
-from pipeline.evaluation.bootstrap import drawn_in_words, too_few
+from pipeline.evaluation.bootstrap import CONFIDENCE, drawn_in_words, too_few
+from pipeline.evaluation.recipes import SEED_COUNT, paired_recipes
 from pipeline.evaluation.scores import (
     EFFECTIVE_DOCUMENTS,
     EFFECTIVE_SENTENCES,
     ENDS,
     MEASURES,
     NATS_IN,
+    SEED_PERPLEXITY,
     TEST_DOCUMENTS,
     TOKENS_IN,
     UNSEEN,
@@ -24,11 +27,13 @@ from pipeline.evaluation.scores import (
     UNSEEN_TOKENS,
 )
 from pipeline.runtime.errors import InputError, is_of_the_machine
+from pipeline.runtime.paths import SEEDS_FOLDER, seed_folders
 from pipeline.runtime.rows import read_rows
-from pipeline.training.history import best_cell, best_epoch, read_history
+from pipeline.training.history import HISTORY_FILE, best_cell, best_epoch, read_history
 
 BASELINES = {"unigram": "unigram", "trigram": "trigram", "fivegram": "5-gram"}  # key in metrics.json: name in text
 
+SENTENCES_FILE = "sentences.parquet"  # in a model's folder of data/evaluation
 LARGEST_NATS = 700.0  # a token: beyond, perplexity is too large for a number, which `evaluate` refuses to write
 
 Record = TypeVar("Record")
@@ -62,7 +67,7 @@ def comparison_table(
     rows = [Row(shown, _complete(baselines.get(name), path)) for name, shown in BASELINES.items()]
     best = best_cell(models_folder, names)
     for name in names:
-        history = read_history(models_folder / name / "history.csv")
+        history = read_history(models_folder / name / HISTORY_FILE)
         path = evaluation_folder / name / "metrics.json"
         valid_perplexity = best_epoch(history).valid_perplexity
         seconds = _seconds(timings_folder / f"{name}.json") if timings_folder else None
@@ -105,6 +110,66 @@ def about_unseen(metrics: Mapping[str, float]) -> str:
     return "Which sentences share an 8-gram with the training split was not looked at: `dvc repro` does."
 
 
+def seed_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """What the seeds of each network gave that has several, as text, the header first; nothing where none has."""
+    recipes = [row for row in rows if SEED_COUNT in row.metrics]
+    header = ["model", "seeds", "mean test perplexity", "sd over seeds", "95% interval over seeds and documents"]
+    lines = []
+    for row in recipes:
+        metrics, mean = row.metrics, "seed_perplexity_mean"
+        ends = [metrics.get(f"{mean}_{end}") for end in ("low", "high")]
+        interval = "-" if None in ends else f"{ends[0]:.1f} to {ends[1]:.1f}"
+        each = {key.removeprefix(SEED_PERPLEXITY): value for key, value in metrics.items() if SEED_PERPLEXITY in key}
+        shown = ", ".join(f"{each[seed]:.2f}" for seed in sorted(each, key=int))
+        figures = f"{metrics[SEED_COUNT]:d}", f"{metrics[mean]:.2f}", f"{metrics['seed_perplexity_sd']:.2f}"
+        lines.append([row.model, *figures, interval, shown])
+    return [[*header, "each seed"], *lines] if lines else []
+
+
+def about_seeds(rows: Sequence[Row]) -> str:
+    """What the figures of a table say of seeds."""
+    single = [row.model for row in rows if row.valid_perplexity is not None and SEED_COUNT not in row.metrics]
+    if len(single) == len(rows) - len(BASELINES):
+        return (
+            "Each network is one seed: what another would give is in no interval here; `seeds: 5` in an entry of "
+            "`cells` measures it."
+        )
+    rest = f" Of {' and '.join(single)} there is one seed." if single else ""
+    return f"These are the first seed's models, which are the ones in use. Over all seeds:{rest}"
+
+
+def recipe_tests(evaluation_folder: Path, rows: Sequence[Row], resamples: int, seed: int) -> list[str]:
+    """A sentence for each two networks of several seeds: whether one recipe is better than the other.
+
+    The confidence is that of all sentences together (Bonferroni).
+
+    Raises:
+        InputError: a file of scores is missing or damaged, or two are not of the same sentences.
+    """
+    pairs = list(itertools.combinations([row.model for row in rows if SEED_COUNT in row.metrics], 2))
+    confidence = 1 - (1 - CONFIDENCE) / max(len(pairs), 1)
+    said = []
+    for a, b in pairs:
+        (nats_a, scores), (nats_b, others) = (_of_all_seeds(evaluation_folder / name) for name in (a, b))
+        if not scores.same_sentences(others):
+            raise damaged(evaluation_folder / b / SENTENCES_FILE, f"other sentences than that of {a}")
+        test = paired_recipes(nats_a, nats_b, scores.tokens, scores.document, resamples, seed, confidence)
+        verdicts = {"A": f"{a} is better than {b}", "B": f"{b} is better than {a}"}
+        verdict = verdicts.get(str(test.better), f"{a} and {b} cannot be told apart")
+        said.append(f"{verdict}: perplexity {b} / {a} {test.ratio:.4f}, {test.ratio_interval}.")
+    return said
+
+
+def _of_all_seeds(folder: Path) -> "tuple[np.ndarray, SavedScores]":
+    """The nats of all seeds of a cell (seeds, sentences), and the scores of the first."""
+    scores = {path / SENTENCES_FILE: _read_scores(path / SENTENCES_FILE) for path in seed_folders(folder)}
+    first = scores[folder / SENTENCES_FILE]
+    for path, other in scores.items():
+        if not first.same_sentences(other):
+            raise damaged(path, "other sentences than that of the first seed")
+    return np.stack([each.nats for each in scores.values()]), first
+
+
 def read_scores(evaluation_folder: Path, names: Sequence[str]) -> dict[str, "SavedScores"]:
     """What each model spent on each test sentence: the baselines, by the names shown, and then the networks.
 
@@ -113,7 +178,7 @@ def read_scores(evaluation_folder: Path, names: Sequence[str]) -> dict[str, "Sav
     """
     sentences = evaluation_folder / "baselines" / "sentences"
     paths = {shown: sentences / f"{key}.parquet" for key, shown in BASELINES.items()}
-    paths |= {name: evaluation_folder / name / "sentences.parquet" for name in names}
+    paths |= {name: evaluation_folder / name / SENTENCES_FILE for name in names}
     scores = {model: _read_scores(path) for model, path in paths.items()}
     first = next(iter(scores))
     for model, found in scores.items():
@@ -268,7 +333,8 @@ def _complete(metrics: object, path: Path) -> dict[str, float]:
 
 def _stage(path: Path) -> str:
     is_baseline = "baselines" in (path.parent.name, path.parent.parent.name)
-    return "baselines" if is_baseline else f"evaluate@{path.parent.name}"
+    folder = path.parents[2] if path.parent.parent.name == SEEDS_FOLDER else path.parent
+    return "baselines" if is_baseline else f"evaluate@{folder.name}"
 
 
 def _seconds(path: Path) -> float | None:

@@ -5,6 +5,7 @@ and the target's rank, the number of words it found more probable. SENTENCE_END 
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.evaluation.bootstrap import bootstrap
+from pipeline.evaluation.recipes import SEED_COUNT, SEED_NATS_SD, recipe_interval
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path, write_text
 from pipeline.runtime.rows import write_rows
@@ -31,6 +33,8 @@ UNSEEN, UNSEEN_SENTENCES, UNSEEN_TOKENS = "perplexity_unseen", "sentences_unseen
 TOKENS_IN, NATS_IN = "tokens ", "nats "  # before the name of a band: columns of sentences.parquet
 # What was drawn for the intervals: documents and how many equal ones say as much, or of sentences that number alone.
 TEST_DOCUMENTS, EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES = "documents", "effective_documents", "effective_sentences"
+SEED_FIGURES = ("seed_perplexity_mean", "seed_perplexity_sd")  # over seeds, likewise
+SEED_PERPLEXITY = "perplexity_seed_"  # and the seed; where there are several
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,39 @@ def _unseen(
     if ends is not None:
         metrics[f"{UNSEEN}_low"], metrics[f"{UNSEEN}_high"] = (round(end, DECIMALS) for end in ends)
     return metrics
+
+
+def summarise_seeds(
+    of_seeds: Mapping[int, SentenceScores], document: np.ndarray | None, bootstrap_samples: int, seed: int
+) -> dict[str, float | int]:
+    """What metrics.json holds of a recipe besides, where it has several seeds.
+
+    That is `seeds`, their number; `perplexity_seed_N` of each; the mean and the sample standard deviation over seeds of
+    the perplexity and of the nats a token; and the 95% interval of the mean, over seeds and documents, where there are
+    enough of both.
+    `of_seeds` has the scores of the same sentences, by seed; all else is as in `summarise`.
+    """
+    nats_KS = np.stack([scores.nats for scores in of_seeds.values()])
+    tokens = next(iter(of_seeds.values())).tokens
+    nats_K = nats_KS.sum(axis=1) / tokens.sum()
+    perplexity_K = np.exp(nats_K)
+    found: dict[str, float | int] = {
+        "seed_nats_mean": nats_K.mean(),
+        SEED_NATS_SD: nats_K.std(ddof=1),
+        **dict(zip(SEED_FIGURES, (perplexity_K.mean(), perplexity_K.std(ddof=1)), strict=True)),
+    }
+    ends = recipe_interval(nats_KS, tokens, document, bootstrap_samples, seed)
+    if ends is not None:
+        found["seed_perplexity_mean_low"], found["seed_perplexity_mean_high"] = map(math.exp, ends)
+    found |= {f"{SEED_PERPLEXITY}{number}": value for number, value in zip(of_seeds, perplexity_K, strict=True)}
+    return {SEED_COUNT: len(of_seeds)} | {key: round(float(value), DECIMALS) for key, value in found.items()}
+
+
+def write_seed_figures(path: Path, of_seeds: Mapping[int, SentenceScores]) -> None:
+    """Write seeds.csv: `seed,perplexity,nats_per_token`, from the scores by seed."""
+    nats = {seed: float(scores.nats.sum() / scores.tokens.sum()) for seed, scores in of_seeds.items()}
+    rows = ((seed, round(math.exp(value), DECIMALS), round(value, DECIMALS)) for seed, value in nats.items())
+    write_rows(path, ("seed", "perplexity", "nats_per_token"), rows)
 
 
 def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:

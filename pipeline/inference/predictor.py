@@ -21,6 +21,7 @@ class Predictor:
 
     def __init__(self, saved: SavedModel) -> None:
         self.model, self.vocabulary, self.text = saved.model, saved.vocabulary, saved.text
+        self.train = saved.train
         self._tokenizer = Tokenizer(saved.text.lowercase)
 
     @classmethod

@@ -20,12 +20,13 @@ from pipeline.review.promotion import ROLLED_BACK, former_champions
 from pipeline.review.reproduce import REPRODUCTIONS
 from pipeline.review.ui import UI_LOG
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.paths import MODELS
+from pipeline.runtime.paths import MODELS, seed_folders
 from pipeline.text.sources.fetch import DOWNLOADS
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.relocation import folder_beside
 from pipeline.tracking.store import MODEL, Store, tracking_uri
 from pipeline.training.checkpoint import CHECKPOINTS
+from pipeline.training.trained import TRAINED
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -98,7 +99,7 @@ def _kept_models(store: Store) -> set[str]:
         for version in versions
         if str(version.version) in ranked or version.tags.get(ROLLED_BACK)
     }
-    for folder in MODELS.glob("*"):
+    for folder in (folder for cell in MODELS.glob("*") for folder in seed_folders(cell)):
         try:
             kept.add(model_digest(folder))
         except (InputError, OSError):
@@ -176,6 +177,7 @@ def _of_the_folder(before: float) -> Iterator[Leftover]:
 
     places = (
         ("unfinished training runs", CHECKPOINTS.glob("*/*")),
+        ("copies of trained models", TRAINED.glob("*/*")),
         ("copies of what was downloaded", DOWNLOADS.glob("*")),
         ("logs", [UI_LOG] if UI_LOG.exists() else []),
     )

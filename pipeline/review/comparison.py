@@ -1,7 +1,7 @@
-"""Two models in MLflow, compared on the same test sentences: the current ones in data/tokens.
+"""Two models in MLflow, or two recipes, compared on the same test sentences: the current ones in data/tokens.
 
-Both are loaded from MLflow, as data/models may hold other models by now. Each reads the sentences with its own
-vocabulary, and pays for words that it does not know as evaluation/paired.py says. Sentences that one of the two was
+All are loaded from MLflow, as data/models may hold other models by now. Each reads the sentences with its own
+vocabulary, and pays for words that it does not know as evaluation/paired.py says. Sentences that one of them was
 trained on are left out.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.evaluation.bootstrap import CONFIDENCE
 from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_bootstrap
+from pipeline.evaluation.recipes import paired_recipes
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
 from pipeline.params import Params
@@ -30,6 +31,7 @@ from pipeline.text.leaks import seen_in_training
 from pipeline.text.tokens import read_documents_of, read_tokens
 from pipeline.tracking.logged_model import read_model
 from pipeline.tracking.record import read_provenance
+from pipeline.tracking.runs import SEED_GROUP
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class ModelComparison:
     def as_json(self) -> dict[str, Any]:
         """The figures for `--json`."""
         figures = dataclasses.asdict(self)
-        return figures.pop("result") | {"better": self.result.better} | figures
+        return figures.pop("result") | {"better": self.result.better, "compares": self.result.compares} | figures
 
 
 def compare_models(
@@ -89,6 +91,48 @@ def compare_models(
         nats_a[kept], nats_b[kept], counts[kept], documents, options.bootstrap_samples, options.seed, confidence
     )
     return ModelComparison(result, unknown_a, unknown_b, left_out, remarks)
+
+
+def compare_recipes(store: Store, a: "Sequence[Run]", b: "Sequence[Run]", params: Params) -> ModelComparison:
+    """Is the recipe of the runs `b` better than that of the runs `a`, over seeds and documents?
+
+    Args:
+        store: where all are.
+        a: the runs of a recipe's seeds, at least two, as `runs_of_recipe` finds them.
+        b: those of another.
+        params: the current ones.
+
+    Raises:
+        InputError: as in `compare_models`.
+    """
+    tokens, options = current_tokens(), params.evaluate
+    first, second = ([load_logged_model(store, run) for run in runs] for runs in (a, b))
+    _check_text(first[0], second[0], params)
+    with progress_bar("word types", None, "sentences") as bar:
+        # All seeds of a recipe read the same text, by the same vocabulary.
+        unknown_a, unknown_b = unknown_types(tokens, [first[0].vocabulary, second[0].vocabulary], bar)
+    scored = [
+        [_score(model, tokens, unknown, f"score {_name(run)}") for model, run in zip(models, runs, strict=True)]
+        for models, runs, unknown in ((first, a, unknown_a), (second, b, unknown_b))
+    ]
+    nats_a, nats_b = (np.stack([nats for nats, _ in of_recipe]) for of_recipe in scored)
+    counts, documents = scored[0][0][1], read_documents_of(tokens, "test")
+    # All seeds of a recipe were trained on the same sentences, too.
+    kept, left_out, remarks = _not_trained_on(store, (a[0], b[0]), tokens, len(counts))
+    if documents is not None:
+        documents = np.unique(documents[kept], return_inverse=True)[1]
+    result = paired_recipes(
+        nats_a[:, kept], nats_b[:, kept], counts[kept], documents, options.bootstrap_samples, options.seed
+    )
+    return ModelComparison(result, unknown_a, unknown_b, left_out, remarks)
+
+
+def runs_of_recipe(store: Store, run: "Run") -> "list[Run]":
+    """The runs of all seeds of a run's recipe that have a model, the newest of each seed, by seed; or the run alone."""
+    group = run.data.tags.get(SEED_GROUP)
+    others = store.runs(query=f"tags.{SEED_GROUP} = '{group}' and attributes.status = 'FINISHED'") if group else []
+    found = {other.data.params["train.seed"]: other for other in reversed(others) if "model_digest" in other.data.tags}
+    return [store.run(found[seed].info.run_id) for seed in sorted(found, key=int)] or [run]
 
 
 def load_logged_model(store: Store, run: "Run") -> Predictor:

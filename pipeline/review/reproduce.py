@@ -23,6 +23,7 @@ from pipeline.runtime.stopping import stopped_by_signals
 from pipeline.runtime.urls import masked
 from pipeline.text.sources.fetch import MIRROR
 from pipeline.tracking.record import PATCH, Provenance, read_artifact, read_provenance
+from pipeline.tracking.runs import MODEL_FOLDER
 from pipeline.tracking.store import TRACKING_OFF, Store, is_own
 
 if TYPE_CHECKING:
@@ -258,7 +259,8 @@ def compared(run: "Run", records: Mapping[str, StageRecord], tree: Path) -> Repr
     }
     perplexity = None
     if "evaluate" in records and "test/perplexity" in run.data.metrics:
-        measured = read_metrics(tree / EVALUATION / run.data.tags["cell"] / "metrics.json")["perplexity"]
+        folder = run.data.tags.get(MODEL_FOLDER, run.data.tags["cell"])
+        measured = read_metrics(tree / EVALUATION / folder / "metrics.json")["perplexity"]
         perplexity = (run.data.metrics["test/perplexity"], measured)
     # Text stages give the same bytes everywhere; only training may differ a little.
     near = perplexity is not None and abs(perplexity[1] / perplexity[0] - 1) <= TOLERANCE

@@ -43,6 +43,11 @@ def show_comparison(compared: ModelComparison) -> None:
     """The outcome of the paired test, in sentences."""
     result = compared.result
     verdict = f"{result.better} is better." if result.better else "The two cannot be told apart."
+    about = (
+        "This compares these two models: their recipes with other seeds may come out the other way."
+        if result.compares == "models"
+        else f"This compares recipes, of {result.seeds_a} and {result.seeds_b} seeds; `--models` compares these two."
+    )
     ends = "" if result.difference_low is None else f" ({result.difference_low:+.4f} to {result.difference_high:+.4f})"
     print(
         f"On the same {result.sentences:,} test sentences ({result.tokens:,} tokens), unknown words taken as "
@@ -50,7 +55,7 @@ def show_comparison(compared: ModelComparison) -> None:
         f"perplexity A {result.perplexity_a:.2f}, B {result.perplexity_b:.2f}.\n"
         f"B - A is {result.difference:+.4f}{ends} nats per token, perplexity B / A {result.ratio:.4f}, "
         f"{result.ratio_interval}.\n"
-        f"{verdict} That is said of these two models: their recipes with other seeds may come out the other way.",
+        f"{verdict} {about}",
         *compared.remarks,
         sep="\n",
     )

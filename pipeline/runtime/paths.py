@@ -20,3 +20,11 @@ WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE = MODEL_FILES = ("model.safetensors",
 WARM_START_REQUEST = Path("warm_start.json")
 LOCK = Path("dvc.lock")
 TIMINGS = Path(".rnnlm/timings")  # of training runs on this machine
+
+# In a cell's folders: what belongs to its further seeds, and a row for each of all its seeds.
+SEEDS_FOLDER, SEEDS_FILE = "seeds", "seeds.csv"
+
+
+def seed_folders(folder: Path) -> list[Path]:
+    """The folders of all seeds of a cell, from its folder in data/models or data/evaluation, which is the first's."""
+    return [folder, *sorted((folder / SEEDS_FOLDER).glob("[0-9]*"), key=lambda path: int(path.name))]

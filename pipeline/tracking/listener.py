@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.params import Params
+from pipeline.params import CellParams, Params
 from pipeline.runtime.files import write_text
 from pipeline.tracking.machine_load import MachineLoad
 from pipeline.tracking.pages import epoch_metrics
@@ -18,9 +18,9 @@ class TrainingRun:
     If training is interrupted, it resumes in the same run in MLflow, whose id is kept in a file beside the checkpoints.
     """
 
-    def __init__(self, params: Params, name: str, vocabulary_size: int, run_file: Path) -> None:
-        """Nothing is sent yet; `name` is that of the cell, `run_file` keeps the run's id until training ends."""
-        self._params, self._name, self._vocabulary_size, self._run_file = params, name, vocabulary_size, run_file
+    def __init__(self, params: Params, cell: CellParams, vocabulary_size: int, run_file: Path) -> None:
+        """Nothing is sent yet; `cell` is that of one seed, `run_file` keeps the run's id until training ends."""
+        self._params, self._cell, self._vocabulary_size, self._run_file = params, cell, vocabulary_size, run_file
         self._try = BestEffort()
         self._run_id: str | None = None
         self._logged: set[int] = set()  # epochs that the run already had when it was resumed
@@ -32,7 +32,7 @@ class TrainingRun:
         def start(store: Store) -> str:
             run = self._interrupted_run(store) if resumed else None
             if run is None:
-                run = create_run(store, self._params, self._name, self._vocabulary_size, parameter_count)
+                run = create_run(store, self._params, self._cell, self._vocabulary_size, parameter_count)
                 write_text(self._run_file, run)
             else:
                 store.client.update_run(run, status="RUNNING")
@@ -63,7 +63,7 @@ class TrainingRun:
 
         def finish(store: Store, run: str) -> None:
             store.log_points(run, {"speed/training_seconds": seconds}, 0)
-            complete_run(store, run, self._params, self._name)
+            complete_run(store, run, self._cell)
 
         self._log_load(over=True)
         self._with_run(finish)

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from pipeline.evaluation.recipes import SEED_COUNT, SEED_NATS_SD
 from pipeline.evaluation.results import about_intervals
-from pipeline.evaluation.scores import ENDS, MEASURES, UNSEEN
+from pipeline.evaluation.scores import ENDS, MEASURES, SEED_FIGURES, UNSEEN
 from pipeline.params import CellParams, flat
 from pipeline.runtime.urls import shown
 from pipeline.text.params import DownloadParams
@@ -26,10 +26,11 @@ img { max-width: 100%; }
 
 
 def run_name(cell: CellParams, epochs: int) -> str:
-    """Such as `lstm, 100 units, 3 epochs`, or `wide (lstm), 2 x 256 units, 1 epoch`."""
+    """Such as `lstm, 100 units, 3 epochs`, or `wide (lstm), 2 x 256 units, 1 epoch, seed 2`."""
     name = cell.name if cell.name == cell.model.cell else f"{cell.name} ({cell.model.cell})"
     layers = "" if cell.model.layers == 1 else f"{cell.model.layers} x "
-    return f"{name}, {layers}{cell.model.hidden_size} units, {epochs} epoch{'' if epochs == 1 else 's'}"
+    seed = "" if cell.first else f", seed {cell.train.seed}"
+    return f"{name}, {layers}{cell.model.hidden_size} units, {epochs} epoch{'' if epochs == 1 else 's'}{seed}"
 
 
 def cell_params(cell: CellParams, vocabulary_size: int) -> dict[str, str]:
@@ -57,7 +58,7 @@ def epoch_metrics(record: EpochRecord) -> dict[str, float]:
 
 def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """The figures of metrics.json: `test/KEY`, and their intervals under `test_interval/`, whose charts stand apart."""
-    optional = [key for key in (UNSEEN, SEED_COUNT, SEED_NATS_SD) if key in metrics]
+    optional = [key for key in (UNSEEN, SEED_COUNT, SEED_NATS_SD, *SEED_FIGURES) if key in metrics]
     named = {f"test/{key}": metrics[key] for key in (*MEASURES, *optional)}
     ends = (*ENDS, f"{UNSEEN}_low", f"{UNSEEN}_high")
     return named | {f"test_interval/{key}": metrics[key] for key in ends if key in metrics}

@@ -15,11 +15,13 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from pipeline.provenance.dvc import StageRecord, read_lock, stage_record
+from pipeline.params import CellParams
+from pipeline.provenance.dvc import StageRecord, digest_if_there, read_lock, stage_record
 from pipeline.provenance.environment import packages
 from pipeline.provenance.git import Changes, changed_inputs, changes, commit_of
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
+from pipeline.runtime.paths import EVALUATION, MODELS, SEEDS_FOLDER
 from pipeline.runtime.urls import masked, shown
 from pipeline.tracking.store import COMMIT, Store
 
@@ -69,16 +71,17 @@ def record_training(store: Store, run_id: str, cell: str) -> None:
         store.client.log_artifacts(run_id, folder, PROVENANCE_FOLDER)
 
 
-def record_restored(store: Store, run_id: str, cell: str, this_code: bool) -> None:
+def record_restored(store: Store, run_id: str, cell: CellParams, this_code: bool) -> None:
     """Log what dvc.lock knows about a training run that was not seen.
 
     Args:
         run_id: the run made for it.
+        cell: that of its seed.
         this_code: `lock_is_current` of it; else nobody knows by which commit it was made.
     """
-    train = _locked_records().get(f"train@{cell}")
+    train = _locked_records().get(f"train@{cell.name}")
     if train is not None:
-        _begin(store, run_id, train, this_code)
+        _begin(store, run_id, _of_seed(train, cell), this_code)
 
 
 def lock_is_current(cell: str) -> bool:
@@ -87,12 +90,12 @@ def lock_is_current(cell: str) -> bool:
     return locked is not None and locked.deps == stage_record(f"train@{cell}").deps
 
 
-def record_outputs(store: Store, run_id: str, stage: Literal["train", "evaluate"], cell: str) -> None:
+def record_outputs(store: Store, run_id: str, stage: Literal["train", "evaluate"], cell: CellParams) -> None:
     """Add to a run's record what a stage that has just ended wrote; and read, unless that is known from its start."""
     known = read_provenance(store, run_id)
     if known is None:
         return  # of an older version, or its start was missed: half a record could mislead
-    now, before = stage_record(f"{stage}@{cell}"), known.stages.get(stage)
+    now, before = _of_seed(stage_record(f"{stage}@{cell.name}"), cell), known.stages.get(stage)
     record = now if before is None or stage != "train" else dataclasses.replace(before, outs=now.outs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PROVENANCE_FILE
@@ -122,6 +125,26 @@ def read_provenance(store: Store, run_id: str) -> Provenance | None:
 def read_artifact(store: Store, run_id: str, name: str) -> bytes | None:
     """A file of a run's artifact folder provenance/; None where it is not there."""
     return store.read_file(run_id, f"{PROVENANCE_FOLDER}/{name}")
+
+
+def _of_seed(record: StageRecord, cell: CellParams) -> StageRecord:
+    """A record of a stage that reads or makes the models of all seeds, without what belongs to others than this one."""
+
+    def own(paths: dict[str, str | None]) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        for name, digest in paths.items():
+            path = Path(name)
+            root = path.parents[1] if path.parents[0] in (MODELS / cell.name, EVALUATION / cell.name) else None
+            # The first seed's metrics.json has figures of all seeds, where there are several.
+            of_all = path.name == SEEDS_FOLDER or (path.name == "metrics.json" and cell.seeds > 1)
+            if root is None or (cell.first and not of_all):
+                found[name] = digest
+            elif path.name == SEEDS_FOLDER and not cell.first:
+                files = sorted(file for file in (root / cell.folder).glob("*") if file.is_file())
+                found |= {file.as_posix(): digest_if_there(file) for file in files}
+        return found
+
+    return dataclasses.replace(record, deps=own(record.deps), outs=own(record.outs))
 
 
 def _begin(store: Store, run_id: str, train: StageRecord, this_code: bool) -> None:

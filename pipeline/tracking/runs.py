@@ -15,7 +15,7 @@ from uuid import uuid4
 from pipeline.evaluation.results import read_metrics
 from pipeline.model.folder import model_digest, read_config
 from pipeline.model.output import uses_bf16
-from pipeline.params import Params
+from pipeline.params import CellParams, Params
 from pipeline.provenance.dvc import digest_if_there, dvc_digest
 from pipeline.provenance.environment import machine_params
 from pipeline.runtime.hashes import fingerprint
@@ -27,23 +27,31 @@ from pipeline.tracking.record import code_tags, lock_is_current, record_outputs,
 from pipeline.tracking.registry import register
 from pipeline.tracking.store import NOTE, BestEffort, Store, fitting
 from pipeline.training.first_weights import first_weights_of
-from pipeline.training.history import best_cell, best_epoch, read_history
+from pipeline.training.history import HISTORY_FILE, best_cell, best_epoch, read_history
 from pipeline.training.params import TrainParams
 from pipeline.training.trainer import chosen_device
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
+SEED_GROUP = "seed_group"  # a tag of runs: equal for all seeds of a recipe
+MODEL_FOLDER = "folder"  # a tag of runs: where in data/models its model lay, such as lstm/seeds/2
+SAMPLES = "samples.txt"
 REPORT_PAGE = "report/report.html"  # among a run's artifacts
 
 
 def log_evaluation(params: Params, name: str) -> None:
-    """Add what the stage `evaluate` left to the run of its model, which is made, marked `restored`, if there is none.
+    """Add what the stage `evaluate` left to the runs of its models; one is made, marked `restored`, if there is none.
 
-    The model becomes a version of the registered model. If MLflow fails, there is one warning and no error, as in
-    `log_report` and during a training run.
+    The first seed's model becomes a version of the registered model. If MLflow fails, there is one warning and no
+    error, as in `log_report` and during a training run.
     """
-    BestEffort()(lambda store: add_evaluation(store, params, name))
+
+    def add(store: Store) -> None:
+        for cell in params.cell(name).each_seed:
+            add_evaluation(store, params, cell)
+
+    BestEffort()(add)
 
 
 def log_report(names: Sequence[str]) -> None:
@@ -52,24 +60,26 @@ def log_report(names: Sequence[str]) -> None:
 
 
 def create_run(
-    store: Store, params: Params, name: str, vocabulary_size: int, parameter_count: int, restored: bool = False
+    store: Store, params: Params, cell: CellParams, vocabulary_size: int, parameter_count: int, restored: bool = False
 ) -> str:
-    """Begin the run of a training run of the cell `name`, with parameters, tags and dataset; returns its id.
+    """Begin the run of a training run of a cell's seed, with parameters, tags and dataset; returns its id.
 
     If it is `restored`, MLflow did not see the training run, and this machine may not be the one that trained.
     """
     from mlflow.entities import Param
 
-    cell, corpus = params.cell(name), pages.corpus_name(params.download)
+    name, corpus = cell.name, pages.corpus_name(params.download)
     # Today's commit explains a model from DVC's cache only if that is the code and data that made it.
     this_code = not restored or lock_is_current(name)
     tags = (code_tags() if this_code else {}) | {
         "mlflow.source.name": f"dvc repro train@{name}",
         "mlflow.source.type": "LOCAL",
         "cell": name,
+        MODEL_FOLDER: cell.folder.as_posix(),
         "cell_type": cell.model.cell,
         "corpus": corpus,
-        "training_inputs": _training_inputs(params, name, vocabulary_size),
+        "training_inputs": _training_inputs(cell, vocabulary_size),
+        SEED_GROUP: _training_inputs(cell, vocabulary_size, of_all_seeds=True),
         "request": uuid4().hex,
     }
     values = pages.cell_params(cell, vocabulary_size)
@@ -87,7 +97,7 @@ def create_run(
     store.client.log_batch(run_id, params=[Param(key, value) for key, value in values.items()])
     store.client.log_inputs(run_id, [_dataset(corpus, "train", "training")])
     if restored:
-        record_restored(store, run_id, name, this_code)
+        record_restored(store, run_id, cell, this_code)
     else:
         record_training(store, run_id, name)
     return run_id
@@ -108,10 +118,10 @@ def epochs_of(store: Store, run_id: str) -> set[int]:
     return {point.step for point in store.client.get_metric_history(run_id, "valid/perplexity")}
 
 
-def complete_run(store: Store, run_id: str, params: Params, name: str) -> None:
-    """Bring a run up to what data/models/NAME holds: missing epochs, model, note, digest; and end it."""
-    cell, folder = params.cell(name), MODELS / name
-    history, logged = read_history(folder / "history.csv"), epochs_of(store, run_id)
+def complete_run(store: Store, run_id: str, cell: CellParams) -> None:
+    """Bring a run up to what the folder of its model holds: missing epochs, model, note, digest; and end it."""
+    folder = MODELS / cell.folder
+    history, logged = read_history(folder / HISTORY_FILE), epochs_of(store, run_id)
     best = best_epoch(history)
     for record in history:
         if record.epoch not in logged:
@@ -121,38 +131,38 @@ def complete_run(store: Store, run_id: str, params: Params, name: str) -> None:
     store.client.update_run(run_id, name=pages.run_name(cell, len(history)))
     tags = store.run(run_id).data.tags
     store.note(run_id, pages.training_note(run_id, cell, _parameter_count(folder), history, tags))
-    record_outputs(store, run_id, "train", name)
-    log_model(store, run_id, name, folder, best.epoch)
+    record_outputs(store, run_id, "train", cell)
+    log_model(store, run_id, cell.name, folder, best.epoch)
     # Last, so that a run that has a digest is whole.
     store.tag(run_id, model_digest=model_digest(folder))
 
 
-def trained_run(store: Store, params: Params, name: str) -> "Run":
-    """The run of the model in data/models/NAME; if there is none, an interrupted one is completed, or one is made."""
-    folder = MODELS / name
+def trained_run(store: Store, params: Params, cell: CellParams) -> "Run":
+    """The run of the model of a cell's seed; if there is none, an interrupted one is completed, or one is made."""
+    folder = MODELS / cell.folder
     run = store.find_run(model_digest(folder))
     if run is None:
         size = read_config(folder).vocabulary_size
-        inputs = _training_inputs(params, name, size)
+        inputs = _training_inputs(cell, size)
         begun = store.newest_run(f"tags.training_inputs = '{inputs}' and attributes.status != 'FINISHED'")
         if begun:
             run_id = begun.info.run_id
             _delete_twins(store, run_id, begun.data.tags)
         else:
-            run_id = create_run(store, params, name, size, _parameter_count(folder), restored=True)
-        complete_run(store, run_id, params, name)
+            run_id = create_run(store, params, cell, size, _parameter_count(folder), restored=True)
+        complete_run(store, run_id, cell)
         run = store.run(run_id)
     return run
 
 
-def add_evaluation(store: Store, params: Params, name: str) -> bool:
-    """As `log_evaluation`, but raises what MLflow raises; returns whether anything was missing."""
+def add_evaluation(store: Store, params: Params, cell: CellParams) -> bool:
+    """As `log_evaluation`, of one seed, but raises what MLflow raises; returns whether anything was missing."""
     from mlflow.entities import Metric
 
-    run, cell, folder = trained_run(store, params, name), params.cell(name), EVALUATION / name
+    run, folder = trained_run(store, params, cell), EVALUATION / cell.folder
     run_id, digest = run.info.run_id, _digest(folder)
     if run.data.tags.get("evaluation_digest") == digest:
-        return register(store, run_id)
+        return cell.first and register(store, run_id)
     measured = read_metrics(folder / "metrics.json")
     test = _dataset(pages.corpus_name(params.download), "test", "evaluation")
     store.client.log_inputs(run_id, [test])
@@ -168,17 +178,21 @@ def add_evaluation(store: Store, params: Params, name: str) -> bool:
     # MLflow appends: an evaluation that ran again would draw every point twice.
     new = [Metric(key, value, now, 0, **about) for key, value in points if run.data.metrics.get(key) != value]
     store.log_metrics(run_id, new)
-    store.client.log_artifacts(run_id, str(folder), "evaluation")
-    record_outputs(store, run_id, "evaluate", name)
-    history = read_history(MODELS / name / "history.csv")
-    training = pages.training_note(run_id, cell, _parameter_count(MODELS / name), history, run.data.tags)
-    samples = (folder / "samples.txt").read_text(encoding="utf-8").splitlines()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        store.client.log_artifact(run_id, str(path), "evaluation")
+    record_outputs(store, run_id, "evaluate", cell)
+    model_folder, written = MODELS / cell.folder, folder / SAMPLES
+    history = read_history(model_folder / HISTORY_FILE)
+    training = pages.training_note(run_id, cell, _parameter_count(model_folder), history, run.data.tags)
+    samples = written.read_text(encoding="utf-8").splitlines() if written.exists() else []  # only the first writes
     note = pages.evaluation_note(training, measured, samples)
     store.note(run_id, note)
     for model in models:
-        store.client.set_logged_model_tags(model, {NOTE: fitting(note), "cell": name, "cell_type": cell.model.cell})
+        tags = {NOTE: fitting(note), "cell": cell.name, "cell_type": cell.model.cell}
+        store.client.set_logged_model_tags(model, tags)
     store.tag(run_id, evaluation_digest=digest)
-    register(store, run_id)
+    if cell.first:
+        register(store, run_id)
     return True
 
 
@@ -235,12 +249,18 @@ def _precision(train: TrainParams) -> str:
     return "bf16" if uses_bf16(train.precision, chosen_device(train)) else "fp32"
 
 
-def _training_inputs(params: Params, name: str, vocabulary_size: int) -> str:
-    """What decides the result of a training run, as one short hash: an interrupted run is found by it."""
-    begun_with = first_weights_of(params.cell(name).model)
+def _training_inputs(cell: CellParams, vocabulary_size: int, of_all_seeds: bool = False) -> str:
+    """What decides the result of a training run, as one short hash: an interrupted run is found by it.
+
+    Without the seed, `of_all_seeds`, it is that of the recipe.
+    """
+    begun_with = first_weights_of(cell.model)
+    values = pages.cell_params(cell, vocabulary_size)
+    if of_all_seeds:
+        del values["train.seed"]
     return fingerprint(
         {
-            "params": pages.cell_params(params.cell(name), vocabulary_size),
+            "params": values,
             "code": digest_if_there(PINS / "train.txt"),
             **{split: dvc_digest(ENCODED / split) for split in ("train", "valid")},
             **({"warm_start": begun_with} if begun_with else {}),

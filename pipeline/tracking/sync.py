@@ -3,7 +3,7 @@
 from pipeline.model.folder import model_digest
 from pipeline.params import load_params, read_params
 from pipeline.provenance.dvc import read_lock
-from pipeline.runtime.paths import MODELS
+from pipeline.runtime.paths import EVALUATION, MODELS
 from pipeline.tracking.runs import add_evaluation, add_report, trained_run
 from pipeline.tracking.store import Store
 
@@ -12,7 +12,7 @@ def sync(store: Store) -> list[str]:
     """Make or complete the run of every model that dvc.lock vouches for; what is there already stays as it is.
 
     Returns:
-        A line for each cell of params.yaml, on what was done.
+        A line for each model of the cells of params.yaml, on what was done.
 
     Raises:
         InputError: params.yaml or dvc.lock cannot be read.
@@ -28,11 +28,14 @@ def sync(store: Store) -> list[str]:
         if not (stands("tokenize") and stands(f"train@{name}")):
             lines.append(f"{name}: no model of these parameters; run `dvc repro` first")
             continue
-        known = store.find_run(model_digest(MODELS / name)) is not None
-        run = trained_run(store, params, name)
-        evaluated = stands(f"evaluate@{name}") and add_evaluation(store, params, name)
-        done = "up to date" if known and not evaluated else "evaluation added" if known else "run made"
-        lines.append(f"{name}: {done} ({store.run(run.info.run_id).info.run_name})")
+        is_evaluated = stands(f"evaluate@{name}")
+        for cell in params.cell(name).each_seed:
+            known = store.find_run(model_digest(MODELS / cell.folder)) is not None
+            run = trained_run(store, params, cell)
+            # The evaluation may be of fewer seeds.
+            added = is_evaluated and (EVALUATION / cell.folder).exists() and add_evaluation(store, params, cell)
+            done = "up to date" if known and not added else "evaluation added" if known else "run made"
+            lines.append(f"{name}: {done} ({store.run(run.info.run_id).info.run_name})")
     if stands("report"):
         add_report(store, list(params.cells))
     return lines

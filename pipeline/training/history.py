@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.rows import read_rows, write_rows
+
+HISTORY_FILE = "history.csv"  # in a model's folder
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,14 @@ class EpochRecord:
     train_nats: float  # mean over the epoch as it went, by the loss trained on (sampled, with dropout, if so set)
     valid_nats: float  # after the epoch, always by the full softmax
     valid_perplexity: float  # exp(valid_nats)
+
+
+class SeedRecord(NamedTuple):
+    """One row of data/models/NAME/seeds/seeds.csv."""
+
+    seed: int
+    epoch: int  # whose weights are kept
+    valid_perplexity: float
 
 
 class Listener(Protocol):
@@ -52,7 +62,14 @@ def best_cell(models_folder: Path, names: Sequence[str]) -> str:
     Raises:
         InputError: a history is missing or damaged.
     """
-    return min(names, key=lambda name: best_epoch(read_history(models_folder / name / "history.csv")).valid_nats)
+    return min(names, key=lambda name: best_epoch(read_history(models_folder / name / HISTORY_FILE)).valid_nats)
+
+
+def write_seeds(path: Path, histories: Mapping[int, Sequence[EpochRecord]]) -> None:
+    """Write seeds.csv: a row for each seed, of which `histories` has that of its training run."""
+    best = {seed: best_epoch(history) for seed, history in histories.items()}
+    rows = (SeedRecord(seed, record.epoch, record.valid_perplexity) for seed, record in best.items())
+    write_rows(path, SeedRecord._fields, rows)
 
 
 def write_history(path: Path, history: Sequence[EpochRecord]) -> None:

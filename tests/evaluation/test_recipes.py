@@ -7,7 +7,14 @@ import pytest
 
 from pipeline.evaluation.bootstrap import NORMAL, student
 from pipeline.evaluation.paired import paired_bootstrap
-from pipeline.evaluation.recipes import NO_SPREAD, SeedSpread, as_percentage, recipe_test, seed_spread
+from pipeline.evaluation.recipes import (
+    NO_SPREAD,
+    SeedSpread,
+    as_percentage,
+    paired_recipes,
+    recipe_test,
+    seed_spread,
+)
 
 DOCUMENTS, SENTENCES = 60, 20  # in each document, of 10 tokens
 SEED_SD, DOCUMENT_SD = 0.008, 0.03
@@ -76,3 +83,41 @@ def test_luck_promotes_5_in_100_at_most_and_four_percent_80_at_least() -> None:
                 promoted[gain, seeds is spread] += found is not None and found.better == "B"
     assert promoted[0.0, True] <= 10 < promoted[0.0, False]
     assert promoted[-math.log(0.96), True] >= 160
+
+
+def models_of(recipe: np.random.Generator, seeds: int, spread: float, sentences: int = 120, gain: float = 0.0):
+    """Nats (seeds, sentences) of a recipe whose seeds differ by `spread` nats a token; ten tokens a sentence."""
+    hard_S = np.random.default_rng(99).normal(40, 10, sentences)  # the same for all
+    of_seeds_K = recipe.normal(-gain, spread, seeds)
+    return hard_S + 10 * of_seeds_K[:, None] + recipe.normal(0, 1, (seeds, sentences))
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 5])
+def test_equal_recipes_differ_as_rarely_as_the_interval_says_where_seeds_vary_more_than_documents(seeds: int) -> None:
+    """In 5% of cases; the first models alone are told apart in most of them, of which nobody is to learn that."""
+    tokens, document = np.full(120, 10), np.arange(120) // 3
+    chance, cases = np.random.default_rng(seeds), 200
+    recipes = models = 0
+    for _ in range(cases):
+        a, b = models_of(chance, seeds, 0.05), models_of(chance, seeds, 0.05)
+        recipes += paired_recipes(a, b, tokens, document, 100, 1).better is not None
+        models += paired_bootstrap(a[0], b[0], tokens, document, 100, 1).better is not None
+    assert recipes <= 16
+    assert models > 120
+
+
+def test_recipes_that_differ_by_more_than_their_seeds_are_told_apart() -> None:
+    tokens, document, chance = np.full(120, 10), np.arange(120) // 3, np.random.default_rng(1)
+    found = paired_recipes(models_of(chance, 4, 0.01), models_of(chance, 5, 0.01, gain=0.05), tokens, document, 200, 1)
+    assert (found.better, found.compares, found.seeds_a, found.seeds_b) == ("B", "recipes", 4, 5)
+    assert found.difference_low is not None
+    assert found.difference_high is not None
+    assert found.difference_low < found.difference < found.difference_high < 0
+    assert "over 4 and 5 seeds and 40 documents" in found.ratio_interval
+
+
+def test_two_seeds_each_say_too_little_where_they_vary_most() -> None:
+    tokens, document, chance = np.full(120, 10), np.arange(120) // 3, np.random.default_rng(1)
+    found = paired_recipes(models_of(chance, 2, 0.05), models_of(chance, 2, 0.05), tokens, document, 100, 1)
+    assert found.better is None
+    assert found.ratio_interval == "no interval, as 2 and 2 seeds say too little"

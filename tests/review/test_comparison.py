@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from pipeline.evaluation.paired import paired_bootstrap
 from pipeline.inference.scoring import score_split
 from pipeline.params import load_params
 from pipeline.provenance.dvc import dvc_digest
-from pipeline.review.comparison import compare_models, load_logged_model
+from pipeline.review.comparison import compare_models, compare_recipes, load_logged_model
 from pipeline.review.listing import differing, find, list_runs
 from pipeline.review.promotion import decide
 from pipeline.runtime.errors import InputError
@@ -58,6 +59,32 @@ def test_a_quarter_of_the_vocabulary_does_not_win_and_the_models_come_from_mlflo
     )
     assert compared.remarks == ()
     assert compare_models(store, whole, whole, load_params()).result.better is None
+
+
+def test_recipes_are_compared_where_both_have_several_seeds(pair: tuple[Store, str, str]) -> None:
+    store, whole, quarter = (pair[0], *(find(pair[0], run) for run in pair[1:]))
+    models = compare_models(store, whole, quarter, load_params())
+    recipes = compare_recipes(store, [whole, whole], [quarter, quarter, quarter], load_params())
+    assert (models.result.compares, recipes.result.compares) == ("models", "recipes")
+    assert (recipes.result.seeds_a, recipes.result.seeds_b) == (2, 3)
+    assert recipes.result.better == "A"
+    assert recipes.result.difference == pytest.approx(models.result.difference)
+    twins = [with_one_seed_more(store, run, f"recipe {number}") for number, run in enumerate((whole, quarter))]
+    for options, expected in (((), "recipes"), (("--models",), "models")):
+        done = rnnlm("compare", whole.info.run_id, twins[1], "--json", *options)
+        assert json.loads(done.stdout)["test"]["compares"] == expected
+    done = rnnlm("compare", whole.info.run_id, twins[0], "--json")  # two seeds of one recipe
+    assert json.loads(done.stdout)["test"]["compares"] == "models"
+
+
+def with_one_seed_more(store: Store, run: Any, group: str) -> str:
+    """What another seed of the run's recipe would have left in MLflow, but for its bytes; returns its run's id."""
+    store.tag(run.info.run_id, seed_group=group)
+    twin = store.client.create_run(store.experiment_id, tags=run.data.tags | {"seed_group": group}).info.run_id
+    store.client.log_param(twin, "train.seed", "2")
+    store.client.log_outputs(twin, run.outputs.model_outputs)
+    store.client.set_terminated(twin)
+    return twin
 
 
 def test_compare_says_what_differs_and_which_is_better(pair: tuple[Store, str, str]) -> None:

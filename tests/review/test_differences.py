@@ -130,7 +130,7 @@ def test_other_data_shows_by_its_hash(project: Project) -> None:
 
 def train(project: Project) -> str:
     """A training run that MLflow has seen; returns its id."""
-    listener = TrainingRun(project.params, project.cell.name, len(project.vocabulary), Path("run"))
+    listener = TrainingRun(project.params, project.cell, len(project.vocabulary), Path("run"))
     listener.started(123, 14, resumed=False)
     for epoch in HISTORY:
         listener.epoch_ended(epoch, 2.0, 7.0)

@@ -87,7 +87,16 @@ def test_differences_are_a_table_of_each_kind(capsys: pytest.CaptureFixture[str]
         ({}, "perplexity A 12.50, B 10.00"),
         ({}, "200 test sentences (1,800 tokens)"),
         ({}, "A does not know 0 word types, B 1,030"),
-        ({}, "said of these two models: their recipes with other seeds may come out the other way.\nA remark.\n"),
+        ({}, "This compares these two models: their recipes with other seeds may come out the other way.\nA remark.\n"),
+        (
+            {"seeds_a": 4, "seeds_b": 5},
+            "0.7788 to 0.8187 over 4 and 5 seeds and 40 documents (effective ",
+        ),
+        (
+            {"seeds_a": 4, "seeds_b": 5},
+            "B is better. This compares recipes, of 4 and 5 seeds; `--models` ",
+        ),
+        ({"seeds_a": 2, "seeds_b": 2, **WITHHELD}, "no interval, as 2 and 2 seeds say too little.\nThe two cannot"),
         ({"difference_low": 0.1, "difference_high": 0.2}, "A is better."),
         ({"difference_high": 0.01}, "The two cannot be told apart."),
         (WITHHELD, "no interval, as 40 documents (effective number 36.5) say too little"),

@@ -52,7 +52,7 @@ def test_the_address_names_a_view_that_lies_in_the_store(project: Project) -> No
 
 
 def test_the_columns_are_what_runs_have(project: Project) -> None:
-    listener = TrainingRun(project.params, project.cell.name, len(project.vocabulary), Path("run"))
+    listener = TrainingRun(project.params, project.cell, len(project.vocabulary), Path("run"))
     listener.started(123, 14, resumed=False)
     listener.finished(9.0)
     runs.log_evaluation(project.params, project.cell.name)
@@ -241,7 +241,7 @@ def three_cells(project: Project) -> Project:
     Path("params.yaml").write_text(yaml.safe_dump(content))
     for cell in CELLS:
         made = dataclasses.replace(project, cell=load_params().cell(cell))
-        listener = TrainingRun(made.params, made.cell.name, len(made.vocabulary), Path("run"))
+        listener = TrainingRun(made.params, made.cell, len(made.vocabulary), Path("run"))
         listener.started(123, 14, resumed=False)
         for record in HISTORY:
             listener.epoch_ended(record, 2.0, 7.0)

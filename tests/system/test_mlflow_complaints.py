@@ -84,7 +84,7 @@ def server(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server
 
 
 def training_run(project: Project) -> TrainingRun:
-    return TrainingRun(project.params, project.cell.name, len(project.vocabulary), Path("run"))
+    return TrainingRun(project.params, project.cell, len(project.vocabulary), Path("run"))
 
 
 def train(project: Project, until: int = 2, resumed: bool = False) -> TrainingRun:

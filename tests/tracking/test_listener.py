@@ -21,7 +21,7 @@ RUN_FILE = Path("run")
 
 def train(project: Project, until: int = 2, resumed: bool = False) -> TrainingRun:
     """A training that the listener follows up to epoch `until`, not finished."""
-    listener = TrainingRun(project.params, project.cell.name, len(project.vocabulary), RUN_FILE)
+    listener = TrainingRun(project.params, project.cell, len(project.vocabulary), RUN_FILE)
     listener.started(123, 14, resumed)
     for record in HISTORY[:until]:
         listener.epoch_ended(record, 2.0, 7.0)
