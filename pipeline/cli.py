@@ -231,7 +231,7 @@ def reproduce(
 ) -> None:
     """Rebuild a run from its commit and data, and say whether the result is the same.
 
-    Exit status 0: every file has the same bytes; 10: the perplexity agrees within 2%; 11: it differs.
+    Exit status 0: every file has the same bytes; 10: the same model, rounded otherwise; 11: it differs.
     """
     from pipeline.review import reproduce as reproduction
     from pipeline.review.listing import find

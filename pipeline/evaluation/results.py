@@ -162,7 +162,7 @@ def recipe_tests(evaluation_folder: Path, rows: Sequence[Row], resamples: int, s
 
 def _of_all_seeds(folder: Path) -> "tuple[np.ndarray, SavedScores]":
     """The nats of all seeds of a cell (seeds, sentences), and the scores of the first."""
-    scores = {path / SENTENCES_FILE: _read_scores(path / SENTENCES_FILE) for path in seed_folders(folder)}
+    scores = {path / SENTENCES_FILE: scores_of(path / SENTENCES_FILE) for path in seed_folders(folder)}
     first = scores[folder / SENTENCES_FILE]
     for path, other in scores.items():
         if not first.same_sentences(other):
@@ -179,7 +179,7 @@ def read_scores(evaluation_folder: Path, names: Sequence[str]) -> dict[str, "Sav
     sentences = evaluation_folder / "baselines" / "sentences"
     paths = {shown: sentences / f"{key}.parquet" for key, shown in BASELINES.items()}
     paths |= {name: evaluation_folder / name / SENTENCES_FILE for name in names}
-    scores = {model: _read_scores(path) for model, path in paths.items()}
+    scores = {model: scores_of(path) for model, path in paths.items()}
     first = next(iter(scores))
     for model, found in scores.items():
         if not found.same_sentences(scores[first]):
@@ -237,7 +237,12 @@ class SavedScores:
         return all(np.array_equal(*both) for both in zip(*found, strict=True))
 
 
-def _read_scores(path: Path) -> SavedScores:
+def scores_of(path: Path) -> SavedScores:
+    """What a model spent on each test sentence, as `write_sentences` wrote it.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -5,18 +5,21 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.evaluation.results import read_metrics
+from pipeline.evaluation.agreement import FEWEST_SEEDS, agreement, is_one_model
+from pipeline.evaluation.results import SENTENCES_FILE, SavedScores, read_metrics, scores_of
 from pipeline.params import at, flat, read_params
 from pipeline.provenance import git
 from pipeline.provenance.code import changed, read_pins
 from pipeline.provenance.dvc import StageRecord, digest_if_there, dvc_digest, repro_afresh, restore
 from pipeline.provenance.environment import machine_params
 from pipeline.provenance.warm_start_file import write_digests
+from pipeline.review.comparison import runs_of_recipe
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import EVALUATION, PINS, WARM_START
 from pipeline.runtime.stopping import stopped_by_signals
@@ -32,9 +35,8 @@ if TYPE_CHECKING:
 Start = Literal["train", "download"]
 
 REPRODUCTIONS = Path(".rnnlm/reproduce")
-TOLERANCE = 0.02  # of test perplexity, between machines: docs/reproducibility.md
 MACHINE = ("machine.", "env.")  # parameters of a run that name where it was made
-STATUS = {"identical": 0, "equal": 10, "different": 11}  # of the command, by its verdict
+STATUS = {"identical": 0, "equivalent": 10, "different": 11}  # of the command, by its verdict
 FOREIGN = ("MLFLOW_", "DVC_", "RNNLM_")  # environment variables that would change what a stage does
 
 
@@ -43,21 +45,23 @@ class Reproduction:
     """What rebuilding a run gave.
 
     Attributes:
-        verdict: `identical`: every file has the recorded bytes; `equal`: the test perplexity agrees within `TOLERANCE`;
-            or `different`.
+        verdict: `identical`: every file has the recorded bytes; `equivalent`: not so, but where bytes may differ, and
+            the model scores test sentences as the recorded one does; or `different`.
         stage: the first one whose inputs, parameters or outputs differ, if any.
         reasons: what differs, a line each.
         broken: what keeps the bytes from being the same on every machine, a line each.
         machine: parameters of the machine that differ: recorded, now.
         perplexity: of the test split: recorded, now; None if the run was not evaluated.
+        agreement: what scores of sentences say of the two models, a line; None where bytes alone decide.
     """
 
-    verdict: Literal["identical", "equal", "different"]
+    verdict: Literal["identical", "equivalent", "different"]
     stage: str | None = None
     reasons: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     machine: dict[str, tuple[str, str]] = field(default_factory=dict)
     perplexity: tuple[float, float] | None = None
+    agreement: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields, for json.dumps."""
@@ -67,14 +71,14 @@ class Reproduction:
         """As a person reads it, the verdict first."""
         if self.verdict == "identical":
             return ["identical: every file has the recorded bytes"]
-        first = f"equal within {TOLERANCE:.0%}" if self.verdict == "equal" else f"different, from stage {self.stage} on"
+        first = "equivalent" if self.verdict == "equivalent" else f"different, from stage {self.stage} on"
         if self.perplexity:
             then, now = self.perplexity
             first += f": test perplexity {then:.2f} then, {now:.2f} now"
         places = [f"{name}: {before} then, {after} now" for name, (before, after) in self.machine.items()]
-        if not places and self.verdict == "equal":
+        if not places and self.verdict == "equivalent":
             places = ["no known difference of machine or libraries"]
-        return [first, *self.reasons, *self.broken, *places]
+        return [first, *self.reasons, *self.broken, *([self.agreement] if self.agreement else []), *places]
 
 
 def reproduce(store: Store, run: "Run", start: Start = "train", trust: bool = False) -> Reproduction:
@@ -117,7 +121,7 @@ def reproduce(store: Store, run: "Run", start: Start = "train", trust: bool = Fa
             _restore_inputs(rerun.values(), tree)
         targets = [f"{name}@{cell}" for name in models if name in rerun]
         repro_afresh(tree, targets if alone else targets[-1:], alone, environment)
-        return compared(run, rerun, tree)
+        return compared(store, run, rerun, tree)
 
 
 def _complete_provenance(store: Store, run: "Run", start: Start) -> Provenance:
@@ -234,11 +238,14 @@ def _threads(run: "Run") -> str | None:
     return threads if threads and int(threads) <= (os.cpu_count() or 1) else None
 
 
-def compared(run: "Run", records: Mapping[str, StageRecord], tree: Path) -> Reproduction:
+def compared(store: Store, run: "Run", records: Mapping[str, StageRecord], tree: Path) -> Reproduction:
     """Compare what the stages left in the worktree with what they read and wrote then.
 
     Args:
+        store: has scores of the run's model, and of other seeds.
+        run: the one that was made again.
         records: of the stages that ran again, by name, in their order.
+        tree: where.
     """
     others: dict[str, list[str]] = {}
     seen: set[str] = set()
@@ -258,15 +265,52 @@ def compared(run: "Run", records: Mapping[str, StageRecord], tree: Path) -> Repr
         if key.startswith(MACHINE) and key in now and now[key] != value and key != "machine.exact"
     }
     perplexity = None
+    folder = run.data.tags.get(MODEL_FOLDER, run.data.tags["cell"])
     if "evaluate" in records and "test/perplexity" in run.data.metrics:
-        folder = run.data.tags.get(MODEL_FOLDER, run.data.tags["cell"])
         measured = read_metrics(tree / EVALUATION / folder / "metrics.json")["perplexity"]
         perplexity = (run.data.metrics["test/perplexity"], measured)
-    # Text stages give the same bytes everywhere; only training may differ a little.
-    near = perplexity is not None and abs(perplexity[1] / perplexity[0] - 1) <= TOLERANCE
-    verdict = "equal" if near and set(others) <= {"train", "evaluate"} else "different"
     reasons = [reason for lines in others.values() for reason in lines]
-    return Reproduction(verdict, next(iter(others)), reasons, _broken(run.data.params, now), machine, perplexity)
+    broken, same, told = _broken(run.data.params, now), False, None
+    # Text stages give the same bytes everywhere, and so does training where nothing breaks that.
+    if broken and perplexity and set(others) <= {"train", "evaluate"}:
+        same, told = _is_the_same_model(store, run, tree / EVALUATION / folder / SENTENCES_FILE)
+    verdict = "equivalent" if same else "different"
+    return Reproduction(verdict, next(iter(others)), reasons, broken, machine, perplexity, told)
+
+
+def _is_the_same_model(store: Store, run: "Run", rebuilt: Path) -> tuple[bool, str]:
+    """Whether the rebuilt model's scores, in this file, are the recorded ones but for rounding; and why, in words."""
+    untold, now = "whether it is the same model, rounded otherwise, cannot be told: MLflow has", scores_of(rebuilt)
+    then = _recorded_scores(store, run)
+    if then is None or not then.same_sentences(now):
+        return False, f"{untold} no scores of its own of these test sentences"
+    seed = run.data.params.get("train.seed")
+    others = [other for other in runs_of_recipe(store, run) if other.data.params.get("train.seed") != seed]
+    found = (scores for other in others if (scores := _recorded_scores(store, other)))
+    seeds = [then, *(scores for scores in found if scores.same_sentences(now))]
+    if len(seeds) < FEWEST_SEEDS:
+        return False, (
+            f"{untold} scores of {len(seeds)} of its recipe's seeds, and {FEWEST_SEEDS} are needed to know how another "
+            "one differs (`seeds` in `cells`)"
+        )
+    pairs = [agreement(one.nats, other.nats, now.tokens) for one, other in combinations(seeds, 2)]
+    alike = agreement(then.nats, now.nats, now.tokens)
+    correlations = [pair.correlation for pair in pairs]
+    return is_one_model(alike, pairs), (
+        f"scores of sentences correlate to {alike.correlation:.4f}, those of {len(seeds)} seeds of the recipe to "
+        f"{min(correlations):.4f} to {max(correlations):.4f}; the largest difference is {alike.largest:.3f} nats a "
+        f"token, {max(pair.largest for pair in pairs):.3f} between seeds"
+    )
+
+
+def _recorded_scores(store: Store, run: "Run") -> SavedScores | None:
+    """What a run's model spent on each test sentence, from MLflow; None where that is not there, or of another form."""
+    content = store.read_file(run.info.run_id, f"evaluation/{SENTENCES_FILE}")
+    with tempfile.TemporaryDirectory() as folder, suppress(InputError):
+        path = Path(folder) / SENTENCES_FILE
+        path.write_bytes(content or b"")
+        return scores_of(path)
+    return None
 
 
 def _broken(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -2,16 +2,22 @@
 
 import dataclasses
 import json
+import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import patch
 
+import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline.evaluation.agreement import FEWEST_SEEDS
 from pipeline.provenance.dvc import StageRecord, dvc_digest
 from pipeline.provenance.environment import machine_params
 from pipeline.review import reproduce
@@ -44,8 +50,12 @@ def made_again(
     threads: str = "100000",
     measured: bool = True,
     then: Mapping[str, str] | None = None,
+    scores: Sequence[bytes] = (),
 ) -> Reproduction:
-    """A verdict on `tree`, of a run in which the files `others` had other bytes."""
+    """A verdict on `tree`, of a run in which the files `others` had other bytes.
+
+    `scores`: sentences.parquet in MLflow, of this run and then of others of its recipe.
+    """
 
     def digest(path: str) -> str:
         return "0" * 32 if path in others else dvc_digest(tree / path)
@@ -57,8 +67,16 @@ def made_again(
     }
     params = machine_params() | {"machine.processor": "another", "machine.threads": threads} | dict(then or {})
     metrics = {"test/perplexity": perplexity} if measured else {}
-    run = SimpleNamespace(data=SimpleNamespace(params=params, metrics=metrics, tags={"cell": "lstm"}))
-    return compared(cast("Run", run), records, tree)
+    runs = [
+        SimpleNamespace(
+            data=SimpleNamespace(params=params | {"train.seed": str(seed)}, metrics=metrics, tags={"cell": "lstm"}),
+            info=SimpleNamespace(run_id=str(seed)),
+        )
+        for seed in range(max(len(scores), 1))
+    ]
+    store = SimpleNamespace(read_file=lambda run_id, _: scores[int(run_id)] if scores else None)
+    with patch.object(reproduce, "runs_of_recipe", lambda *_: runs):
+        return compared(cast(Any, store), cast("Run", runs[0]), records, tree)
 
 
 @pytest.mark.parametrize("uri", ["https://mlflow.example.org", "http://127.0.0.1.example.org:5000", "postgresql:///db"])
@@ -196,23 +214,64 @@ def test_equal_bytes_are_identical_whatever_the_machine(tree: Path) -> None:
     assert STATUS["identical"] == 0
 
 
-@pytest.mark.parametrize("perplexity", [49.1, 50.9])
-def test_other_bytes_with_nearly_the_same_perplexity_are_equal_and_the_machine_is_named(
-    tree: Path, perplexity: float
+@pytest.fixture
+def scored(tree: Path) -> list[bytes]:
+    """The scores of four seeds; the model that was made again, in `tree`, scores as the first does, rounded."""
+    generator = np.random.default_rng(0)
+    tokens, path = generator.integers(3, 40, 500), tree / "data/evaluation/lstm/sentences.parquet"
+    common = generator.gamma(20, 0.2, 500) * tokens
+    nats = [common + generator.normal(0, 1, 500) * tokens**0.5 for _ in range(FEWEST_SEEDS)]
+    contents = []
+    for values in [*nats, nats[0] + generator.normal(0, 0.1, 500)]:
+        pq.write_table(pa.table({"nats": values, "tokens": tokens, "tokens all": tokens, "nats all": values}), path)
+        contents.append(path.read_bytes())
+    return contents[:-1]
+
+
+FP32 = {"machine.precision": "fp32"}
+
+
+def test_where_bytes_may_differ_the_same_model_is_equivalent_and_the_machine_is_named(
+    tree: Path, scored: list[bytes]
 ) -> None:
-    found = made_again(tree, perplexity, (MODEL, METRICS))
-    assert (found.verdict, found.stage) == ("equal", "train")
-    assert found.perplexity == (perplexity, 50.0)
+    found = made_again(tree, 49.1, (MODEL, METRICS), then=FP32, scores=scored)
+    assert (found.verdict, found.stage) == ("equivalent", "train")
+    assert found.perplexity == (49.1, 50.0)
     assert set(found.machine) == {"machine.processor", "machine.threads"}
     assert found.machine["machine.processor"][0] == "another"
     told = found.lines()
-    assert told[0] == f"equal within 2%: test perplexity {perplexity:.2f} then, 50.00 now"
+    assert told[0] == "equivalent: test perplexity 49.10 then, 50.00 now"
     assert told[1:3] == [f"{MODEL} has other bytes", f"{METRICS} has other bytes"]
+    assert re.match(r"scores of sentences correlate to 0\.9\d+, those of 4 seeds of the recipe to 0\.\d+ to", told[4])
     assert any(line.startswith("machine.threads: 100000 then, ") for line in told)
-    assert STATUS["equal"] == 10
+    assert STATUS["equivalent"] == 10
 
 
-def test_what_broke_the_bytes_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_seed_is_different_whatever_its_perplexity(tree: Path, scored: list[bytes]) -> None:
+    first, *others = scored
+    again = [others[0], first, *others[1:]]  # what was made again scores as the second seed does
+    found = made_again(tree, 50.0, (MODEL, METRICS), then=FP32, scores=again)
+    assert (found.verdict, found.stage) == ("different", "train")
+    assert found.lines()[0] == "different, from stage train on: test perplexity 50.00 then, 50.00 now"
+    assert STATUS["different"] == 11
+
+
+def test_other_bytes_are_different_where_they_should_be_the_same(tree: Path, scored: list[bytes]) -> None:
+    found = made_again(tree, 50.0, (MODEL, METRICS), scores=scored)
+    assert (found.verdict, found.broken, found.agreement) == ("different", [], None)
+
+
+def test_without_scores_of_enough_seeds_nobody_can_tell_which_is_no_proof(tree: Path, scored: list[bytes]) -> None:
+    for scores, told in (
+        (scored[:-1], "MLflow has scores of 3 of its recipe's seeds, and 4 are"),
+        ((), "no scores of"),
+    ):
+        found = made_again(tree, 50.0, (MODEL,), then=FP32, scores=scores)
+        assert found.verdict == "different"
+        assert told in found.lines()[3]
+
+
+def test_what_broke_the_bytes_is_named(tree: Path, scored: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     assert made_again(tree, 50.0, (MODEL,)).broken == []
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     found = made_again(tree, 50.0, (MODEL,), then={"machine.precision": "bf16", "machine.exact": "no AVX2"})
@@ -225,17 +284,9 @@ def test_what_broke_the_bytes_is_named(tree: Path, monkeypatch: pytest.MonkeyPat
     assert "machine.exact" not in found.machine
 
 
-@pytest.mark.parametrize("perplexity", [48.9, 51.1])
-def test_another_perplexity_is_different(tree: Path, perplexity: float) -> None:
-    found = made_again(tree, perplexity, (MODEL, METRICS))
-    assert (found.verdict, found.stage) == ("different", "train")
-    assert found.lines()[0] == f"different, from stage train on: test perplexity {perplexity:.2f} then, 50.00 now"
-    assert STATUS["different"] == 11
-
-
 def test_text_stages_give_the_same_bytes_everywhere_so_others_are_different(tree: Path) -> None:
-    assert made_again(tree, 50.0, (IDS, MODEL)).verdict == "different"
-    assert made_again(tree, 50.0, (IDS, MODEL)).stage == "encode"
+    found = made_again(tree, 50.0, (IDS, MODEL), then=FP32)
+    assert (found.verdict, found.stage, found.agreement) == ("different", "encode", None)
 
 
 def test_other_bytes_of_a_model_that_was_never_evaluated_are_different(tree: Path) -> None:
