@@ -9,10 +9,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An active virtual environment must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help setup lock repro retrain check test soak ui clean
+.PHONY: help setup lock repro headline retrain check test soak ui clean
 
 help:
 	@echo 'make repro    set up, run what is out of date of the pipeline, and show the figures of all models'
+	@echo 'make headline train every cell with five seeds beside that, and write the record to recipes/default/'
 	@echo 'make test     set up, then check types, style and what the code does (ALL=1: slow tests, too)'
 	@echo 'make ui       open MLflow'
 	@echo 'make retrain  what CI runs: train on what changed, and promote the model if it is better'
@@ -57,6 +58,12 @@ repro: setup
 	dvc repro
 	-rnnlm sync
 	rnnlm table
+
+# The figures of README: every cell with several seeds, in a worktree of the last commit; the record goes to
+# recipes/default/. Half an hour on 2 cores.
+SEEDS ?= 5
+headline: setup
+	python -m tools.headline --seeds $(SEEDS)
 
 # What CI calls on a push, a schedule or a webhook: docs/retraining.md. LIMIT, such as 5h, ends it in good time, so that
 # a job has some left to keep the checkpoint that the next one resumes from.

@@ -147,7 +147,7 @@ def recipe_tests(evaluation_folder: Path, rows: Sequence[Row], resamples: int, s
         InputError: a file of scores is missing or damaged, or two are not of the same sentences.
     """
     pairs = list(itertools.combinations([row.model for row in rows if SEED_COUNT in row.metrics], 2))
-    confidence = 1 - (1 - CONFIDENCE) / max(len(pairs), 1)
+    confidence = math.ceil(1e4 * (1 - (1 - CONFIDENCE) / max(len(pairs), 1))) / 1e4
     said = []
     for a, b in pairs:
         (nats_a, scores), (nats_b, others) = (_of_all_seeds(evaluation_folder / name) for name in (a, b))

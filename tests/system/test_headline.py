@@ -1,0 +1,42 @@
+"""`make headline`: several seeds of every cell beside the results that are there, and the record of it."""
+
+import json
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import Clone
+
+
+@pytest.mark.slow
+def test_the_record_has_every_seed_and_the_checkout_stays_as_it_was(plain: Clone, tmp_path: Path) -> None:
+    clone = plain.copy(tmp_path / "clone")
+    cells = {"rnn": {"cell": "rnn", "bias": False}, "gru": {"cell": "gru", "embedding_dim": 8}}
+    clone.change(cells=cells, download__path=str(clone.folder / "corpus/comments.csv"))
+    clone.repro()
+    clone.git("add", "-A")
+    clone.git("commit", "-qm", "results")
+    before = clone.digests()
+    clone.run(sys.executable, "-m", "tools.headline", "--seeds", "3")
+    assert clone.digests() == before
+    assert clone.git("status", "--porcelain").split() == ["??", "recipes/"]
+    recipes = clone.folder / "recipes/default"
+    metrics = json.loads((recipes / "metrics.json").read_text())
+    record = json.loads((recipes / "record.json").read_text())
+    assert record["commit"] == clone.git("rev-parse", "HEAD").strip()
+    assert record["command"] == "make headline SEEDS=3"
+    for name in cells:
+        assert metrics[name]["seeds"] == 3
+        assert record["training_minutes"][name] >= 0
+        models = clone.folder / ".rnnlm/headline/data/models" / name
+        for seed, folder in (("1", models), ("2", models / "seeds/2"), ("3", models / "seeds/3")):
+            weights = (folder / "model.safetensors").read_bytes()
+            assert record["weights_sha256"][name][seed] == sha256(weights).hexdigest()
+        first = sha256((clone.folder / "data/models" / name / "model.safetensors").read_bytes()).hexdigest()
+        assert record["weights_sha256"][name]["1"] == first
+        shown = f"{metrics[name]['seed_perplexity_mean']:.2f}"
+        assert shown in (recipes / "README.md").read_text()
+    assert metrics["baselines"]["fivegram"]["perplexity"] > 1
+    assert len(record["recipes"]) == 1
