@@ -31,7 +31,7 @@ from pipeline.runtime.stage import run
 from pipeline.tracking.store import TRACKING_OFF
 
 TREE = Path(".rnnlm/headline")
-RECORD = Path("recipes/default")
+RECIPE = Path("recipes/default")
 
 
 def made_with_seeds(tree: Path, seeds: Mapping[str, int], *targets: str) -> None:
@@ -80,11 +80,11 @@ def write_record(tree: Path, command: str) -> None:
         },
         "recipes": recipes,
     }
-    RECORD.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(tree / "params.yaml", RECORD / "params.yaml")
+    RECIPE.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tree / "params.yaml", RECIPE / "params.yaml")
     figures = {name: results.read_metrics(tree / EVALUATION / name / "metrics.json") for name in (*names, "baselines")}
-    write_text(RECORD / "metrics.json", json.dumps(figures, indent=1, sort_keys=True) + "\n")
-    write_text(RECORD / "record.json", json.dumps(record, indent=1) + "\n")
+    write_text(RECIPE / "metrics.json", json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    write_text(RECIPE / "record.json", json.dumps(record, indent=1) + "\n")
     machine = record["machine"]
     parts = [
         "# The default recipe",
@@ -97,7 +97,7 @@ def write_record(tree: Path, command: str) -> None:
         "Compared as recipes, over seeds and documents:",
         "\n".join(f"- {said}" for said in recipes),
     ]
-    write_text(RECORD / "README.md", "\n\n".join(parts) + "\n")
+    write_text(RECIPE / "README.md", "\n\n".join(parts) + "\n")
 
 
 def _timings(tree: Path, name: str) -> list[Path]:
@@ -116,7 +116,7 @@ def main(
     """Train and score every cell with several seeds, and write the record to recipes/default/."""
     made_with_seeds(TREE, dict.fromkeys(load_params().cells, seeds))
     write_record(TREE, f"make headline SEEDS={seeds}")
-    print((RECORD / "README.md").read_text(encoding="utf-8"))
+    print((RECIPE / "README.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
