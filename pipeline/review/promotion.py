@@ -118,7 +118,7 @@ def carry_out(store: Store, verdict: Verdict) -> None:
     """Move the alias if the verdict says so, and put the reason on the versions' pages.
 
     Raises:
-        InputError: the champion is no longer the one of the verdict; nothing is changed then.
+        InputError: the champion is no longer the one of the verdict; only the judgement is counted then.
         StoppedError: a signal came before the alias was moved.
     """
     if verdict.turn is not None:

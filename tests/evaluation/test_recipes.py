@@ -50,6 +50,7 @@ def test_the_variance_over_seeds_is_added_to_that_over_documents() -> None:
     free = (se2 + 0.05**2) ** 2 / (se2**2 / 59 + 0.03**4 / 3 + 0.04**4 / 5)
     assert measured.high - measured.difference == pytest.approx(student(Z, free) * math.hypot(se2**0.5, 0.05))
     assert measured.high > stated.high
+    assert math.isfinite(getattr(recipe_test(result, NO_SPREAD, NO_SPREAD, 1.0), "high", math.inf))
     # Models that are one.
     nats, _, tokens, document = models(chance, 0)
     same = recipe_test(paired_bootstrap(nats, nats, tokens, document, 100, 1), NO_SPREAD, NO_SPREAD, 0.95)
