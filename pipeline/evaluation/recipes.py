@@ -27,9 +27,8 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.evaluation.bootstrap import CONFIDENCE, FARTHEST, FEWEST_DEGREES, NORMAL, student
+from pipeline.evaluation.bootstrap import CONFIDENCE, FARTHEST_OUT, FEWEST_DEGREES, NORMAL, student
 from pipeline.evaluation.paired import PairedResult, paired_bootstrap
-from pipeline.evaluation.results import LARGEST_NATS
 
 # Keys of metrics.json where a recipe was trained with several seeds.
 SEED_COUNT, SEED_NATS_SD = "seeds", "seed_nats_sd"
@@ -69,7 +68,7 @@ class RecipeResult:
     @property
     def ratio_interval(self) -> str:
         """That of the ratio of perplexities, such as `95% interval 0.9512 to 0.9957`."""
-        low, high = (math.exp(min(end, LARGEST_NATS)) for end in (self.low, self.high))
+        low, high = (math.exp(min(end, 700.0)) for end in (self.low, self.high))
         return f"{as_percentage(self.confidence)} interval {low:.4f} to {high:.4f}"
 
 
@@ -153,7 +152,7 @@ def _of_the_mean(nats_KS: np.ndarray, tokens: np.ndarray) -> SeedSpread:
 
 def _student(confidence: float, free: float) -> float:
     """Standard errors that the interval reaches to either side."""
-    return student(FARTHEST if confidence >= 1 else NORMAL.inv_cdf((1 + confidence) / 2), free)
+    return student(FARTHEST_OUT if confidence >= 1 else NORMAL.inv_cdf((1 + confidence) / 2), free)
 
 
 def as_percentage(confidence: float) -> str:
