@@ -19,6 +19,7 @@ from pipeline.training.trainer import Trainer
 from stages.evaluate import evaluate
 from stages.train import train
 from tests.projects import Project, lock_everything
+from tests.system.conftest import Clone
 
 MODEL = Path("data/models/lstm")
 SCORES = Path("data/evaluation/lstm")
@@ -170,3 +171,25 @@ def test_each_seed_has_a_run_in_the_group_of_its_recipe_and_the_first_is_registe
     assert [version.run_id for version in store.versions()] == [runs["lstm"].info.run_id]
     assert runs_of_recipe(store, runs["lstm/seeds/2"])[0].info.run_id == runs["lstm"].info.run_id
     assert len(runs_of_recipe(store, runs["lstm"])) == 3
+
+
+@pytest.mark.slow
+def test_dvc_deletes_the_outputs_and_still_only_the_new_seed_is_trained(plain: Clone, tmp_path: Path) -> None:
+    clone = plain.copy(tmp_path / "clone")
+    before = clone.digests()
+    clone.change(cells__gru__seeds=2)
+    printed = clone.dvc("repro", "train@gru", "evaluate@gru")
+    assert "gru, seed 1: trained before" in printed
+    assert "gru, seed 2" not in printed
+    two = clone.digests()
+    assert "data/models/gru/seeds/2/model.safetensors" in two
+    changed = {name for name, digest in before.items() if two[name] != digest}
+    assert changed == {
+        "data/models/gru/seeds/seeds.csv", "data/evaluation/gru/metrics.json", "data/evaluation/gru/seeds/seeds.csv"
+    }  # fmt: skip
+    clone.change(cells__gru__seeds=1)
+    clone.repro("train@gru", "evaluate@gru")
+    assert clone.digests() == before
+    clone.change(cells__gru__seeds=2)
+    assert clone.repro("train@gru", "evaluate@gru") == []  # of the run cache
+    assert clone.digests() == two
