@@ -5,14 +5,17 @@ corpus. A document, and the row or line that it stands in, have a limit; what al
 (`unpacking`). An error names the file and, where there is one, the line.
 """
 
+import codecs
 import csv
 import io
 import json
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
-from itertools import groupby, repeat
+from itertools import chain, groupby, repeat
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -26,7 +29,7 @@ from pipeline.text.documents import Document
 from pipeline.text.params import DownloadParams, SourceFile
 from pipeline.text.sources.unpacking import Room, TextFile, archive_kind, archive_members
 
-KINDS = (".txt", ".csv", ".jsonl", ".parquet")
+KINDS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 KNOWN = f"{', '.join(KINDS)}, or one of these and .gz"
 PARQUET_ROWS = 1024
 # Characters of a document, or of the row or line that it stands in: text8, 100 MB in one line, is one.
@@ -34,6 +37,11 @@ LONGEST_DOCUMENT = 100_000_000
 LARGEST_PACKED_TABLE = 500_000_000  # bytes that a .parquet.gz unpacks to, in memory
 HIGHEST_PACKING = 100  # bytes of text from one byte of a column in Parquet; text gives 2 to 20
 SURROGATE = re.compile("[\ud800-\udfff]")
+MARK = "\ufeff"
+DELIMITERS = ",;\t|"  # of a .csv file: the first one with which its header has the column
+LFS_POINTER = "version https://git-lfs.github.com/spec/"  # what a checkout without Git LFS has in a file's place
+HTML = ("<!doctype html", "<html")
+NAMED_FILES = 5  # that a message names
 
 
 def file_documents(
@@ -45,7 +53,8 @@ def file_documents(
     Each file of a corpus of `word/tag` files is a document, and its path the id. Texts that belong together share an
     id: rows of one group (`group_column`; where it is empty a row is on its own), or else all texts of a folder, if
     `group_by_folder` says so. A lone surrogate (`"\\ud800"` in
-    JSON), which is not a character and cannot be stored, becomes U+FFFD. Nothing else is changed.
+    JSON), which is not a character and cannot be stored, becomes U+FFFD, and byte order marks go, which files that were
+    put together have anywhere. Nothing else is changed.
 
     Args:
         path: a file, a folder or an archive, which errors call `name`.
@@ -58,6 +67,12 @@ def file_documents(
     """
     for file in _files(path, name or str(path), members, source, params.max_bytes):
         for text, group in _reader(file, source, params)(file):
+            text = text and text.replace(MARK, "")
+            if text and "\0" in text:
+                raise InputError(
+                    f"{file}: a text has NUL characters, as UTF-16 read as UTF-8 has; convert it, say with "
+                    "iconv -f UTF-16LE -t UTF-8"
+                )
             if text and not text.isspace():
                 text = SURROGATE.sub("\ufffd", text)
                 if group and not group.isspace():
@@ -90,11 +105,13 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
             raise InputError(f"empty corpus: nothing in {name} {wanted}; correct section download of params.yaml")
         return files
     if path.is_dir():
-        inside = (PurePosixPath(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+        inside = list(_below(path))
+        wanted = _wanted(inside, source)
         files = [
             TextFile(str(path / file), file, partial((path / file).open, "rb"), Room(str(path / file), max_bytes))
-            for file in _wanted(inside, source)
+            for file in wanted
         ]
+        _name_skipped(path, sorted({*inside} - {*wanted}))
         if not files:
             raise InputError(f"empty corpus: no file below {path} ends in {KNOWN}; put text there, or change "
                              "download.path or download.source in params.yaml")  # fmt: skip
@@ -102,6 +119,27 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
     if not source.format and _kind(path) not in KINDS:
         raise InputError(f"{name} is of an unknown kind; expected a name that ends in {KNOWN}")
     return [TextFile(name, PurePosixPath(path.name), partial(path.open, "rb"), Room(name, max_bytes))]
+
+
+def _below(folder: Path) -> Iterator[PurePosixPath]:
+    """Every file below a folder, links followed, each folder once: links may lead back."""
+    seen: set[Path] = set()
+    for where, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if (Path(where) / name).resolve() not in seen]
+        seen |= {(Path(where) / name).resolve() for name in folders} | {Path(where).resolve()}
+        yield from (PurePosixPath((Path(where) / name).relative_to(folder)) for name in names)
+
+
+def _name_skipped(folder: Path, skipped: Sequence[PurePosixPath]) -> None:
+    """Say which files of a folder are not read; what tools hide there, nobody misses."""
+    named = [str(path) for path in skipped if not any(part.startswith(".") for part in path.parts)]
+    if named:
+        more = f" and {len(named) - NAMED_FILES:,} more" if named[NAMED_FILES:] else ""
+        print(
+            f"warning: in {folder} these are not read, as their names do not end in {KNOWN}: "
+            f"{', '.join(named[:NAMED_FILES])}{more}",
+            file=sys.stderr,
+        )
 
 
 def _wanted(found: Iterable[PurePosixPath], source: SourceFile) -> list[PurePosixPath]:
@@ -128,9 +166,9 @@ def _reader(file: TextFile, source: SourceFile, params: DownloadParams) -> Calla
         case "txt":
             # A corpus with splits of its own has a sentence, or a paragraph, a line.
             return partial(_alone, _lines if params.txt_documents == "line" or source.split else _blocks)
-        case "csv":
+        case "csv" | "tsv":
             return partial(_csv, column=column, group=group)
-        case "jsonl":
+        case "jsonl" | "ndjson":
             return partial(_jsonl, column=column, group=group)
         case "word/tag":
             return partial(_alone, _tagged)
@@ -155,41 +193,78 @@ def _blocks(file: TextFile) -> Iterator[str]:
 
 def _csv(file: TextFile, column: str, group: str | None) -> Iterator[Grouped]:
     allow_long_csv_fields()
-    held = 0  # characters of the row, whose fields may hold line ends
+    held = number = 0  # characters of the row, whose fields may hold line ends; lines read
+    row_lines: list[str] = []
 
     def counted() -> Iterator[str]:
-        nonlocal held
+        nonlocal held, number
         for number, line in enumerate(_text_lines(file, newline=""), start=1):
             held += len(line)
             if held > LONGEST_DOCUMENT:
                 raise _too_long(file, number)
+            row_lines.append(line)
             yield line
 
-    rows = csv.reader(counted())
+    def whole(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+        """The rows; of a file that was cut inside a quoted field, what is there of the last one."""
+        nonlocal held
+        try:
+            for row in rows:
+                yield row
+                held = 0
+                row_lines.clear()
+        except csv.Error as error:
+            if str(error) != "unexpected end of data":
+                raise
+            yield next(csv.reader([*row_lines, '"'], delimiter=delimiter))
+
+    lines = counted()
+    first = next(lines, None)
+    if first is None:
+        return
+    delimiter = _delimiter(first, column, file)
+    # Strict, as otherwise a quote that is escaped by a backslash, or that nothing closes, takes other rows along.
+    lines = lines if _names_delimiter(first) else chain([first], lines)
+    rows = whole(csv.reader(lines, delimiter=delimiter, strict=True))
     try:
-        header = next(rows, None)
-        if header is None:
-            return
+        header = next(rows, [])
         position = _column_position(header, column, file)
         of_group = None if group is None else _column_position(header, group, file, setting="group_column")
         for row in rows:
-            held = 0
-            if len(row) > max(position, of_group or 0):
+            if len(row) == len(header):
                 yield row[position], None if of_group is None else row[of_group]
             elif row:
-                lacks = column if len(row) <= position else group
                 raise InputError(
-                    f"{file}, line {rows.line_num}: the row has {len(row)} fields, too few for column {lacks!r}; "
-                    "quote fields that hold commas, quotes or line ends"
+                    f"{file}, line {number}: the row has {len(row)} fields, the header {len(header)}; quote fields "
+                    "that hold commas, quotes or line ends"
                 )
     except csv.Error as error:
-        raise InputError(f"{file}, line {rows.line_num}: not valid CSV: {error}") from None
+        raise InputError(
+            f"{file}, line {number}: not valid CSV: {error}; in a quoted field, write a quote twice"
+        ) from None
+
+
+def _names_delimiter(line: str) -> bool:
+    """Whether it is the line in which Excel names the delimiter."""
+    return line.startswith("sep=") and len(line.rstrip("\r\n")) == len("sep=") + 1
+
+
+def _delimiter(header: str, column: str, file: TextFile) -> str:
+    if _names_delimiter(header):
+        return header[len("sep=")]
+    if _kind(file.path) == ".tsv":
+        return "\t"
+    found = (mark for mark in DELIMITERS if column in next(csv.reader([header], delimiter=mark), []))
+    return next(found, DELIMITERS[0])
 
 
 def _jsonl(file: TextFile, column: str, group: str | None) -> Iterator[Grouped]:
     for number, line in enumerate(_text_lines(file, newline="\n"), start=1):
-        if line.isspace():
+        line = line.removeprefix("\x1e")  # which RFC 7464 puts before each text
+        if not line or line.isspace():
             continue
+        if number == 1 and line.lstrip().startswith("["):
+            raise InputError(f"{file} is one JSON array; write an object a line, say with jq -c '.[]'")
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -316,6 +391,8 @@ def _column_position(
     if column not in names:
         known = ", ".join(repr(name) for name in names) or "none"
         raise InputError(f"{file}{where}: no column {column!r} (download.{setting} in params.yaml); it has: {known}")
+    if names.count(column) > 1:
+        raise InputError(f"{file}{where}: {names.count(column)} columns are named {column!r}; rename the others")
     return names.index(column)
 
 
@@ -335,9 +412,24 @@ def _text_lines(file: TextFile, newline: str | None = None) -> Iterator[str]:
                 number += 1
                 if len(line) > LONGEST_DOCUMENT:
                     raise _too_long(file, number)
+                if number == 1:
+                    _check_first_line(line, file)
                 yield line
     except UnicodeDecodeError:
-        raise InputError(f"{file}{_place_of_first_bad_byte(file)}: not UTF-8; convert it, say with iconv") from None
+        with file.open() as raw:
+            wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        told = "UTF-16" if wide else "not UTF-8"
+        how = "iconv -f UTF-16 -t UTF-8" if wide else "iconv"
+        raise InputError(f"{file}{_place_of_first_bad_byte(file)}: {told}; convert it, say with {how}") from None
+
+
+def _check_first_line(line: str, file: TextFile) -> None:
+    if line.startswith(LFS_POINTER):
+        raise InputError(f"{file} is what Git LFS has in place of the text; fetch that with `git lfs pull`")
+    if line.lstrip().lower().startswith(HTML):
+        print(
+            f"warning: {file} is HTML, whose markup will be learned as text; take its text out first", file=sys.stderr
+        )
 
 
 def _place_of_first_bad_byte(file: TextFile) -> str:

@@ -29,6 +29,7 @@ ARCHIVES: dict[str, tuple[str, str | None]] = {
     ".tar.bz2": ("tar", "bz2"),
     ".tar.xz": ("tar", "xz"),
 }
+GZIP_START, ZIP_START = b"\x1f\x8b", b"PK\x03\x04"  # the first bytes of such files
 MOST_MEMBERS = 1_000_000  # of an archive: their names are held in memory
 LARGEST_TAR_HEADER = 1 << 20  # bytes; an ordinary one has 512
 
@@ -52,10 +53,15 @@ class TextFile:
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """The content, unpacked; reading it raises InputError where it is damaged or too large."""
+        """The content, unpacked whatever its name; reading it raises InputError where it is damaged or too large."""
         try:
             with self.open_raw() as raw:
-                unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self.is_packed else raw
+                start = raw.read(len(ZIP_START))
+                raw.seek(0)
+                if start == ZIP_START:
+                    raise InputError(f"{self} is a zip archive, or a spreadsheet; name it .zip, or save it as text")
+                is_packed = self.is_packed or start.startswith(GZIP_START)
+                unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if is_packed else raw
                 yield io.BufferedReader(_Limited(unpacked, self))
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise InputError(f"{self} is not a whole gzip file ({error}); fetch or pack it again") from None
@@ -111,7 +117,15 @@ class _Limited(io.RawIOBase):
         return self._stream.tell()
 
     def readinto(self, buffer: memoryview, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        chunk = self._stream.read(len(buffer))
+        try:
+            # One read below this one at most: when a second fails, what the first has read is lost.
+            stream = self._stream
+            chunk = stream.read1(len(buffer)) if isinstance(stream, gzip.GzipFile) else stream.read(len(buffer))
+        except gzip.BadGzipFile as error:
+            # As gunzip does, whose word is "trailing garbage ignored": all that is packed has been read, and checked.
+            if not (str(error).startswith("Not a gzipped file") and self._stream.tell()):
+                raise
+            chunk = b""
         buffer[: len(chunk)] = chunk
         self._file.room.take(str(self._file.path), self._stream.tell())
         return len(chunk)
@@ -192,6 +206,13 @@ def _opened(path: Path, name: str, protocol: str, packed: str | None) -> Any:
     if protocol != "tar":
         return fsspec.filesystem(protocol, fo=str(path), skip_instance_cache=True) if protocol else None
     stream = _TarStream(cast(Any, fsspec.open(str(path), "rb", compression=packed)).open(), name)
-    system = fsspec.filesystem("tar", fo=stream, skip_instance_cache=True)
+    system: Any = fsspec.filesystem("tar", fo=stream, skip_instance_cache=True)
     stream.listing = False
+    # `tar -c .` and absolute names give names that fsspec lists in one way and opens by the other.
+    plain = {name: PurePosixPath(name.lstrip("/")).as_posix() for name in system.index}
+    system.index = {
+        plain[name]: (info | {"name": plain[name]}, *rest)
+        for name, (info, *rest) in system.index.items()
+        if plain[name] != "."
+    }
     return system

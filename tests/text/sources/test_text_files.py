@@ -11,10 +11,17 @@ from pipeline.runtime.errors import InputError
 from pipeline.text.documents import Document
 from pipeline.text.params import SourceFile
 from pipeline.text.sources.text_files import file_documents, text_id
-from tests.text.sources.text_bytes import csv_bytes, download_params, jsonl_bytes, parquet_bytes, read_members
+from tests.text.sources.text_bytes import (
+    csv_bytes,
+    download_params,
+    jsonl_bytes,
+    parquet_bytes,
+    read_members,
+    zip_bytes,
+)
 
-TEXTS = ["One text.", 'Two, "quoted"\nlines.', "Drei Töne \u2028 in einem.", "A NUL \x00, a bell \a."]
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+TEXTS = ["One text.", 'Two, "quoted"\nlines.', "Drei Töne \u2028 in einem.", "A bell \a."]
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"))
 
 
 def read(path: Path, txt_documents: str = "line", text_column: str = "body") -> list[str]:
@@ -74,6 +81,60 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
     assert read(tmp_path / "corpus") == ["a/y/x.TXT", "a/z.txt", "b.txt", "c.jsonl"]
 
 
+def test_links_are_followed_once_and_what_is_not_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, elsewhere = tmp_path / "corpus", tmp_path / "elsewhere"
+    for folder in (corpus, elsewhere / "deep"):
+        folder.mkdir(parents=True)
+    (corpus / "b.txt").write_text("b")
+    (elsewhere / "deep" / "a.txt").write_text("a")
+    (corpus / "part").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(corpus)
+    assert read(corpus) == ["b", "a"]
+    assert capsys.readouterr().err == ""
+    for name in ("more.json", "old.zip", "y.txt.bz2", ".gitignore", "1.doc", "2.doc", "3.doc"):
+        (corpus / name).touch()
+    assert read(corpus) == ["b", "a"]
+    told = capsys.readouterr().err
+    assert f"warning: in {corpus} these are not read, as their names do not end in .txt, .csv" in told
+    assert told.endswith(": 1.doc, 2.doc, 3.doc, more.json, old.zip and 1 more\n")
+
+
+@given(
+    rows=st.lists(st.tuples(ANY_TEXT, ANY_TEXT.filter(str.strip)), min_size=1),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    named=st.booleans(),
+)
+def test_any_delimiter_is_found(
+    rows: list[tuple[str, str]], delimiter: str, named: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("any") / ("corpus.tsv" if delimiter == "\t" else "corpus.csv")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(f"sep={delimiter}\r\n" if named else "")
+        csv.writer(file, delimiter=delimiter).writerows([("id", "body"), *rows])
+    assert read(path) == [text for _, text in rows]
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+def test_byte_order_marks_and_record_separators_are_no_text(mark: str, tmp_path: Path) -> None:
+    (tmp_path / "corpus.ndjson").write_text(f'\x1e{{"body": "{mark}one"}}\n\x1e{{"body": "two{mark}"}}\r\n\n\x1e\n')
+    assert read(tmp_path / "corpus.ndjson") == ["one", "two"]
+    (tmp_path / "corpus.txt").write_text(f"{mark}one\n{mark}two\n{mark}\n")
+    assert read(tmp_path / "corpus.txt") == ["one", "two"]
+
+
+def test_html_gets_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "corpus.txt").write_text("<!DOCTYPE html>\n<p>text\n")
+    assert read(tmp_path / "corpus.txt") == ["<!DOCTYPE html>", "<p>text"]
+    assert "corpus.txt is HTML, whose markup will be learned as text" in capsys.readouterr().err
+
+
+def test_a_table_that_was_cut_keeps_the_beginning_of_its_last_row(tmp_path: Path) -> None:
+    (tmp_path / "corpus.csv").write_text('id,body\n1,"one, two"\n2,"three\nfour, ""five')
+    assert read(tmp_path / "corpus.csv") == ["one, two", 'three\nfour, "five']
+
+
 def test_equal_texts_share_an_id_and_others_do_not() -> None:
     assert text_id("One text.") == text_id("One text.") == "3638f28994bd454c"
     assert text_id("One text.") != text_id("one text.")
@@ -101,7 +162,11 @@ LINES = "first line\n" * 5000  # more than a decoder's block, so that its own co
         ("corpus.gz", gzip.compress(b"text", mtime=0), "unknown kind"),
         ("corpus.txt", LINES.encode() + b"ab\xff\n", r"corpus\.txt, line 5001 \(byte 55002\): not UTF-8"),
         ("corpus.txt", b"cut \xe2\x82", r"line 1 \(byte 4\): not UTF-8"),
-        ("corpus.txt", "text".encode("utf-16"), r"line 1 \(byte 0\): not UTF-8"),
+        (
+            "corpus.txt",
+            "text".encode("utf-16"),
+            r"line 1 \(byte 0\): UTF-16; convert it, say with iconv -f UTF-16 -t UTF-8",
+        ),
         ("corpus.csv", b"body\nok\n\xe9\n", r"corpus\.csv, line 3 \(byte 8\): not UTF-8"),
         ("corpus.jsonl", b'{"body": "\xe9"}', r"line 1 \(byte 10\): not UTF-8"),
         ("corpus.txt.gz", gzip.compress(b"\xff", mtime=0), r"corpus\.txt\.gz, line 1 \(byte 0\): not UTF-8"),
@@ -109,13 +174,33 @@ LINES = "first line\n" * 5000  # more than a decoder's block, so that its own co
         ("corpus.txt.gz", b"never packed", "not a whole gzip file"),
         ("corpus.parquet.gz", gzip.compress(parquet_bytes(["a"]), mtime=0)[:-9], "not a whole gzip file"),
         ("corpus.csv", b"id,text\n1,a\n", "no column 'body' .*; it has: 'id', 'text'"),
-        ("corpus.csv", b"id,body\n1,a\n2\n", "line 3: the row has 1 fields, too few for column 'body'"),
-        ("corpus.csv", b"body\na\rb\x00\n", None),
+        (
+            "corpus.csv",
+            b"id,body\n1,a\n2\n",
+            "line 3: the row has 1 fields, the header 2; quote fields that hold commas",
+        ),
+        ("corpus.csv", b"body\na\rb\a\n", None),
+        ("corpus.csv", b"body\nWell, no.\n", "line 2: the row has 2 fields, the header 1; quote"),
+        (
+            "corpus.csv",
+            b'id,body\n1,"a ""b"""\n2,"a \\"b\\""\n',
+            "line 3: not valid CSV: .*; in a quoted field, write a quote tw",
+        ),
+        ("corpus.csv", b"body,body\na,b\n", "2 columns are named 'body'; rename the others"),
+        ("corpus.csv", zip_bytes({"a.csv": b"body\na\n"}), "is a zip archive, or a spreadsheet"),
+        ("corpus.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "`git lfs pull`"),
+        ("corpus.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "`git lfs pull`"),
+        ("corpus.txt", "text\n".encode("utf-16-le"), "has NUL characters, as UTF-16 read as UTF-8 has"),
         ("corpus.jsonl", b'{"body": "a"}\n{"text": "b"}\n', "line 2: no column 'body' .*; it has: 'text'"),
         ("corpus.jsonl", b'{"body": "a"}\n{"body": \n', "line 2: not valid JSON"),
-        ("corpus.jsonl", b"[" * 100_000, "line 1: not valid JSON"),
+        ("corpus.jsonl", b'{"body":' + b"[" * 100_000, "line 1: not valid JSON"),
         ("corpus.jsonl", b"9" * 5000, "line 1: not valid JSON"),
-        ("corpus.jsonl", b'["a"]\n', "line 1: expected a JSON object with 'body', got a JSON list"),
+        ("corpus.jsonl", b'{"body": "a"}\n["a"]\n', "line 2: expected a JSON object with 'body', got a JSON list"),
+        (
+            "corpus.jsonl",
+            b'[{"body": "a"},\n{"body": "b"}]\n',
+            r"is one JSON array; write an object a line, say with jq",
+        ),
         ("corpus.jsonl", b'{"body": 7}\n', "line 1: 'body' holds 7, not a text"),
         ("corpus.parquet", parquet_bytes(["a"])[:-9], r"corpus\.parquet is not valid Parquet"),
         ("corpus.parquet", b"", "not valid Parquet"),
@@ -128,7 +213,7 @@ def test_bad_input(tmp_path: Path, name: str, content: bytes | None, message: st
     if content is not None:
         path.write_bytes(content)
     if message is None:
-        assert read(path) == ["a", "b\x00"]
+        assert read(path) == ["a", "b\a"]
         return
     with pytest.raises(InputError, match=message) as error:
         read(path)

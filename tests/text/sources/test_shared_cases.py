@@ -1,0 +1,87 @@
+"""Files as people have them: how many documents are read of each, or what is said instead."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.runtime.errors import InputError
+from pipeline.text.params import SourceFile
+from pipeline.text.sources.text_files import file_documents
+from tests.conftest import PROJECT
+from tests.text.sources.text_bytes import download_params
+
+CASES = PROJECT.parent / "shared" / "cases"
+OUTCOMES: dict[str, int | str] = {
+    "00-plain/comments.csv": 2000,
+    "00-plain/comments.txt": 2000,
+    "01-csv-unquoted-commas/comments.csv": "line 2: the row has 3 fields, the header 2",
+    "01-csv-unquoted-commas/one-column.csv": "line 2: the row has 4 fields, the header 1",
+    "03-csv-backslash-quotes/comments.csv": "line 2: not valid CSV",
+    "03-csv-backslash-quotes/space-before-quote.csv": "line 2: the row has 4 fields, the header 2",
+    "05-zip-encrypted/corpus.zip": "is encrypted",
+    "06-tar-dot-slash/absolute.tar.gz": 300,
+    "06-tar-dot-slash/corpus.tar.gz": 300,
+    "06-tar-dot-slash/double-slash.tar.gz": 300,
+    "07-gz/really-gzip.csv": 300,
+    "07-gz/really-gzip.txt": 300,
+    "07-gz/really-zip.csv": "is a zip archive",
+    "07-gz/trailing.txt.gz": 300,
+    "07-gz/two-members.txt.gz": 300,
+    "07-gz/zero-padded.txt.gz": 300,
+    "10-jsonl/array.jsonl": "is one JSON array",
+    "10-jsonl/corpus.json": "is of an unknown kind",
+    "10-jsonl/corpus.ndjson": 300,
+    "10-jsonl/crlf-blank.jsonl": 300,
+    "10-jsonl/missing-key.jsonl": "line 101: no column 'body'",
+    "10-jsonl/record-separator.jsonl": 300,
+    "10-jsonl/trailing-comma.jsonl": "line 101: not valid JSON",
+    "10b-headerless/a.csv": "no column 'body'",
+    "11-cp1252/semicolon.csv": 300,
+    "11-cp1252/sep-line.csv": 300,
+    "11-cp1252/tabs.tsv": 300,
+    "11-cp1252/windows.csv": r"line 4 \(byte 129\): not UTF-8; convert it",
+    "11-cp1252/windows.txt": r"line 3 \(byte 107\): not UTF-8; convert it",
+    "12-utf16/no-bom-le.txt": "has NUL characters",
+    "12-utf16/notepad.txt": "UTF-16; convert it",
+    "13-not-the-data/lfs.csv": "git lfs pull",
+    "13-not-the-data/lfs.txt": "git lfs pull",
+    "13-not-the-data/page.txt": 305,
+    "14-parquet/binary.parquet": "holds binary, not text",
+    "14-parquet/categories.parquet": 300,
+    "14-parquet/dictbinary.parquet": "holds dictionary.*, not text",
+    "14-parquet/dotted.parquet": "no column 'body'",
+    "14-parquet/duplicate.parquet": "2 columns are named 'body'",
+    "14-parquet/floats.parquet": "holds double, not text",
+    "14-parquet/list.parquet": "holds list.*, not text",
+    "14-parquet/nested.parquet": "no column 'body'",
+    "14-parquet/null.parquet": 0,
+    "15-no-spaces/arabic.txt": 300,
+    "15-no-spaces/chinese.txt": 300,
+    "15-no-spaces/thai.txt": 300,
+    "19-toy/toy.txt": 96,
+    "20-degenerate/one-word.txt": 400,
+    "20-degenerate/passwords.txt": 4000,
+    "20-degenerate/same-line.txt": 1000,
+    "21-gutenberg/one-document.jsonl": 1,
+    "21-gutenberg/pg1.txt": 944,
+    "24-emoji/tweets.txt": 400,
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_each_file_is_read_or_refused_in_one_line(name: str) -> None:
+    if not CASES.is_dir():
+        pytest.skip("shared/cases is not here")
+    expected = OUTCOMES[name]
+
+    def read(path: Path) -> list[str]:
+        return [document.text for document in file_documents(path, "", SourceFile(url="x"), download_params())]
+
+    if isinstance(expected, int):
+        texts = read(CASES / name)
+        assert len(texts) == expected
+        assert not [text for text in texts if "\ufeff" in text or "\0" in text]
+    else:
+        with pytest.raises(InputError, match=expected) as refused:
+            read(CASES / name)
+        assert "\n" not in str(refused.value)
