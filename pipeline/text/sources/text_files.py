@@ -41,7 +41,7 @@ MARK = "\ufeff"
 DELIMITERS = ",;\t|"  # of a .csv file: the first one with which its header has the column
 LFS_POINTER = "version https://git-lfs.github.com/spec/"  # what a checkout without Git LFS has in a file's place
 HTML = ("<!doctype html", "<html")
-NAMED_FILES = 5  # that a message names
+SKIPPED_NAMES = 5  # that a message names
 
 
 def file_documents(
@@ -134,10 +134,10 @@ def _name_skipped(folder: Path, skipped: Sequence[PurePosixPath]) -> None:
     """Say which files of a folder are not read; what tools hide there, nobody misses."""
     named = [str(path) for path in skipped if not any(part.startswith(".") for part in path.parts)]
     if named:
-        more = f" and {len(named) - NAMED_FILES:,} more" if named[NAMED_FILES:] else ""
+        more = f" and {len(named) - SKIPPED_NAMES:,} more" if named[SKIPPED_NAMES:] else ""
         print(
             f"warning: in {folder} these are not read, as their names do not end in {KNOWN}: "
-            f"{', '.join(named[:NAMED_FILES])}{more}",
+            f"{', '.join(named[:SKIPPED_NAMES])}{more}",
             file=sys.stderr,
         )
 
