@@ -1,6 +1,7 @@
 """params.yaml: what is refused, and how clearly."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,15 @@ def test_a_dotted_key_leads_to_its_value_and_back() -> None:
     assert [at(params, key) for key in flat(params)] == [3, {}, "lstm", None]
     assert at(params, "cells.lstm") == {"cell": "lstm"}
     assert [at(params, key) for key in ("train.epochs.more", "model.cell", "train.rate")] == [None] * 3
+
+
+def test_dvc_may_write_params_yaml_anew(tmp_path: Path) -> None:
+    """As `dvc exp run -S` does, which breaks long lines: the file stays readable, and nothing else changes."""
+    from dvc.utils.serialize import load_yaml, modify_yaml
+
+    path, before = tmp_path / "params.yaml", yaml.safe_load((PROJECT / "params.yaml").read_text())
+    shutil.copy(PROJECT / "params.yaml", path)
+    with modify_yaml(path) as content:
+        content["model"]["hidden_size"] = 200
+    before["model"]["hidden_size"] = 200
+    assert yaml.safe_load(path.read_text()) == load_yaml(path) == before
