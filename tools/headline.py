@@ -64,13 +64,15 @@ def write_record(tree: Path, command: str) -> None:
     names = list(params.cells)
     rows = results.comparison_table(tree / EVALUATION, tree / MODELS, names)
     recipes = results.recipe_tests(tree / EVALUATION, rows, params.evaluate.bootstrap_samples, params.evaluate.seed)
-    minutes = {name: sum(map(_seconds, _timings(tree, name))) / 60 for name in names}
+    timings = {name: _timings(tree, name) for name in names}
+    minutes = {name: sum(map(_seconds, timed)) / 60 for name, timed in timings.items()}
     record = {
         "command": command,
         "commit": git.output("-C", str(tree), "rev-parse", "HEAD").strip(),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine_params(),
         "training_minutes": {name: round(value, 1) for name, value in minutes.items()},
+        "models_timed": {name: len(timed) for name, timed in timings.items()},  # others were trained before
         "weights_sha256": {
             name: {
                 str(cell.train.seed): sha256(tree / MODELS / cell.folder / WEIGHTS_FILE)
@@ -89,8 +91,10 @@ def write_record(tree: Path, command: str) -> None:
     parts = [
         "# The default recipe",
         f"Made by `{command}` at commit {record['commit'][:12]} on {record['date']}: {sum(minutes.values()):.0f} "
-        f"minutes of training on {machine['machine.processor']}, {machine['machine.threads']} threads. Parameters, all "
-        "figures, and the hash of each seed's weights lie beside this file.",
+        f"minutes of training for {sum(map(len, timings.values()))} of the "
+        f"{sum(map(len, record['weights_sha256'].values()))} models on {machine['machine.processor']}, "
+        f"{machine['machine.threads']} threads. Parameters, all figures, and the hash of each seed's weights lie "
+        "beside this file.",
         markdown_table(results.table_cells(rows), right=True),
         results.about_seeds(rows),
         markdown_table(results.seed_cells(rows), right=True),
