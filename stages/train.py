@@ -14,7 +14,7 @@ from pipeline.provenance.code import code_lines
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.files import write_text
-from pipeline.runtime.paths import ENCODED, MODELS, SEEDS_FILE, SEEDS_FOLDER, TIMINGS, VOCABULARY
+from pipeline.runtime.paths import ENCODED, MODELS, SEEDS_FILE, SEEDS_FOLDER, TIMINGS, VOCABULARY, seed_folders
 from pipeline.runtime.stage import run_stage
 from pipeline.runtime.stopping import heeded_signals
 from pipeline.text.encoded import EncodedSplit, load_split
@@ -47,7 +47,6 @@ def train() -> None:
 
     trained = Trained(recipe.name, key(recipe.train.model_dump(exclude={"seed"})))
     trained.begin(recipe.seeds)
-    shutil.rmtree(MODELS / recipe.name / SEEDS_FOLDER, ignore_errors=True)  # of an earlier run that DVC did not start
     for cell in recipe.each_seed:
         seed, folder = cell.train.seed, MODELS / cell.folder
         if trained.restore(seed, folder):
@@ -55,6 +54,9 @@ def train() -> None:
             continue
         _train_seed(project, cell, Checkpoints(cell.name, key(cell.train.model_dump())), vocabulary, splits)
         trained.keep(seed, folder)
+    wanted = {MODELS / cell.folder for cell in recipe.each_seed}
+    for folder in set(seed_folders(MODELS / recipe.name)) - wanted:  # of an earlier run that DVC did not start
+        shutil.rmtree(folder)
     histories = {cell.train.seed: read_history(MODELS / cell.folder / HISTORY_FILE) for cell in recipe.each_seed}
     write_seeds(MODELS / recipe.name / SEEDS_FOLDER / SEEDS_FILE, histories)
     trained.end(recipe.seeds)

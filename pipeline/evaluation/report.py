@@ -121,7 +121,8 @@ def _markdown(
         "## Gradient flow",
         f"How strongly the loss at a word still depends on the network's state k words earlier, k = 0 to "
         f"{len(norms[networks[0].model]) - 1}: the faster the curve falls, the less the network can learn from words "
-        f"further back. The state is all that a network hands on, of an LSTM s and c. {_left(norms)}",
+        f"further back. The state is all that a network hands on, of an LSTM s and c; at the word itself, k = 0, it is "
+        f"what the output layer reads, of an LSTM s alone. {_left(norms)}",
         "![Norm of the gradient k words back](gradient_flow.png)",
     ]
     if any(samples.values()):

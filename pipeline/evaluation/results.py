@@ -134,8 +134,8 @@ def about_seeds(rows: Sequence[Row]) -> str:
             "Each network is one seed: what another would give is in no interval here; `seeds: 5` in an entry of "
             "`cells` measures it."
         )
-    rest = f" Of {' and '.join(single)} there is one seed." if single else ""
-    return f"These are the first seed's models, which are the ones in use. Over all seeds:{rest}"
+    rest = f"Of {' and '.join(single)} there is one seed. " if single else ""
+    return f"These are the first seed's models, which are the ones in use. {rest}Over all seeds:"
 
 
 def recipe_tests(evaluation_folder: Path, rows: Sequence[Row], resamples: int, seed: int) -> list[str]:
@@ -155,7 +155,10 @@ def recipe_tests(evaluation_folder: Path, rows: Sequence[Row], resamples: int, s
             raise damaged(evaluation_folder / b / SENTENCES_FILE, f"other sentences than that of {a}")
         test = paired_recipes(nats_a, nats_b, scores.tokens, scores.document, resamples, seed, confidence)
         verdicts = {"A": f"{a} is better than {b}", "B": f"{b} is better than {a}"}
-        verdict = verdicts.get(str(test.better), f"{a} and {b} cannot be told apart")
+        equal = (
+            f"{a} and {b} cannot be told apart" if test.ratio_low else f"whether {a} or {b} is better cannot be told"
+        )
+        verdict = verdicts.get(str(test.better), equal)
         said.append(f"{verdict}: perplexity {b} / {a} {test.ratio:.4f}, {test.ratio_interval}.")
     return said
 

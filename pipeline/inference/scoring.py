@@ -50,7 +50,8 @@ def several_sentences(lines: Iterable[str], language: str = ENGLISH) -> str | No
     if not found:
         return None
     number, sentences = found[0]
-    others = f", and {len(found) - 1:,} other lines hold several" if found[1:] else ""
+    more = len(found) - 1
+    others = f", and {more:,} other {'line holds' if more == 1 else 'lines hold'} several" if more else ""
     return (
         f"remark: line {number} holds {sentences} sentences{others}; models learn single sentences, so these lines "
         "look less likely than they are: put each sentence on a line of its own"

@@ -315,7 +315,8 @@ def _recorded_scores(store: Store, run: "Run") -> SavedScores | None:
 
 def _broken(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What in a run's parameters, and in this machine's now, makes bytes depend on the machine; see `why_not_exact`."""
-    precision = then.get("machine.precision", "exact")
+    # Of a run that DVC restored, the machine is unknown; what is asked for as exact is that, or gets a warning.
+    precision = then.get("machine.precision", then.get("train.precision", "that of an earlier version"))
     found = []
     if precision != "exact":
         found.append(f"machine.precision was {precision}, and only exact gives the same bytes everywhere")

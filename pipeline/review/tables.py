@@ -42,7 +42,8 @@ def show_differences(a: ListedRun, b: ListedRun, found: Differences) -> None:
 def show_comparison(compared: ModelComparison) -> None:
     """The outcome of the paired test, in sentences."""
     result = compared.result
-    verdict = f"{result.better} is better." if result.better else "The two cannot be told apart."
+    equal = "The two cannot be told apart." if result.ratio_low is not None else "Whether one is better cannot be told."
+    verdict = f"{result.better} is better." if result.better else equal
     about = (
         "This compares these two models: their recipes with other seeds may come out the other way."
         if result.compares == "models"

@@ -65,7 +65,8 @@ def made_again(
         "train": StageRecord({IDS: digest(IDS)}, {MODEL: digest(MODEL)}, {}),
         "evaluate": StageRecord({MODEL: digest(MODEL)}, {METRICS: digest(METRICS)}, {}),
     }
-    params = machine_params() | {"machine.processor": "another", "machine.threads": threads} | dict(then or {})
+    params = machine_params() | {"machine.processor": "another", "machine.threads": threads}
+    params |= {"machine.precision": "exact"} | dict(then or {})
     metrics = {"test/perplexity": perplexity} if measured else {}
     runs = [
         SimpleNamespace(

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from pipeline.training.checkpoint import CHECKPOINTS, SECONDS_VARIABLE
+from pipeline.training.trained import TRAINED
 from tests.conftest import PROJECT
 from tests.system.conftest import Site, tracking_server, write_corpus
 
@@ -127,7 +128,7 @@ def test_gitlab_calls_targets_that_are_there() -> None:
 
 def test_what_a_job_leaves_unfinished_is_saved_whatever_becomes_of_it() -> None:
     """Finished stages and the checkpoints of the others, in time: after a job's limit nothing is saved."""
-    work = {".dvc/cache", CHECKPOINTS.as_posix()}
+    work = {".dvc/cache", CHECKPOINTS.as_posix(), TRAINED.as_posix()}
     job = load(PROJECT / ".github/workflows/retrain.yml")["jobs"]["retrain"]
     names = [str(step.get("uses", step.get("id"))).partition("@")[0] for step in job["steps"]]
     restored, saved = (job["steps"][names.index(f"actions/cache/{verb}")] for verb in ("restore", "save"))

@@ -1,5 +1,6 @@
 """What `make` says before it fetches anything."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
+    # Not as a part of the `make` that runs the tests.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_another_python_is_noticed_first(folder: Path) -> None:
