@@ -96,7 +96,10 @@ def test_differences_are_a_table_of_each_kind(capsys: pytest.CaptureFixture[str]
             {"seeds_a": 4, "seeds_b": 5},
             "B is better. This compares recipes, of 4 and 5 seeds; `--models` ",
         ),
-        ({"seeds_a": 2, "seeds_b": 2, **WITHHELD}, "no interval, as 2 and 2 seeds say too little.\nWhether one is better cannot"),
+        (
+            {"seeds_a": 2, "seeds_b": 2, **WITHHELD},
+            "no interval, as 2 and 2 seeds say too little.\nWhether one is better cannot",
+        ),
         ({"difference_low": 0.1, "difference_high": 0.2}, "A is better."),
         ({"difference_high": 0.01}, "The two cannot be told apart."),
         (WITHHELD, "no interval, as 40 documents (effective number 36.5) say too little"),
