@@ -21,7 +21,10 @@ def test_the_record_has_every_seed_and_the_checkout_stays_as_it_was(plain: Clone
     before = clone.digests()
     clone.run(sys.executable, "-m", "tools.headline", "--seeds", "3")
     assert clone.digests() == before
-    assert clone.git("status", "--porcelain").split() == ["??", "recipes/"]
+    changed = {line[3:] for line in clone.git("status", "--porcelain", "-uall").splitlines()}
+    assert changed == {
+        f"recipes/default/{name}" for name in ("README.md", "metrics.json", "params.yaml", "record.json")
+    }
     recipes = clone.folder / "recipes/default"
     metrics = json.loads((recipes / "metrics.json").read_text())
     record = json.loads((recipes / "record.json").read_text())
