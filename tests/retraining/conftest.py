@@ -55,10 +55,6 @@ FILES = {"config.json": "1" * 32, "model.safetensors": "2" * 32, "vocabulary.tsv
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in ("CI", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "MLFLOW_TRACKING_URI", "RNNLM_TRACKING"):
-        # Set first, so that what the code under test puts there is taken away again.
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
     for who in ("AUTHOR", "COMMITTER"):
         for part in ("NAME", "EMAIL"):
             monkeypatch.delenv(f"GIT_{who}_{part}", raising=False)
