@@ -101,7 +101,7 @@ def decide(
     champion = store.aliases().get(CHAMPION)
     if champion == challenger:
         return Verdict(challenger, champion, (Gate("better", False, "It is the champion already."),), None)
-    turn = turn_of(store, TOKENS, challenger, champion, confidence)
+    turn = turn_of(store, TOKENS, challenger, champion, confidence, params.evaluate)
     ngram = better_than_ngram(store, challenger, params, turn, without_ngram)
     if champion is None:
         first = Gate("better", True, "There was no champion yet.")

@@ -5,6 +5,8 @@ training split into today's test split, and whoever learned them by heart wins t
 """
 
 import hashlib
+import heapq
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from pyarrow.compute import SetLookupOptions, call_function
 
 from pipeline.text.splits import Split
 from pipeline.text.tokens import read_tokens
+
+SAMPLED = 256  # sentences: shares are right to 3 percentage points, and 2 kB hold them
 
 
 def seen_in_training(tokens: Path, training: Iterable[Path]) -> np.ndarray:
@@ -36,16 +40,19 @@ def seen_in_training(tokens: Path, training: Iterable[Path]) -> np.ndarray:
     return seen
 
 
-def split_digest(tokens: Path) -> str:
-    """A hash of the test sentences of a file of tokens, in whatever order and of whatever documents they are.
+def split_sample(tokens: Path) -> list[str]:
+    """The test sentences of a file of tokens, in whatever order and of whatever documents, or a sample of `SAMPLED`.
+
+    A sentence is a hash of eight characters, and the sample are the smallest ones, sorted. So what two splits share,
+    their samples share: one of two small hashes is in both or in neither, as the sentences are (Broder 1997, "On the
+    resemblance and containment of documents").
 
     Raises:
         InputError: the file is missing or damaged, or holds other columns.
     """
-    found = hashlib.sha256()
-    for line in sorted(line for lines in _lines(tokens, "test") for line in lines.to_pylist()):
-        found.update(f"{line}\n".encode())
-    return found.hexdigest()
+    lines = (line for lines in _lines(tokens, "test") for line in lines.to_pylist())
+    hashes = {b64encode(hashlib.blake2b(line.encode(), digest_size=6).digest()).decode() for line in lines}
+    return heapq.nsmallest(SAMPLED, hashes)
 
 
 def _lines(tokens: Path, split: Split) -> Iterator[pa.Array]:

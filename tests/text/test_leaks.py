@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.runtime.progress import Bar
 from pipeline.text.documents import Document
-from pipeline.text.leaks import seen_in_training, split_digest
+from pipeline.text.leaks import SAMPLED, seen_in_training, split_sample
 from pipeline.text.tokens import read_tokens, write_tokens
 from tests.text.test_tokens import SPLITTER, TEST, TEST_TOO, TOKENIZE, TOKENIZER, TRAIN, TRAIN_TOO, VALID
 from tests.text.token_files import write_rows
@@ -43,6 +45,16 @@ def test_case_does_not_count_unknown_words_do_and_words_are_not_run_together(tmp
 
 def test_a_split_is_the_same_by_its_sentences_alone(tmp_path: Path) -> None:
     rows = [("train", ["x"]), ("test", ["a", "b"]), ("test", ["c"])]
-    one = split_digest(write_rows(tmp_path / "one", rows))
-    assert split_digest(write_rows(tmp_path / "two", [("train", ["y"]), rows[2], rows[1]])) == one
-    assert split_digest(write_rows(tmp_path / "three", rows[:2])) != one
+    one = split_sample(write_rows(tmp_path / "one", rows))
+    assert split_sample(write_rows(tmp_path / "two", [("train", ["y"]), rows[2], rows[1]])) == one
+    assert set(split_sample(write_rows(tmp_path / "three", rows[:2]))) < set(one)
+
+
+def test_samples_share_what_their_splits_share(tmp_path: Path) -> None:
+    def sample(first: int, last: int) -> list[str]:
+        return split_sample(write_rows(tmp_path / "rows", [("test", [f"w{n}"]) for n in range(first, last)]))
+
+    one, other, both = sample(0, 2000), sample(1000, 3000), sample(0, 3000)
+    assert len(one) == len(other) == SAMPLED
+    assert both == sorted({*one, *other})[:SAMPLED]
+    assert len(set(one) & set(both)) / SAMPLED == pytest.approx(2 / 3, abs=0.1)
