@@ -289,7 +289,7 @@ def test_what_a_person_sees(page: "Page", address: str) -> None:
 
     page.get_by_text("gru, 4 units, 2 epochs", exact=True).first.click()
     sees("Description", "test/perplexity", "model.hidden_size", "Datasets")
-    page.get_by_text(re.compile(r"95% interval 5.00 to 7.00")).first.wait_for()
+    page.get_by_text(re.compile(r"95% interval .*: 5.00 to 7.00")).first.wait_for()
 
     run = next(run for run in store.client.search_runs([store.experiment_id]) if run.data.tags["cell"] == "gru")
     page.goto(f"{experiment}/runs/{run.info.run_id}/artifacts/report/report.html")
