@@ -102,7 +102,7 @@ def test_retraining_one_recipe_promotes_nobody_by_luck(project: Project) -> None
     verdict = decide(store, "2", 0.95, load_params())
     assert verdict.test is not None
     assert (verdict.test.result.better, verdict.outcome) == ("B", "kept")
-    assert "other seeds would give (standard deviations of 0.0080 and 0.0080 nats a token)" in verdict.reason
+    assert "other seeds would give (standard deviations of 0.0090 and 0.0090 nats a token)" in verdict.reason
     assert "they cannot be told apart (judgement 2 on this test split, 98.3% needed)." in verdict.reason
     # What the recipes' own seeds say counts for more than what is stated.
     for run in store.runs():
@@ -184,7 +184,7 @@ def test_the_commands_print_the_verdict_and_promote_syncs_first(project: Project
     assert (verdict["challenger"], verdict["champion"]) == ("3", "1")
     assert (verdict["test"]["better"], verdict["test"]["confidence"]) == ("B", 0.95)
     assert verdict["judgement"] == {"number": 2, "confidence": pytest.approx(1 - 0.1 / 6)}
-    assert (verdict["recipes"]["better"], verdict["recipes"]["seed_sd_a"]) == ("B", 0.008)
+    assert (verdict["recipes"]["better"], verdict["recipes"]["seed_sd_a"]) == ("B", 0.009)
     assert verdict["test"]["sentences"] == 200
     assert verdict["gates"][0]["passed"] is True
     assert rnnlm("rollback", "--reason", "Too slow.").stdout == "v1 is champion again, in place of v3\n"

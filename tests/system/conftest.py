@@ -265,7 +265,7 @@ class Site:
             train__learning_rate=0.03,
             retrain={
                 "confidence": 0.95,
-                "seed_sd": 0.008,
+                "seed_sd": 0.009,
                 "better_than_ngram": False,
                 "worst_perplexity": 10.0,  # of the very first it is about 6
                 "largest_unknown_share": 0.5,
