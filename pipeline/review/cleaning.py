@@ -24,6 +24,7 @@ from pipeline.runtime.paths import MODELS, seed_folders
 from pipeline.text.sources.fetch import DOWNLOADS
 from pipeline.tracking.record import read_provenance
 from pipeline.tracking.relocation import folder_beside
+from pipeline.tracking.runs import REMOVED
 from pipeline.tracking.store import MODEL, Store, tracking_uri
 from pipeline.training.checkpoint import CHECKPOINTS
 from pipeline.training.trained import TRAINED
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 DAY = 86400.0
-REMOVED = "model_removed"  # a tag of runs: the digest of the model whose files were freed
 
 
 @dataclass(frozen=True)

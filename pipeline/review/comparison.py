@@ -7,7 +7,6 @@ trained on are left out.
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +20,13 @@ from pipeline.evaluation.recipes import paired_recipes
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
 from pipeline.params import Params
-from pipeline.provenance.dvc import current_tokens, dvc_digest, restore
-from pipeline.review.listing import SHORT_ID
+from pipeline.provenance.dvc import current_tokens
+from pipeline.review.unseen import compared_unseen, named
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.paths import TOKENS
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.counting import unknown_types
-from pipeline.text.leaks import seen_in_training
-from pipeline.text.tokens import read_documents_of, read_tokens
+from pipeline.text.tokens import read_tokens
 from pipeline.tracking.logged_model import read_model
-from pipeline.tracking.record import read_provenance
 from pipeline.tracking.runs import SEED_GROUP
 from pipeline.tracking.store import Store
 
@@ -80,17 +76,10 @@ def compare_models(
     tokens = old_tokens or current_tokens()
     with progress_bar("word types", None, "sentences") as bar:
         unknown_a, unknown_b = unknown_types(tokens, [first.vocabulary, second.vocabulary], bar)
-    nats_a, counts = _score(first, tokens, unknown_a, f"score {_name(a)}")
-    nats_b, _ = _score(second, tokens, unknown_b, f"score {_name(b)}")
-    documents = read_documents_of(tokens, "test")
-    kept, left_out, remarks = _not_trained_on(store, (a, b), tokens, len(counts))
-    if documents is not None:
-        documents = np.unique(documents[kept], return_inverse=True)[1]
-    options = params.evaluate
-    result = paired_bootstrap(
-        nats_a[kept], nats_b[kept], counts[kept], documents, options.bootstrap_samples, options.seed, confidence
-    )
-    return ModelComparison(result, unknown_a, unknown_b, left_out, remarks)
+    nats_a, counts = _score(first, tokens, unknown_a, f"score {named(a)}")
+    nats_b, _ = _score(second, tokens, unknown_b, f"score {named(b)}")
+    found = compared_unseen(paired_bootstrap, (nats_a, nats_b), counts, store, (a, b), tokens, params, confidence)
+    return ModelComparison(found[0], unknown_a, unknown_b, *found[1:])
 
 
 def compare_recipes(store: Store, a: "Sequence[Run]", b: "Sequence[Run]", params: Params) -> ModelComparison:
@@ -105,26 +94,20 @@ def compare_recipes(store: Store, a: "Sequence[Run]", b: "Sequence[Run]", params
     Raises:
         InputError: as in `compare_models`.
     """
-    tokens, options = current_tokens(), params.evaluate
+    tokens = current_tokens()
     first, second = ([load_logged_model(store, run) for run in runs] for runs in (a, b))
     _check_text(first[0], second[0], params)
     with progress_bar("word types", None, "sentences") as bar:
         # All seeds of a recipe read the same text, by the same vocabulary.
         unknown_a, unknown_b = unknown_types(tokens, [first[0].vocabulary, second[0].vocabulary], bar)
     scored = [
-        [_score(model, tokens, unknown, f"score {_name(run)}") for model, run in zip(models, runs, strict=True)]
+        [_score(model, tokens, unknown, f"score {named(run)}") for model, run in zip(models, runs, strict=True)]
         for models, runs, unknown in ((first, a, unknown_a), (second, b, unknown_b))
     ]
     nats_a, nats_b = (np.stack([nats for nats, _ in of_recipe]) for of_recipe in scored)
-    counts, documents = scored[0][0][1], read_documents_of(tokens, "test")
-    # All seeds of a recipe were trained on the same sentences, too.
-    kept, left_out, remarks = _not_trained_on(store, (a[0], b[0]), tokens, len(counts))
-    if documents is not None:
-        documents = np.unique(documents[kept], return_inverse=True)[1]
-    result = paired_recipes(
-        nats_a[:, kept], nats_b[:, kept], counts[kept], documents, options.bootstrap_samples, options.seed
-    )
-    return ModelComparison(result, unknown_a, unknown_b, left_out, remarks)
+    counts, runs = scored[0][0][1], (a[0], b[0])  # all seeds of a recipe were trained on the same sentences, too
+    found = compared_unseen(paired_recipes, (nats_a, nats_b), counts, store, runs, tokens, params)
+    return ModelComparison(found[0], unknown_a, unknown_b, *found[1:])
 
 
 def runs_of_recipe(store: Store, run: "Run") -> "list[Run]":
@@ -143,8 +126,8 @@ def load_logged_model(store: Store, run: "Run") -> Predictor:
     """
     models = run.outputs.model_outputs if run.outputs else []
     if not models or "model_digest" not in run.data.tags:
-        raise InputError(f"run {_name(run)} has no model: its training did not finish; name another run")
-    return Predictor(read_model(store, f"models:/{models[-1].model_id}", f"run {_name(run)}"))
+        raise InputError(f"run {named(run)} has no model: its training did not finish; name another run")
+    return Predictor(read_model(store, f"models:/{models[-1].model_id}", f"run {named(run)}"))
 
 
 def _score(predictor: Predictor, tokens: Path, unknown: int, task: str) -> tuple[np.ndarray, np.ndarray]:
@@ -172,49 +155,3 @@ def _check_text(first: Predictor, second: Predictor, params: Params) -> None:
             f"the models were trained with tokenize.lowercase {json.dumps(first.text.lowercase)}, params.yaml says "
             f"{json.dumps(lowercase)}, so they cannot read its test sentences; set it back and run `dvc repro tokenize`"
         )
-
-
-def _not_trained_on(
-    store: Store, runs: "Sequence[Run]", tokens: Path, sentences: int
-) -> tuple[np.ndarray, int | None, tuple[str, ...]]:
-    """The test sentences to compare on, bool (sentences,), how many are left out (None: not known), and a remark on it.
-
-    Raises:
-        InputError: none would remain.
-    """
-    try:
-        seen = _seen(store, runs, tokens)
-    except InputError as error:
-        told = f"Whether one of them was trained on some of these sentences cannot be told: {error}."
-        return np.ones(sentences, bool), None, (told,)
-    count = int(seen.sum())
-    if count == sentences:
-        raise InputError("every test sentence was in the training split of one of the models; add text, or train anew")
-    told = f"{count:,} of {sentences:,} test sentences were in the training split of one of them and are left out."
-    return ~seen, count, (told,) if count else ()
-
-
-def _seen(store: Store, runs: "Sequence[Run]", tokens: Path) -> np.ndarray:
-    """Which test sentences one of the runs was trained on.
-
-    Raises:
-        InputError: what a run was trained on is not known, or nobody has it any more.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        training = {dvc_digest(tokens): tokens}
-        wanted = []
-        for run in runs:
-            provenance = read_provenance(store, run.info.run_id)
-            record = provenance.stages.get("tokenize") if provenance else None
-            digest = record.outs.get(TOKENS.as_posix()) if record else None
-            if digest is None:
-                raise InputError(f"MLflow does not say what {_name(run)} was trained on")
-            if digest not in training:  # often both have read the same
-                training[digest] = Path(folder) / digest
-                restore(f"the text of {_name(run)}", digest, training[digest])
-            wanted.append(digest)
-        return seen_in_training(tokens, [training[digest] for digest in dict.fromkeys(wanted)])
-
-
-def _name(run: "Run") -> str:
-    return f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})"

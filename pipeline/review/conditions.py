@@ -13,8 +13,10 @@ from pipeline.params import Params, read_params
 from pipeline.provenance.dvc import digest_if_there, read_lock
 from pipeline.review.comparison import ModelComparison
 from pipeline.review.judgements import Turn
+from pipeline.review.listing import find
+from pipeline.review.unseen import compared_unseen
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.paths import EVALUATION, MODELS
+from pipeline.runtime.paths import EVALUATION, MODELS, TOKENS
 from pipeline.tracking.store import Store
 
 WORDS = {"A": "it is worse", "B": "it is better", None: "they cannot be told apart"}
@@ -73,15 +75,18 @@ def in_words(result: PairedResult) -> str:
     return f"{found}." if result.ratio_low is None else f"{found}: {WORDS[result.better]}."
 
 
-def better_than_ngram(store: Store, challenger: str, params: Params, turn: Turn, waived: bool) -> tuple[Gate, ...]:
+def better_than_ngram(
+    store: Store, challenger: str, params: Params, turn: Turn, waived: bool, without_old_sentences: bool
+) -> tuple[Gate, ...]:
     """Whether the challenger is better than the best model that only counts words; nothing where nobody asks for that.
 
-    What `evaluate` and `baselines` have left is compared, so the challenger has to lie in data/.
+    What `evaluate` and `baselines` have left is compared, so the challenger has to lie in data/. Test sentences that it
+    was trained on are left out; n-grams have read the same training split.
     """
     if not params.retrain.better_than_ngram:
         return ()
     try:
-        name, result = _ngram_test(store, challenger, params)
+        name, result, remarks = _ngram_test(store, challenger, params, without_old_sentences)
         found = recipe_test(result, NO_SPREAD, NO_SPREAD, turn.confidence)  # this model is to be better
         if found is None:
             raise InputError(result.ratio_interval)
@@ -94,6 +99,7 @@ def better_than_ngram(store: Store, challenger: str, params: Params, turn: Turn,
             f"{result.perplexity_b:.2f}. The ratio of the two is {result.ratio:.4f}, {found.ratio_interval} over "
             f"{drawn_in_words(result.documents, result.effective_number)}: {WORDS[found.better]}."
         )
+        told = " ".join((told, *remarks))
     if not passed and waived:
         told += f" It passes all the same, as this run was told {WITHOUT_NGRAM}."
     elif not passed:
@@ -101,11 +107,13 @@ def better_than_ngram(store: Store, challenger: str, params: Params, turn: Turn,
     return (Gate("n-gram", passed or waived, told, made),)
 
 
-def _ngram_test(store: Store, challenger: str, params: Params) -> tuple[str, PairedResult]:
-    """The best n-gram, by its name, and its paired test (A) with a version (B), if data/ has what was made of that.
+def _ngram_test(
+    store: Store, challenger: str, params: Params, without_old_sentences: bool
+) -> tuple[str, PairedResult, tuple[str, ...]]:
+    """The best n-gram, by its name, its paired test (A) with a version (B) whose figures data/ has, and remarks on it.
 
     Raises:
-        InputError: it has not.
+        InputError: data/ has others, or, unless that is waived, nobody can tell what the version was trained on.
     """
     tags = store.version(challenger).tags
     cell = tags["cell"]
@@ -125,8 +133,10 @@ def _ngram_test(store: Store, challenger: str, params: Params) -> tuple[str, Pai
         if Path(path).is_relative_to(MODELS) and digest_if_there(Path(path)) != digest:
             raise InputError(f"{EVALUATION / cell} is of another model; run `dvc repro evaluate@{cell}`")
     scores = read_scores(EVALUATION, [cell])
-    network, options = scores[cell], params.evaluate
+    network = scores[cell]
     name = min(NGRAMS, key=lambda ngram: scores[ngram].nats.sum())
-    return name, paired_bootstrap(
-        scores[name].nats, network.nats, network.tokens, network.document, options.bootstrap_samples, options.seed
-    )
+    nats, run = (scores[name].nats, network.nats), find(store, f"v{challenger}")
+    result, left_out, remarks = compared_unseen(paired_bootstrap, nats, network.tokens, store, [run], TOKENS, params)
+    if left_out is None and not without_old_sentences:
+        raise InputError(" ".join(remarks).rstrip("."))
+    return name, result, remarks

@@ -102,7 +102,7 @@ def decide(
     if champion == challenger:
         return Verdict(challenger, champion, (Gate("better", False, "It is the champion already."),), None)
     turn = turn_of(store, TOKENS, challenger, champion, confidence, params.evaluate)
-    ngram = better_than_ngram(store, challenger, params, turn, without_ngram)
+    ngram = better_than_ngram(store, challenger, params, turn, without_ngram, without_old_sentences)
     if champion is None:
         first = Gate("better", True, "There was no champion yet.")
         return Verdict(challenger, None, (first, *ngram), None, turn if ngram else None)

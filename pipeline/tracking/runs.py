@@ -34,6 +34,8 @@ from pipeline.training.trainer import chosen_device
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
+REMOVED = "model_removed"  # a tag of runs: the digest of the model whose files `rnnlm gc` freed
+BEGUN_WITH = "warm_start"  # a tag of runs: the digest of the model whose weights training began with
 SEED_GROUP = "seed_group"  # a tag of runs: equal for all seeds of a recipe
 MODEL_FOLDER = "folder"  # a tag of runs: where in data/models its model lay, such as lstm/seeds/2
 SAMPLES = "samples.txt"
@@ -86,7 +88,7 @@ def create_run(
     values |= {"model.parameters": str(parameter_count), "data.corpus": corpus}
     begun_with = first_weights_of(cell.model)
     if begun_with:
-        tags["warm_start"] = begun_with
+        tags[BEGUN_WITH] = begun_with
     if restored:
         tags["restored"] = "true"
     else:

@@ -6,21 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from pipeline.evaluation.paired import paired_bootstrap
 from pipeline.inference.scoring import score_split
 from pipeline.params import load_params
-from pipeline.provenance.dvc import dvc_digest
 from pipeline.review.comparison import compare_models, compare_recipes, load_logged_model
 from pipeline.review.listing import differing, find, list_runs
-from pipeline.review.promotion import decide
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import TOKENS
-from pipeline.text.tokens import TOKEN_SCHEMA, read_tokens
+from pipeline.text.tokens import read_tokens
 from pipeline.tracking.store import Store, connect
 from tests.projects import Project
 from tests.review.candidates import TYPES, candidate, lock, record, rnnlm, write_corpus
@@ -107,39 +103,6 @@ def test_compare_says_what_differs_and_which_is_better(pair: tuple[Store, str, s
     assert "secret" not in shown
     for text in ("200 test sentences", "1,800 tokens", "A is better", "vocabulary.size", "5 (4 to 6)", whole[:8]):
         assert text in shown
-
-
-def test_sentences_that_a_model_was_trained_on_are_left_out(project: Project) -> None:
-    """A document was renamed: it was in the champion's training split, and is in today's test split."""
-    write_corpus(sentences=20)
-    candidate(project, power=0.0)
-    digest, yesterday = dvc_digest(TOKENS), pq.read_table(TOKENS)
-    kept = Path(".dvc/cache/files/md5", digest[:2], digest[2:])
-    kept.parent.mkdir(parents=True)
-    shutil.copy(TOKENS, kept)
-    rows = yesterday.to_pylist()
-    for row in rows[:4]:
-        row |= {"document": f"renamed {row['document']}", "split": "test"}
-    pq.write_table(pa.Table.from_pylist(rows, schema=TOKEN_SCHEMA), TOKENS)
-    candidate(project, power=1.0)
-    store, params = connect(), load_params()
-    compared = compare_models(store, find(store, "v1"), find(store, "v2"), params)
-    assert (compared.left_out, compared.result.sentences, compared.result.documents) == (4, 20, 10)
-    assert compared.remarks == ("4 of 24 test sentences were in the training split of one of them and are left out.",)
-    store.set_alias("champion", "1")
-    verdict = decide(store, "2", 0.95, params)
-    assert verdict.outcome == "promoted"
-    assert verdict.reason.startswith("On 20 test sentences")
-    assert "4 of 24 test sentences were in the training split" in verdict.reason
-
-    # Where the training split is lost, a comparison says so, and nobody is promoted unless a person decides.
-    kept.unlink()
-    (remark,) = compare_models(store, find(store, "v1"), find(store, "v2"), params).remarks
-    assert remark.startswith("Whether one of them was trained on some of these sentences cannot be told: the text of ")
-    verdict = decide(store, "2", 0.95, params)
-    assert (verdict.outcome, verdict.gates[0].passed, verdict.gates[1].made) == ("kept", True, False)
-    assert "decide without: --without-old-sentences" in verdict.reason
-    assert decide(store, "2", 0.95, params, without_old_sentences=True).outcome == "promoted"
 
 
 def test_models_that_read_other_tokens_are_refused_but_their_differences_are_shown(project: Project) -> None:

@@ -34,7 +34,7 @@ def test_a_model_that_loses_to_counting_is_no_champion_not_even_the_first(
     assert "is not what params.yaml and dvc.lock describe; run `dvc repro baselines`" in rnnlm("promote").stdout
     scores.write_bytes(kept)
     project.train(seed=9)
-    (gate,) = better_than_ngram(store, "1", load_params(), Turn(1, 0.95, "", ""), waived=False)
+    (gate,) = better_than_ngram(store, "1", load_params(), Turn(1, 0.95, "", ""), False, False)
     assert (gate.passed, gate.made) == (False, False)
     assert "data/models/lstm is not v1; check out the commit of that and `dvc repro` or `dvc pull`" in gate.reason
 

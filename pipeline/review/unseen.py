@@ -1,0 +1,126 @@
+"""A paired test on the test sentences that no model in it was trained on, be it by the weights that it began with."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.evaluation.bootstrap import CONFIDENCE
+from pipeline.evaluation.paired import PairedResult
+from pipeline.params import Params
+from pipeline.provenance.dvc import dvc_digest, restore
+from pipeline.review.listing import SHORT_ID
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import TOKENS
+from pipeline.text.leaks import seen_in_training
+from pipeline.text.tokens import read_documents_of
+from pipeline.tracking.record import read_provenance
+from pipeline.tracking.runs import BEGUN_WITH, REMOVED
+from pipeline.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+Remarks = tuple[str, ...]
+
+
+def compared_unseen(
+    test: Callable[..., PairedResult],
+    nats: tuple[np.ndarray, np.ndarray],
+    counts: np.ndarray,
+    store: Store,
+    runs: "Sequence[Run]",
+    tokens: Path,
+    params: Params,
+    confidence: float = CONFIDENCE,
+) -> tuple[PairedResult, int | None, Remarks]:
+    """Compare two models, or recipes, on what neither has seen in training.
+
+    Args:
+        test: `paired_bootstrap` or `paired_recipes`.
+        nats: of the two, (sentences,) or (seeds, sentences).
+        counts: (sentences,) tokens of each test sentence.
+        store: where the runs are.
+        runs: of the models.
+        tokens: whose test split it is.
+        params: the current ones.
+        confidence: of the interval that decides.
+
+    Returns:
+        The result, how many sentences are left out (None: nobody can tell, and none is), and remarks on that.
+
+    Raises:
+        InputError: no sentence would remain, or a perplexity is not a finite number.
+    """
+    kept, left_out, remarks = _kept(store, runs, tokens, len(counts))
+    documents, options = read_documents_of(tokens, "test"), params.evaluate
+    if documents is not None:
+        documents = np.unique(documents[kept], return_inverse=True)[1]
+    a, b = (part[..., kept] for part in nats)
+    result = test(a, b, counts[kept], documents, options.bootstrap_samples, options.seed, confidence)
+    return result, left_out, remarks
+
+
+def named(run: "Run") -> str:
+    """A run as messages name it."""
+    return f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})"
+
+
+def _kept(store: Store, runs: "Sequence[Run]", tokens: Path, sentences: int) -> tuple[np.ndarray, int | None, Remarks]:
+    """The test sentences to compare on, bool (sentences,); see `compared_unseen` for the others."""
+    try:
+        seen = _seen(store, runs, tokens)
+    except InputError as error:
+        told = f"Whether one of them was trained on some of these sentences cannot be told: {error}."
+        return np.ones(sentences, bool), None, (told,)
+    count = int(seen.sum())
+    if count == sentences:
+        raise InputError("every test sentence was in the training split of one of the models; add text, or train anew")
+    told = f"{count:,} of {sentences:,} test sentences were in the training split of one of them and are left out."
+    return ~seen, count, (told,) if count else ()
+
+
+def _seen(store: Store, runs: "Sequence[Run]", tokens: Path) -> np.ndarray:
+    """Which test sentences one of the runs was trained on, or a model that it began with.
+
+    Raises:
+        InputError: what a run was trained on is not known, or nobody has it any more.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        training = {dvc_digest(tokens): tokens}
+        wanted = []
+        for run in _with_ancestors(store, runs):
+            provenance = read_provenance(store, run.info.run_id)
+            record = provenance.stages.get("tokenize") if provenance else None
+            digest = record.outs.get(TOKENS.as_posix()) if record else None
+            if digest is None:
+                raise InputError(f"MLflow does not say what {named(run)} was trained on")
+            if digest not in training:  # often all have read the same
+                training[digest] = Path(folder) / digest
+                restore(f"the text of {named(run)}", digest, training[digest])
+            wanted.append(digest)
+        return seen_in_training(tokens, [training[digest] for digest in dict.fromkeys(wanted)])
+
+
+def _with_ancestors(store: Store, runs: "Sequence[Run]") -> "list[Run]":
+    """The runs, those of the models whose weights they began with, and those of theirs, and so on.
+
+    Raises:
+        InputError: MLflow does not have one.
+    """
+    found = {run.info.run_id: run for run in runs}
+    waiting = list(runs)
+    while waiting:
+        run = waiting.pop()
+        digest = run.data.tags.get(BEGUN_WITH)
+        if digest is None:
+            continue
+        earlier = store.find_run(digest) or store.newest_run(f"tags.{REMOVED} = '{digest}'")
+        if earlier is None:
+            raise InputError(f"MLflow does not have the model whose weights {named(run)} began with")
+        if earlier.info.run_id not in found:
+            found[earlier.info.run_id] = earlier
+            waiting.append(earlier)
+    return list(found.values())
