@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.paths import EVALUATION, MODELS, TIMINGS
+from pipeline.runtime.paths import MODELS
 from pipeline.runtime.settings import (
     compute_the_same_everywhere,
     limit_spinning,
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     from pipeline.tracking.store import Store
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Use and inspect the trained language models.")
-MODEL_HELP = f"a name in {MODELS}, a folder, or an MLflow URI (models:/...); default: the best on validation"
-ModelOption = Annotated[str | None, typer.Option("--model", help=MODEL_HELP)]
-RunArgument = Annotated[
-    str, typer.Argument(help="an id or its first characters, a name, champion, challenger, or a version such as v3")
+MODEL_NAMES = (
+    "a cell such as lstm, champion, challenger, a version such as v3, or a run's id, its first characters or name"
+)
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help=f"{MODEL_NAMES}, or a model's folder; default: the best on validation")
 ]
+RunArgument = Annotated[str, typer.Argument(help=MODEL_NAMES)]
+WideOption = Annotated[bool, typer.Option("--wide", help="all columns")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -102,26 +105,26 @@ def suggest(
 
 
 @app.command()
-def table() -> None:
-    """Compare all models: test perplexity with its interval, accuracy, parameters, training time on this machine."""
-    from pipeline.evaluation.results import about_seeds, comparison_table, seed_cells, table_cells
-    from pipeline.runtime.terminal import show_table
+def table(wide: WideOption = False) -> None:
+    """Compare all models: test perplexity with its interval, parameters, training time on this machine."""
+    from pipeline.review.overview import overview
+    from pipeline.runtime.terminal import show_table, show_text
 
-    params = _project()
-    models = comparison_table(EVALUATION, MODELS, list(params.cells), TIMINGS)
-    header, *rows = table_cells(models, with_times=True)
-    show_table(header, rows)
-    print(about_seeds(models))
-    if over_seeds := seed_cells(models):
-        show_table(over_seeds[0], over_seeds[1:])
+    shown = overview(_project(), wide)
+    show_text(*shown.about)
+    show_table(shown.models[0], shown.models[1:])
+    show_text(*shown.remarks)
+    if shown.seeds:
+        show_table(shown.seeds[0], shown.seeds[1:])
 
 
 @app.command()
 def runs(
     limit: Annotated[int | None, typer.Option(min=1, help="only the newest; default: all", show_default=False)] = None,
+    wide: WideOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs in MLflow, newest first: what differs, figures with intervals, code, model, version."""
+    """List the runs in MLflow, newest first; `rnnlm show RUN` has all of one."""
     from pipeline.review.listing import list_runs
     from pipeline.review.tables import show_runs
 
@@ -130,7 +133,22 @@ def runs(
     if as_json:
         _print_json([run.as_json() for run in listed])
     else:
-        show_runs(listed)
+        show_runs(listed, wide)
+
+
+@app.command()
+def show(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Show all of one run in MLflow: figures with intervals, settings, code, model, version, machine."""
+    from pipeline.review.listing import list_runs
+    from pipeline.review.names import find
+    from pipeline.review.tables import show_run
+
+    with _store() as (store, _):
+        (listed,) = list_runs(store, [find(store, run)])
+    if as_json:
+        _print_json(listed.as_json())
+    else:
+        show_run(listed)
 
 
 @app.command()
@@ -146,7 +164,8 @@ def compare(
     """
     from pipeline.review.comparison import compare_models, compare_recipes, runs_of_recipe
     from pipeline.review.differences import differences
-    from pipeline.review.listing import find, list_runs
+    from pipeline.review.listing import list_runs
+    from pipeline.review.names import find
     from pipeline.review.tables import show_comparison, show_differences
     from pipeline.tracking.runs import SEED_GROUP
 
@@ -234,7 +253,7 @@ def reproduce(
     Exit status 0: every file has the same bytes; 10: the same model, rounded otherwise; 11: it differs.
     """
     from pipeline.review import reproduce as reproduction
-    from pipeline.review.listing import find
+    from pipeline.review.names import find
 
     with _store() as (store, _):
         result = reproduction.reproduce(store, find(store, run), start, trust)
@@ -248,7 +267,7 @@ def reproduce(
 @app.command()
 def data(run: RunArgument, folder: Annotated[Path, typer.Argument(help="a new folder")]) -> None:
     """Bring back the exact text, vocabulary and splits that a run was made from, by their hashes, from DVC."""
-    from pipeline.review.listing import find
+    from pipeline.review.names import find
     from pipeline.review.run_data import restore_data
 
     folder = folder.absolute()
@@ -382,7 +401,7 @@ def ui(
 
 @app.command()
 def serve(
-    model: Annotated[str, typer.Option("--model", help="as of `rnnlm generate`")] = "models:/rnnlm@champion",
+    model: Annotated[str, typer.Option("--model", help="as of `rnnlm generate`")] = "champion",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
 ) -> None:
     """Serve a model over HTTP on this machine, within limits (docs/serving.md), until Ctrl-C."""
@@ -447,25 +466,17 @@ def _saved_model(model: str | None) -> "SavedModel":
     """The model that `--model` names; a folder needs no project around it."""
     from pipeline.model.folder import load_model
 
-    if model is not None and model.startswith("models:"):
-        from pipeline.tracking.logged_model import read_model
-
-        with _store() as (store, _):
-            return read_model(store, model, model)
     if model == "":
-        raise InputError(f"--model names nothing; it takes {MODEL_HELP}")
-    if (model is not None and Path(model).parts != (model,)) or model == "..":
+        raise InputError(f"--model names nothing; it takes {MODEL_NAMES}")
+    if model is not None and not model.startswith("models:") and (Path(model).parts != (model,) or model == ".."):
         return load_model(Path(model))
+    from pipeline.review.names import model_called
     from pipeline.training.history import best_cell
 
-    folder = Path.cwd() / (model or "")
+    here = Path.cwd()
     cells = list(_project().cells)
     name = model or best_cell(MODELS, cells)
-    if name in cells or (MODELS / name).is_dir():
-        return load_model(MODELS / name)
-    if not folder.is_dir():
-        raise InputError(f"no model named {name!r} in {MODELS}, and no such folder; name one such as {cells[0]}")
-    return load_model(folder)
+    return load_model(MODELS / name) if name in cells else model_called(name, here / name)
 
 
 def _unknown_types(predictor: "Predictor", sentences: Sequence[Sequence[str]]) -> int:

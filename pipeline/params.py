@@ -24,6 +24,7 @@ from pipeline.text.params import DownloadParams, TokenizeParams, VocabularyParam
 from pipeline.training.params import TrainParams
 
 CELL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+VERSION_NAME = re.compile(r"champion|challenger|v\d+")  # of the registered model, wherever a model is named
 NAMED_TEXTS = 3  # that the warning names
 
 
@@ -193,6 +194,8 @@ def _text_left_behind(download: DownloadParams) -> list[Path]:
 def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellParams:
     if not CELL_NAME.fullmatch(name):
         raise InputError(f"{where}: cells: {name!r} is not a usable name; use letters, digits, - and _")
+    if VERSION_NAME.fullmatch(name):
+        raise InputError(f"{where}: cells: {name!r} is not a usable name: commands take it for a version of the model")
     sections: dict[str, dict[str, Any]] = {"model": file.model.model_dump(), "train": file.train.model_dump()}
     for key, value in changes.items():
         owner = next((section for section in sections.values() if key in section), None)

@@ -143,7 +143,6 @@ def test_generation_is_seeded_and_continues_the_prompt(project: Path) -> None:
         (("suggest", "a", "--model", ""), "--model names nothing"),
         (("suggest", "a", "--model", "../rnn"), "../rnn/config.json is missing"),
         (("score", "nothing.txt"), "nothing.txt is not a file"),
-        (("table",), "metrics.json"),
         (("runs",), "RNNLM_TRACKING=off"),
         (("compare", "champion", "challenger"), "RNNLM_TRACKING=off"),
         (("promote",), "RNNLM_TRACKING=off"),

@@ -62,10 +62,21 @@ def comparison_table(
     Raises:
         InputError: a file is missing or damaged.
     """
+    return [*baseline_rows(evaluation_folder), *network_rows(evaluation_folder, models_folder, names, timings_folder)]
+
+
+def baseline_rows(evaluation_folder: Path) -> list[Row]:
+    """The rows of `comparison_table` for the baselines."""
     path = evaluation_folder / "baselines" / "metrics.json"
     baselines = read_metrics(path)
-    rows = [Row(shown, _complete(baselines.get(name), path)) for name, shown in BASELINES.items()]
-    best = best_cell(models_folder, names)
+    return [Row(shown, _complete(baselines.get(name), path)) for name, shown in BASELINES.items()]
+
+
+def network_rows(
+    evaluation_folder: Path, models_folder: Path, names: Sequence[str], timings_folder: Path | None = None
+) -> list[Row]:
+    """The rows of `comparison_table` for the networks."""
+    rows, best = [], best_cell(models_folder, names)
     for name in names:
         history = read_history(models_folder / name / HISTORY_FILE)
         path = evaluation_folder / name / "metrics.json"

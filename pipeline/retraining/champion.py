@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.params import Params
 from pipeline.provenance.dvc import restore
-from pipeline.review.listing import find
+from pipeline.review.names import find
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import MODEL_FILES, MODELS, VOCABULARY, VOCABULARY_FILE
 from pipeline.tracking.record import read_provenance

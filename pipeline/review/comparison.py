@@ -21,12 +21,13 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
 from pipeline.params import Params
 from pipeline.provenance.dvc import current_tokens
-from pipeline.review.unseen import compared_unseen, named
+from pipeline.review.listing import SHORT_ID
+from pipeline.review.names import model_of_run
+from pipeline.review.unseen import compared_unseen
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.counting import unknown_types
 from pipeline.text.tokens import read_tokens
-from pipeline.tracking.logged_model import read_model
 from pipeline.tracking.runs import SEED_GROUP
 from pipeline.tracking.store import Store
 
@@ -71,13 +72,13 @@ def compare_models(
     Raises:
         InputError: a run has no model, the two read different tokens, or there are no test sentences of `params`.
     """
-    first, second = load_logged_model(store, a), load_logged_model(store, b)
+    first, second = (Predictor(model_of_run(store, run)) for run in (a, b))
     _check_text(first, second, params)
     tokens = old_tokens or current_tokens()
     with progress_bar("word types", None, "sentences") as bar:
         unknown_a, unknown_b = unknown_types(tokens, [first.vocabulary, second.vocabulary], bar)
-    nats_a, counts = _score(first, tokens, unknown_a, f"score {named(a)}")
-    nats_b, _ = _score(second, tokens, unknown_b, f"score {named(b)}")
+    nats_a, counts = _score(first, tokens, unknown_a, f"score {a.info.run_id[:SHORT_ID]}")
+    nats_b, _ = _score(second, tokens, unknown_b, f"score {b.info.run_id[:SHORT_ID]}")
     found = compared_unseen(paired_bootstrap, (nats_a, nats_b), counts, store, (a, b), tokens, params, confidence)
     return ModelComparison(found[0], unknown_a, unknown_b, *found[1:])
 
@@ -95,13 +96,16 @@ def compare_recipes(store: Store, a: "Sequence[Run]", b: "Sequence[Run]", params
         InputError: as in `compare_models`.
     """
     tokens = current_tokens()
-    first, second = ([load_logged_model(store, run) for run in runs] for runs in (a, b))
+    first, second = ([Predictor(model_of_run(store, run)) for run in runs] for runs in (a, b))
     _check_text(first[0], second[0], params)
     with progress_bar("word types", None, "sentences") as bar:
         # All seeds of a recipe read the same text, by the same vocabulary.
         unknown_a, unknown_b = unknown_types(tokens, [first[0].vocabulary, second[0].vocabulary], bar)
     scored = [
-        [_score(model, tokens, unknown, f"score {named(run)}") for model, run in zip(models, runs, strict=True)]
+        [
+            _score(model, tokens, unknown, f"score {run.info.run_id[:SHORT_ID]}")
+            for model, run in zip(models, runs, strict=True)
+        ]
         for models, runs, unknown in ((first, a, unknown_a), (second, b, unknown_b))
     ]
     nats_a, nats_b = (np.stack([nats for nats, _ in of_recipe]) for of_recipe in scored)
@@ -116,18 +120,6 @@ def runs_of_recipe(store: Store, run: "Run") -> "list[Run]":
     others = store.runs(query=f"tags.{SEED_GROUP} = '{group}' and attributes.status = 'FINISHED'") if group else []
     found = {other.data.params["train.seed"]: other for other in reversed(others) if "model_digest" in other.data.tags}
     return [store.run(found[seed].info.run_id) for seed in sorted(found, key=int)] or [run]
-
-
-def load_logged_model(store: Store, run: "Run") -> Predictor:
-    """The model that a run has logged.
-
-    Raises:
-        InputError: it has none, or its files are missing or were changed.
-    """
-    models = run.outputs.model_outputs if run.outputs else []
-    if not models or "model_digest" not in run.data.tags:
-        raise InputError(f"run {named(run)} has no model: its training did not finish; name another run")
-    return Predictor(read_model(store, f"models:/{models[-1].model_id}", f"run {named(run)}"))
 
 
 def _score(predictor: Predictor, tokens: Path, unknown: int, task: str) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from pipeline.params import Params, read_params
 from pipeline.provenance.dvc import digest_if_there, read_lock
 from pipeline.review.comparison import ModelComparison
 from pipeline.review.judgements import Turn
-from pipeline.review.listing import find
+from pipeline.review.names import find
 from pipeline.review.unseen import compared_unseen
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import EVALUATION, MODELS, TOKENS

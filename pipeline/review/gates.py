@@ -20,7 +20,7 @@ from pipeline.params import Params, RetrainParams
 from pipeline.provenance.dvc import dvc_digest, restore
 from pipeline.review.comparison import compare_models
 from pipeline.review.conditions import WITHOUT_OLD_SENTENCES, Gate, in_words
-from pipeline.review.listing import find
+from pipeline.review.names import find
 from pipeline.review.promotion import ROLLED_BACK, Verdict, carry_out, decide
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.hashes import fingerprint

@@ -1,22 +1,17 @@
-"""The runs in MLflow as rows for people and programs, and the run that a user means by a name."""
+"""The runs in MLflow as rows for people and programs."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pipeline.runtime.errors import InputError
-from pipeline.tracking.store import CHALLENGER, CHAMPION, COMMIT, MODEL, Store
+from pipeline.tracking.store import COMMIT, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-SHORTEST_ID = 4  # characters of an abbreviated run id
 SHORT_ID = 8  # characters of a run id that we show
-NAMED_RUNS = 5  # runs that a message names
-WAYS = "an id or its first characters, a name, champion, challenger, or a version such as v3; `rnnlm runs` lists them"
 
 
 @dataclass(frozen=True)
@@ -74,40 +69,3 @@ def differing(runs: Sequence[ListedRun]) -> list[str]:
     """
     keys = dict.fromkeys(key for run in runs for key in run.params)
     return [key for key in keys if len({run.params[key] for run in runs if key in run.params}) > 1]
-
-
-def find(store: Store, text: str) -> "Run":
-    """The run that `text` names.
-
-    That is its id or the first `SHORTEST_ID` or more characters of it, its name, `champion`, `challenger`, or a version
-    of the registered model, such as `v3`.
-
-    Raises:
-        InputError: no run fits, or several do.
-    """
-    if text in (CHAMPION, CHALLENGER) or re.fullmatch(r"v\d+", text):
-        return store.run(_run_of_version(store, text))
-    runs = store.runs()
-    fitting = [run for run in runs if run.info.run_id == text] or [
-        run
-        for run in runs
-        if run.info.run_name == text or (len(text) >= SHORTEST_ID and run.info.run_id.startswith(text))
-    ]
-    if len(fitting) == 1:
-        return store.run(fitting[0].info.run_id)
-    if not fitting:
-        raise InputError(f"no run fits {text!r}; give {WAYS}")
-    shown = ", ".join(f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})" for run in fitting[:NAMED_RUNS])
-    more = ", ..." if len(fitting) > NAMED_RUNS else ""
-    raise InputError(f"{text!r} fits {len(fitting)} runs: {shown}{more}; give more characters of its id")
-
-
-def _run_of_version(store: Store, text: str) -> str:
-    number = store.aliases().get(text) if text in (CHAMPION, CHALLENGER) else str(int(text[1:]))
-    if number is None:
-        raise InputError(f"there is no {text} yet; `rnnlm promote` makes the best model of the pipeline the champion")
-    known = {str(version.version): version.run_id for version in store.versions()}
-    if run_id := known.get(number):
-        return run_id
-    there = ", ".join(f"v{version}" for version in known) or "none"
-    raise InputError(f"the registered model {MODEL} has no version {number}; there are: {there}")

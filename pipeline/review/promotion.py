@@ -13,7 +13,7 @@ from pipeline.params import Params
 from pipeline.review.comparison import ModelComparison, compare_models
 from pipeline.review.conditions import Gate, better, better_than_ngram, not_trained_on, reasons
 from pipeline.review.judgements import Turn, note_turn, turn_of
-from pipeline.review.listing import find
+from pipeline.review.names import find
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.markdown import quoted
 from pipeline.runtime.paths import TOKENS

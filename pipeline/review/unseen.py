@@ -11,7 +11,7 @@ from pipeline.evaluation.bootstrap import CONFIDENCE
 from pipeline.evaluation.paired import PairedResult
 from pipeline.params import Params
 from pipeline.provenance.dvc import dvc_digest, restore
-from pipeline.review.listing import SHORT_ID
+from pipeline.review.names import named
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import TOKENS
 from pipeline.text.leaks import seen_in_training
@@ -61,11 +61,6 @@ def compared_unseen(
     a, b = (part[..., kept] for part in nats)
     result = test(a, b, counts[kept], documents, options.bootstrap_samples, options.seed, confidence)
     return result, left_out, remarks
-
-
-def named(run: "Run") -> str:
-    """A run as messages name it."""
-    return f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})"
 
 
 def _kept(store: Store, runs: "Sequence[Run]", tokens: Path, sentences: int) -> tuple[np.ndarray, int | None, Remarks]:

@@ -11,16 +11,25 @@ from rich.console import Console
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """Print a table under its title; where the terminal is too narrow, cells are wrapped, and nothing is left out.
+    """Print a table under its title; nothing is left out, and a word is broken only where it alone is too wide.
 
-    Piped output is as wide as the table, so that nothing is cut in a log. It looks like rich's own tables, which take a
-    millisecond for each row.
+    In a terminal, cells are wrapped between words; where it is too narrow even for that, each row becomes a paragraph,
+    with a cell on a line. Piped output is as wide as the table, so that nothing is cut in a log. It looks like rich's
+    own tables, which take a millisecond for each row.
     """
     table = [[cell.splitlines() or [""] for cell in row] for row in (header, *rows)]
-    widths = [max(cell_len(line) for row in table for line in row[column]) for column in range(len(header))]
     console = Console()
+    columns = list(zip(*table, strict=True))
+    widths = [max(cell_len(line) for cell in column for line in cell) for column in columns]
     if sys.stdout.isatty():
-        _narrow(widths, console.width - 3 * len(widths) - 1)
+        room = console.width - 3 * len(widths) - 1
+        words = [max(_longest_word(line) for cell in column for line in cell) for column in columns]
+        if sum(words) > room:
+            _show_paragraphs(table, title, console.width)
+            return
+        bodies = [max((cell_len(line) for cell in column[1:] for line in cell), default=0) for column in columns]
+        _narrow(widths, list(map(max, words, bodies)), room)  # first of all, names of columns may take more lines
+        _narrow(widths, words, room)
     box = HEAVY_HEAD.substitute(console.options)
     edges = [width + 2 for width in widths]
     lines = _wrapped([title], sum(edges)) if title else []
@@ -32,12 +41,34 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str 
     print("\n".join((*lines, box.get_bottom(edges))))
 
 
-def _narrow(widths: list[int], room: int) -> None:
-    """Take from the widest columns until all fit, but leave each one character."""
-    while sum(widths) > room and max(widths) > 1:
-        *_, second, widest = sorted([1, *widths])
-        less = min(sum(widths) - room, max(widest - second, 1))
-        widths[widths.index(widest)] -= less
+def show_text(*lines: str) -> None:
+    """Print lines, in a terminal wrapped between words."""
+    width = Console().width
+    print("\n".join(_wrapped(lines, width) if sys.stdout.isatty() else lines))
+
+
+def _show_paragraphs(table: Sequence[Sequence[list[str]]], title: str | None, width: int) -> None:
+    """The first cell of each row on a line of its own, the others, with their column's name, indented below it."""
+    head, *body = table
+    lines = _wrapped([title], width) if title else []
+    for first, *others in body:
+        lines += _wrapped(first, width)
+        for name, cell in zip(head[1:], others, strict=True):
+            called = f"{' '.join(name)}: ".removeprefix(": ")  # a column may have no name
+            told = [called + cell[0], *cell[1:]]
+            lines += [f"  {line}" for line in _wrapped(told, width - 2)]
+    print("\n".join(lines))
+
+
+def _longest_word(line: str) -> int:
+    return max(map(cell_len, line.split()), default=0)
+
+
+def _narrow(widths: list[int], least: Sequence[int], room: int) -> None:
+    """Take from the widest columns until all fit, as long as one has more than its least."""
+    while sum(widths) > room and widths != list(least):
+        _, column = max((width, index) for index, width in enumerate(widths) if width > least[index])
+        widths[column] -= 1
 
 
 def _row(cells: Sequence[list[str]], widths: Sequence[int]) -> list[list[str]]:

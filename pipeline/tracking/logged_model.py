@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pipeline
 from pipeline.inference.request import EXAMPLE
@@ -15,8 +16,15 @@ from pipeline.runtime.paths import VOCABULARY_FILE
 from pipeline.runtime.pins import canonical, read_constraints
 from pipeline.tracking.store import Store
 
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+
 # What the code that is served imports, and no more; each at the version that the project is pinned to.
 REQUIREMENTS = ("mlflow", "nltk", "numpy", "pandas", "pydantic", "regex", "safetensors", "torch")
+ABSENT = (  # of a model that cannot be read
+    "MLflow does not have the files of this model; if the name is right (`rnnlm runs` lists versions), put them back, "
+    "or bring the model back (`dvc checkout`) and run `rnnlm sync`"
+)
 FILES_DIGEST = "files_digest"  # the tag of a logged model that says which files were logged
 
 
@@ -61,12 +69,9 @@ def read_model(store: Store, uri: str, called: str) -> SavedModel:
     """
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
-    from mlflow.store.artifact.utils.models import get_model_name_and_version
 
+    entry = logged_model(store, uri, called)
     try:
-        name, *version = get_model_name_and_version(store.client, uri)
-        source = store.client.get_model_version(str(name), *version).source if version else uri
-        entry = store.client.get_logged_model(str(source).removeprefix("models:/"))
         with _downloaded(entry.model_id) as root:
             artifacts = Model.load(root).flavors["python_function"]["artifacts"]
             files = {name: root / kept["path"] for name, kept in artifacts.items()}
@@ -78,11 +83,25 @@ def read_model(store: Store, uri: str, called: str) -> SavedModel:
             if intact:
                 return load_model(files["model"])
     except (MlflowException, FileNotFoundError, NotADirectoryError, KeyError, ValueError, InputError):
-        raise InputError(
-            f"{called}: MLflow does not have the files of this model; if the name is right (`rnnlm runs` lists "
-            "versions), put them back, or bring the model back (`dvc checkout`) and run `rnnlm sync`"
-        ) from None
+        raise InputError(f"{called}: {ABSENT}") from None
     raise InputError(f"{called}: MLflow's files of its model are not those that were logged")
+
+
+def logged_model(store: Store, uri: str, called: str) -> "LoggedModel":
+    """MLflow's entry of a model; arguments as of `read_model`.
+
+    Raises:
+        InputError: MLflow does not have it.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+    try:
+        name, *version = get_model_name_and_version(store.client, uri)
+        source = store.client.get_model_version(str(name), *version).source if version else uri
+        return store.client.get_logged_model(str(source).removeprefix("models:/"))
+    except (MlflowException, ValueError):
+        raise InputError(f"{called}: {ABSENT}") from None
 
 
 @contextmanager

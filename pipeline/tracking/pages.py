@@ -12,7 +12,6 @@ from pipeline.evaluation.results import about_intervals
 from pipeline.evaluation.scores import ENDS, MEASURES, SEED_FIGURES, UNSEEN
 from pipeline.params import CellParams, flat
 from pipeline.runtime.urls import shown
-from pipeline.text.params import DownloadParams
 from pipeline.training.history import EpochRecord, best_epoch
 
 SAMPLES_SHOWN = 5
@@ -25,12 +24,12 @@ img { max-width: 100%; }
 """
 
 
-def run_name(cell: CellParams, epochs: int) -> str:
-    """Such as `lstm, 100 units, 3 epochs`, or `wide (lstm), 2 x 256 units, 1 epoch, seed 2`."""
+def run_name(cell: CellParams, epochs: int, corpus: str) -> str:
+    """Such as `lstm, 100 units, 3 epochs, ptb, seed 1`, or `wide (lstm), 2 x 256 units, 1 epoch, ptb, seed 2`."""
     name = cell.name if cell.name == cell.model.cell else f"{cell.name} ({cell.model.cell})"
     layers = "" if cell.model.layers == 1 else f"{cell.model.layers} x "
-    seed = "" if cell.first else f", seed {cell.train.seed}"
-    return f"{name}, {layers}{cell.model.hidden_size} units, {epochs} epoch{'' if epochs == 1 else 's'}{seed}"
+    count = f"{epochs} epoch{'' if epochs == 1 else 's'}"
+    return f"{name}, {layers}{cell.model.hidden_size} units, {count}, {corpus}, seed {cell.train.seed}"
 
 
 def cell_params(cell: CellParams, vocabulary_size: int) -> dict[str, str]:
@@ -40,10 +39,10 @@ def cell_params(cell: CellParams, vocabulary_size: int) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
-def corpus_name(download: DownloadParams) -> str:
-    """The corpus's name: its source, or the file or folder it comes from."""
+def corpus_name(source: str, path: str) -> str:
+    """The corpus's name, by these keys of section `download`: its source, or the file or folder it comes from."""
     # A URL's query may hold a token.
-    return download.source if download.source != "files" else PurePosixPath(shown(download.path)).name
+    return source if source != "files" else PurePosixPath(shown(path)).name
 
 
 def epoch_metrics(record: EpochRecord) -> dict[str, float]:

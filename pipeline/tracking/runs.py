@@ -70,7 +70,7 @@ def create_run(
     """
     from mlflow.entities import Param
 
-    name, corpus = cell.name, pages.corpus_name(params.download)
+    name, corpus = cell.name, pages.corpus_name(params.download.source, params.download.path)
     # Today's commit explains a model from DVC's cache only if that is the code and data that made it.
     this_code = not restored or lock_is_current(name)
     tags = (code_tags() if this_code else {}) | {
@@ -93,7 +93,7 @@ def create_run(
         tags["restored"] = "true"
     else:
         values |= machine_params() | {"machine.precision": _precision(cell.train)}
-    title = pages.run_name(cell, cell.train.epochs)
+    title = pages.run_name(cell, cell.train.epochs, corpus)
     run_id = store.client.create_run(store.experiment_id, run_name=title, tags=tags).info.run_id
     _delete_twins(store, run_id, tags)
     store.client.log_batch(run_id, params=[Param(key, value) for key, value in values.items()])
@@ -130,8 +130,8 @@ def complete_run(store: Store, run_id: str, cell: CellParams) -> None:
             store.log_points(run_id, pages.epoch_metrics(record), record.epoch)
     # MLflow draws a single value, at step 0, as a bar.
     store.log_points(run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
-    store.client.update_run(run_id, name=pages.run_name(cell, len(history)))
     tags = store.run(run_id).data.tags
+    store.client.update_run(run_id, name=pages.run_name(cell, len(history), tags["corpus"]))
     store.note(run_id, pages.training_note(run_id, cell, _parameter_count(folder), history, tags))
     record_outputs(store, run_id, "train", cell)
     log_model(store, run_id, cell.name, folder, best.epoch)
@@ -166,7 +166,7 @@ def add_evaluation(store: Store, params: Params, cell: CellParams) -> bool:
     if run.data.tags.get("evaluation_digest") == digest:
         return cell.first and register(store, run_id)
     measured = read_metrics(folder / "metrics.json")
-    test = _dataset(pages.corpus_name(params.download), "test", "evaluation")
+    test = _dataset(pages.corpus_name(params.download.source, params.download.path), "test", "evaluation")
     store.client.log_inputs(run_id, [test])
     models = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
     about = {

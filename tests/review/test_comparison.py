@@ -1,6 +1,7 @@
 """Two models on the same sentences, and the commands that compare and list runs."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 import yaml
 
 from pipeline.evaluation.paired import paired_bootstrap
+from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
 from pipeline.params import load_params
-from pipeline.review.comparison import compare_models, compare_recipes, load_logged_model
-from pipeline.review.listing import differing, find, list_runs
+from pipeline.review.comparison import compare_models, compare_recipes
+from pipeline.review.listing import differing, list_runs
+from pipeline.review.names import find, model_of_run
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import TOKENS
 from pipeline.text.tokens import read_tokens
@@ -40,7 +43,7 @@ def test_a_quarter_of_the_vocabulary_does_not_win_and_the_models_come_from_mlflo
     Path("data/vocabulary.tsv").unlink()
     raw = []
     for run in (whole, quarter):
-        loaded = load_logged_model(store, run)
+        loaded = Predictor(model_of_run(store, run))
         split = loaded.encode(words for rows in read_tokens(TOKENS, "test") for words in rows.to_pylist())
         raw.append(score_split(loaded, split, "score").sentences)
     assert paired_bootstrap(raw[0].nats, raw[1].nats, raw[0].tokens, None, 100, 1).better == "B"
@@ -174,9 +177,19 @@ def test_the_list_of_runs(pair: tuple[Store, str, str]) -> None:
     assert differing(list_runs(store, store.runs())) == ["vocabulary.size", "model.parameters"]
     assert len(json.loads(rnnlm("runs", "--limit", "2", "--json").stdout)) == 2
 
-    table = rnnlm("runs").stdout
+    table = rnnlm("runs", "--wide").stdout
     (row,) = [line for line in table.splitlines() if whole[:8] in line]
-    for text in ("lstm, 4 units, 1 epoch", "4 to 6", "01234567+", "v1, champion", "vocabulary.size 43"):
+    name = "lstm, 4 units, 1 epoch, installed-docs, seed 1"
+    for text in (name, "4 to 6", "01234567+", "v1, champion", "vocabulary.size 43"):
         assert text in row
     assert "[red]mine[/red]" in table
     assert "…" not in table
+
+    (row,) = [line for line in rnnlm("runs").stdout.splitlines() if whole[:8] in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")][3:] == ["5", "v1, champion"]
+    shown = rnnlm("show", "v1").stdout
+    for text in (f"run: {whole}", "version: v1, champion", "code: 01234567+", "git_dirty: true"):
+        assert text in shown.splitlines()
+    assert re.search(r"│ test/perplexity +│ 5 \(4 to 6\) +│", shown)
+    assert re.search(r"│ train\.epochs +│ 3 +│", shown)
+    assert json.loads(rnnlm("show", whole[:8], "--json").stdout) == listed[2]

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.review.differences import differences
-from pipeline.review.listing import find
+from pipeline.review.names import find
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.listener import TrainingRun
 from pipeline.tracking.store import COMMIT, Store, connect

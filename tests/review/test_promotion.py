@@ -8,7 +8,7 @@ import pytest
 from pipeline.params import load_params
 from pipeline.review import promotion
 from pipeline.review.conditions import Gate
-from pipeline.review.listing import find
+from pipeline.review.names import find
 from pipeline.review.promotion import carry_out, decide, rollback, the_challenger
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs

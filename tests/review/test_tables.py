@@ -36,7 +36,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_a_run_is_a_row_and_what_it_lacks_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
-    show_runs([TRAINED, FAILED])
+    show_runs([TRAINED, FAILED], wide=True)
     header, trained, failed = rows(capsys.readouterr().out)
     assert header[:4] == ["run", "name", "started", "status"]
     assert len(header) == len(trained) == len(failed)
@@ -47,8 +47,30 @@ def test_a_run_is_a_row_and_what_it_lacks_is_a_dash(capsys: pytest.CaptureFixtur
     assert failed[4:] == ["-", "-", "-", "-", "-", "-", "seed 2"]
 
 
+def test_runs_fit_80_columns_without_a_broken_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    named = dataclasses.replace(TRAINED, name="lstm, 100 units, 3 epochs, installed-docs, seed 1")
+    show_runs([named, FAILED, named], wide=False)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert len(shown.splitlines()) < 15
+    header, *lines = rows(shown)
+    assert [header[0], *header[1:3], header[4]] == ["run", "name", "started", "version"]
+    assert named.name in " ".join(line[1] for line in lines)
+    words = {word for line in lines for cell in line for word in cell.split()}
+    assert {"installed-docs,", "v3,", "champion", WHEN.split()[0], "failed", "a1a1a1a1"} <= words
+
+
+def test_without_runs_it_says_how_to_make_some(capsys: pytest.CaptureFixture[str]) -> None:
+    show_runs([], wide=False)
+    assert capsys.readouterr().out == "there are no runs yet; `dvc repro` makes them\n"
+
+
 def test_an_unchanged_commit_has_no_plus(capsys: pytest.CaptureFixture[str]) -> None:
-    show_runs([dataclasses.replace(TRAINED, tags=TAGS | {"git_dirty": "false"})])
+    show_runs([dataclasses.replace(TRAINED, tags=TAGS | {"git_dirty": "false"})], wide=True)
     assert "01234567" in rows(capsys.readouterr().out)[1]
 
 

@@ -284,10 +284,10 @@ def test_what_a_person_sees(page: "Page", address: str) -> None:
             page.get_by_text(text, exact=True).first.wait_for()
 
     page.goto(address)
-    sees(*(f"{cell}, 4 units, 2 epochs" for cell in CELLS))
+    sees(*(f"{cell}, 4 units, 2 epochs, installed-docs, seed 1" for cell in CELLS))
     sees("test/perplexity", "valid/best_perplexity", "model.hidden_size", "train.epochs", "Duration", "Version")
 
-    page.get_by_text("gru, 4 units, 2 epochs", exact=True).first.click()
+    page.get_by_text("gru, 4 units, 2 epochs, installed-docs, seed 1", exact=True).first.click()
     sees("Description", "test/perplexity", "model.hidden_size", "Datasets")
     page.get_by_text(re.compile(r"95% interval .*: 5.00 to 7.00")).first.wait_for()
 
@@ -297,7 +297,9 @@ def test_what_a_person_sees(page: "Page", address: str) -> None:
 
     page.goto(f"{address}&compareRunsMode=CHART")
     page.get_by_placeholder("Search metric charts").fill("valid/perplexity")
-    sees("valid/perplexity", *(f"{cell}, 4 units, 2 epochs (valid/perplexity)" for cell in CELLS))
+    sees(
+        "valid/perplexity", *(f"{cell}, 4 units, 2 epochs, installed-docs, seed 1 (valid/perplexity)" for cell in CELLS)
+    )
     # An epoch is a step for every cell.
     sees("Step", "1", "2")
 

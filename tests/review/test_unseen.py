@@ -12,7 +12,7 @@ from pipeline.provenance.dvc import dvc_digest
 from pipeline.review.comparison import compare_models
 from pipeline.review.conditions import Gate, better_than_ngram
 from pipeline.review.judgements import Turn
-from pipeline.review.listing import find
+from pipeline.review.names import find
 from pipeline.review.promotion import decide
 from pipeline.runtime.paths import TOKENS
 from pipeline.text.tokens import TOKEN_SCHEMA
@@ -80,7 +80,8 @@ def test_so_are_those_that_the_weights_it_began_with_were_trained_on(kept: Path)
     # However far back; and a model whose files were freed has left its record.
     store.client.delete_tag(first.info.run_id, "model_digest")
     store.tag(first.info.run_id, model_removed=first.data.tags["model_digest"], warm_start="0" * 64)
-    told = f"MLflow does not have the model whose weights {first.info.run_id[:8]} (lstm, 4 units, 1 epoch) began with"
+    whose = f"{first.info.run_id[:8]} (lstm, 4 units, 1 epoch, installed-docs, seed 1)"
+    told = f"MLflow does not have the model whose weights {whose} began with"
     (remark,) = compare_models(store, second, second, params).remarks
     assert remark.endswith(f"cannot be told: {told}.")
     assert (ngram_gate(store).passed, ngram_gate(store).made) == (False, False)

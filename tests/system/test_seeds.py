@@ -162,7 +162,7 @@ def test_each_seed_has_a_run_in_the_group_of_its_recipe_and_the_first_is_registe
     assert len({run.data.tags["seed_group"] for run in runs.values()}) == 1
     for folder, run in runs.items():
         seed = run.data.params["train.seed"]
-        assert run.info.run_name == "lstm, 4 units, 3 epochs" + ("" if folder == "lstm" else f", seed {seed}")
+        assert run.info.run_name == f"lstm, 4 units, 3 epochs, installed-docs, seed {seed}"
         figures = json.loads((Path("data/evaluation") / folder / "metrics.json").read_text())
         assert run.data.metrics["test/perplexity"] == figures["perplexity"]
         outs = read_provenance(store, run.info.run_id).stages["train"].outs  # type: ignore[union-attr]

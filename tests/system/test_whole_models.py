@@ -18,7 +18,7 @@ from pipeline.inference.predictor import Predictor
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
 from pipeline.review.comparison import compare_models
-from pipeline.review.listing import find
+from pipeline.review.names import find
 from pipeline.runtime.errors import InputError
 from pipeline.text.tokens import TOKEN_SCHEMA
 from pipeline.tracking.store import connect

@@ -41,7 +41,7 @@ def test_a_training_becomes_one_finished_run_with_parameters_curves_dataset_and_
     store = connect()
     (run,) = all_runs(store)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "lstm, 4 units, 2 epochs"  # of the three planned
+    assert run.info.run_name == "lstm, 4 units, 2 epochs, installed-docs, seed 1"  # of the three planned
     assert run.data.params["model.hidden_size"] == "4"
     assert run.data.params["model.embedding_dim"] == "null"
     assert run.data.params["model.bias"] == "true"

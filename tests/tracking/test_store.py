@@ -14,7 +14,7 @@ from mlflow.pyfunc import load_model
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.review.listing import find
+from pipeline.review.names import find
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs
 from pipeline.tracking.logged_model import read_model

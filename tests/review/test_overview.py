@@ -1,0 +1,105 @@
+"""What `rnnlm table` says: whose figures, which are out of date, what is not there yet."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.evaluation.results import BASELINES
+from pipeline.params import load_params
+from pipeline.review.overview import Overview, overview
+from tests.projects import Project, lock_everything
+
+
+@pytest.fixture
+def results(project: Project) -> Project:
+    """A model and the baselines, with the lock of all of it, but that no stage before it has outputs."""
+    figures = json.loads((project.evaluation / "metrics.json").read_text())
+    folder = project.evaluation.parent / "baselines"
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps(dict.fromkeys(BASELINES, figures)))
+    lock_everything()
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    for stage, key in (("download", "download"), ("vocabulary", "vocabulary"), ("baselines", "evaluate")):
+        lock["stages"][stage] = {"cmd": "it", "params": {"params.yaml": {key: params[key]}}}
+    lock["stages"]["encode"] = {"cmd": "it"}
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    return project
+
+
+def change(section: str, **values: object) -> None:
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content[section] |= values
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+
+
+def shown(wide: bool = False) -> Overview:
+    return overview(load_params(), wide)
+
+
+def names(found: Overview) -> list[str]:
+    return [row[0] for row in found.models[1:]]
+
+
+@pytest.mark.usefixtures("results")
+def test_corpus_and_commit_stand_above_a_few_columns() -> None:
+    found = shown()
+    assert found.about == ["installed-docs, results of no commit"]
+    header, *rows = found.models
+    assert header == ["model", "test perplexity", "95% interval", "validation perplexity", "parameters", "training"]
+    assert names(found) == ["unigram", "trigram", "5-gram", "lstm"]
+    assert rows[-1][1:3] == ["6.0", "5.0 to 7.0"]
+    assert found.remarks[:2] == ["Best on validation: lstm.", "95% interval over 3 documents (effective number 2.5)."]
+    assert "known words only" in shown(wide=True).models[0]
+
+
+@pytest.mark.usefixtures("results")
+def test_the_corpus_is_that_of_the_figures_and_what_changed_since_is_named() -> None:
+    change("download", source="files", path="corpus/mine.csv")
+    found = shown()
+    assert found.about[0].startswith("installed-docs, ")
+    assert found.about[1] == (
+        "out of date, as these changed: download.path, download.source; `dvc repro` runs what is needed"
+    )
+    assert names(found) == [f"{name} (out of date)" for name in ("unigram", "trigram", "5-gram", "lstm")]
+
+
+@pytest.mark.usefixtures("results")
+def test_only_what_depends_on_a_change_is_marked() -> None:
+    change("train", epochs=9)
+    assert names(shown()) == ["unigram", "trigram", "5-gram", "lstm (out of date)"]
+
+
+def test_figures_of_another_run_than_the_lock_are_marked(results: Project) -> None:
+    results.evaluate(perplexity=8.0)
+    found = shown()
+    assert names(found)[-1] == "lstm (out of date)"
+    assert "data/evaluation/lstm/metrics.json" in found.about[1]
+
+
+@pytest.mark.usefixtures("results")
+def test_a_model_that_is_not_trained_leaves_the_others_their_rows() -> None:
+    change("cells", wide={"cell": "lstm"}, half={"cell": "rnn"})
+    folder = Path("data/models/half")
+    folder.mkdir()
+    (folder / "history.csv").write_bytes(Path("data/models/lstm/history.csv").read_bytes())
+    found = shown()
+    rows = {row[0]: row[1:] for row in found.models}
+    assert rows["wide"] == ["not trained", "-", "-", "-", "-"]
+    assert rows["half"] == ["not evaluated", "-", "-", "-", "-"]
+    assert rows["lstm"][0] == "6.0"
+
+
+def test_before_the_first_run_every_model_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.conftest import PROJECT
+
+    monkeypatch.chdir(tmp_path)
+    params = load_params(PROJECT / "params.yaml")
+    assert overview(params, wide=False).models == [
+        ["model", ""],
+        ["rnn", "not trained"],
+        ["lstm", "not trained"],
+        ["gru", "not trained"],
+    ]
