@@ -28,7 +28,7 @@ setup: .venv/ready
 # torch is fetched by version and then held against the lock: pip prefers files whose hash an index names, which would pass
 # over a CPU build in a folder. Builds for CUDA name their libraries, gigabytes that others do without. The project itself
 # has no hash.
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_INSTALL := $(PIP) install --no-deps --no-build-isolation
 PINNED := --constraint constraints.txt
 locked = $(PIP_INSTALL) --require-hashes $(PINNED) --requirement requirements/$(1).txt $(2) || \
@@ -58,6 +58,8 @@ repro: setup
 	dvc repro
 	-rnnlm sync
 	rnnlm table
+	@echo 'The whole report, with pictures: data/report/report.md'
+	@echo 'Next: rnnlm generate --count 5; make ui; dvc exp run -S model.hidden_size=200; your own text (README.md)'
 
 # The figures of README: every cell with several seeds, in a worktree of the last commit; the record goes to
 # recipes/default/. Half an hour on 2 cores.

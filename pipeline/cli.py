@@ -292,6 +292,12 @@ def verify() -> None:
     sys.exit(1 if others else 0)
 
 
+@app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train() -> None:
+    """Say what trains: without this command, `retrain` would be suggested, which commits to another branch."""
+    raise InputError("models are trained by the pipeline: `dvc repro` runs what is out of date, as `make repro` does")
+
+
 @app.command()
 def retrain(
     branch: Annotated[str, typer.Option(help="git branch for the results; created if missing")] = "retrained",

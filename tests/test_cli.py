@@ -142,6 +142,7 @@ def test_generation_is_seeded_and_continues_the_prompt(project: Path) -> None:
     [
         (("suggest", "a", "--model", ""), "--model names nothing"),
         (("suggest", "a", "--model", "../rnn"), "../rnn/config.json is missing"),
+        (("train", "lstm", "--epochs", "3"), "`dvc repro` runs what is out of date"),
         (("score", "nothing.txt"), "nothing.txt is not a file"),
         (("runs",), "RNNLM_TRACKING=off"),
         (("compare", "champion", "challenger"), "RNNLM_TRACKING=off"),

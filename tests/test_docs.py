@@ -147,3 +147,28 @@ def test_the_equations_fit_on_one_screen() -> None:
     first = next(number for number, line in enumerate(lines) if line.startswith("def rnn("))
     last = next(number for number, line in enumerate(lines) if line.startswith("CELLS"))
     assert last - first <= 36
+
+
+def test_the_line_for_cron_retrains_on_the_newest_commit(tmp_path: Path) -> None:
+    """With a command in place of ours that says where it runs; yesterday left the checkout on the branch of results."""
+    (line,) = re.findall(r"^(0 3 \* \* \* .*)$", (PROJECT / "docs/retraining.md").read_text(), re.M)
+    command = line.split(maxsplit=5)[5]
+    assert "%" not in command  # cron takes it for the end of a line
+    origin, checkout = tmp_path / "origin", tmp_path / "checkout"
+
+    def git(folder: Path, *arguments: str) -> str:
+        words = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+    git(tmp_path, "init", "-q", "-b", "main", str(origin))
+    git(origin, "commit", "-q", "--allow-empty", "-m", "first")
+    git(tmp_path, "clone", "-q", str(origin), str(checkout))
+    git(checkout, "checkout", "-q", "-b", "retrained")
+    git(origin, "commit", "-q", "--allow-empty", "-m", "second")
+    for folder in (".venv/bin", ".rnnlm"):
+        (checkout / folder).mkdir(parents=True)
+    program = checkout / ".venv/bin/rnnlm"
+    program.write_text('#!/bin/sh\necho "$@ at $(git log -1 --format=%s)"\n')
+    program.chmod(0o755)
+    subprocess.run(["sh", "-c", command.replace("/srv/rnnlm", str(checkout))], cwd="/", check=True)
+    assert (checkout / ".rnnlm/retrain.log").read_text() == "retrain at second\n"

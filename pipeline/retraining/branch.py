@@ -63,6 +63,12 @@ def head() -> str:
     return git.output("rev-parse", "HEAD")
 
 
+def position() -> str:
+    """The branch that is checked out, or where none is the commit: what `git checkout` takes; empty without git."""
+    done = git.run("symbolic-ref", "--quiet", "--short", "HEAD")
+    return short(head()) if done.returncode == 1 else os.fsdecode(done.stdout).strip()
+
+
 def remote_name() -> str | None:
     """`origin`, or the only remote; None where there is none, or no telling which."""
     names = git.output("remote").split()

@@ -44,7 +44,7 @@ def retrain(branch: str, output: Path, without_old_sentences: bool = False) -> R
         StoppedError: SIGTERM, SIGHUP or Ctrl-C came; unless the verdict was carried out already, there is no report.
     """
     result = Retraining(branch)
-    with stopped_by_signals(), _alone():
+    with stopped_by_signals(), _alone(), _way_back():
         remove_reports(output)
         be_patient_with_mlflow()
         try:
@@ -256,6 +256,18 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _way_back() -> Iterator[None]:
+    """Say at the end where the checkout is, and how to leave it, where it was elsewhere before."""
+    before = git.position()
+    try:
+        yield
+    finally:
+        if before != (now := git.position()):
+            back = f"`git checkout {before} && dvc checkout` goes back"
+            print(f"branch: this checkout is on {now} now; {back}", flush=True)
 
 
 def _tell(step: str, text: str) -> None:

@@ -69,13 +69,13 @@ def progress_bar(name: str, total: float | None, unit: str) -> Iterator[Bar]:
     """
     console = Console(stderr=True)
     if console.is_interactive:  # a dumb terminal could show a bar only at the end
+        known = (BarColumn(), TextColumn("{task.percentage:>3.0f}%"), _RateColumn(), TimeRemainingColumn())
+        # Without a total, a share and a time that is left would stand at nothing to the end.
+        unknown = (TextColumn("{task.completed:,.0f} {task.fields[unit]}"), _RateColumn())
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            _RateColumn(),
-            TimeRemainingColumn(),
+            *(unknown if total is None else known),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console) as progress:

@@ -124,6 +124,12 @@ class Trainer:
                     f"validation perplexity {record.valid_perplexity:.2f}, {tokens_per_second:,.0f} tokens/s"
                 )
                 listener.epoch_ended(record, seconds, tokens_per_second)
+        done, best = len(state.history), best_epoch(state.history).epoch
+        if done < params.epochs:
+            _say(
+                f"stopped after epoch {done} of {params.epochs}, as none was better than epoch {best} since "
+                f"(train.patience {params.patience})"
+            )
         state.model.load_state_dict(state.best_weights)
         state.model.cpu()
         return state.history

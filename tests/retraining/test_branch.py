@@ -28,6 +28,12 @@ def results(lock: str, figures: str = "{}\n") -> None:
     Path(METRICS).write_text(figures)
 
 
+def test_the_checkout_is_on_a_branch_or_at_a_commit(repository: Repository) -> None:
+    assert git.position() == "main"
+    repository.git("checkout", "--quiet", "--detach")
+    assert git.position() == git.short(git.head())
+
+
 def test_the_first_time_the_branch_starts_at_the_trigger_and_gets_the_results(repository: Repository) -> None:
     start = begin()
     assert (start.before, start.merged, start.commit) == (None, (), repository.git("rev-parse", "main"))

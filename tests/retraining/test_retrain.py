@@ -94,6 +94,8 @@ def test_without_mlflow_only_the_limits_are_held_and_results_are_pushed(
     assert ready.git("show", "origin/retrained:data/models/lstm/history.csv").startswith("epochs: 3")
     assert "train@lstm" in ready.git("show", "origin/retrained:dvc.lock")
     told = capsys.readouterr().out
+    back = "branch: this checkout is on retrained now; `git checkout main && dvc checkout` goes back"
+    assert told.splitlines()[-1] == back
     assert "mlflow: skipped, as RNNLM_TRACKING is off" in told
     assert "out of date: everything: nothing has run here before" in told
     assert read(tmp_path / "out")["ran"] == ["train@lstm"]
@@ -101,6 +103,7 @@ def test_without_mlflow_only_the_limits_are_held_and_results_are_pushed(
     # What ran before comes from the cache or lies there, and a model beyond a limit is kept back.
     again = retrain.retrain("retrained", tmp_path / "out")
     assert (again.judgement.verdict, again.ran, again.after) == ("unchanged", (), result.after)
+    assert "branch:" not in capsys.readouterr().out  # it was there before
     trigger(ready, "epochs: 3", "epochs: 4")
     trigger(ready, "slowest_scoring: 1000", "slowest_scoring: 6000")
     result = retrain.retrain("retrained", tmp_path / "out")
@@ -222,7 +225,9 @@ def test_a_signal_is_heeded_before_the_next_step(
     monkeypatch.setattr(retrain, "print", tell, raising=False)
     with pytest.raises(StoppedError, match=r"^stopped by SIGTERM; the next retraining continues from here$"):
         retrain.retrain("retrained", tmp_path / "out")
-    assert told[-1].startswith(f"{step}: ")
+    last, back = told[-2:] if told[-1].startswith("branch: ") else (told[-1], "")
+    assert last.startswith(f"{step}: ")
+    assert bool(back) == (ready.git("branch", "--show-current") == "retrained")
     # What an earlier one has found is not this one's.
     assert list((tmp_path / "out").iterdir()) == []
     monkeypatch.undo()

@@ -114,11 +114,14 @@ def test_a_terminal_shows_a_bar_with_rate_time_left_and_note(clock: Clock, capsy
 
 
 @pytest.mark.usefixtures("terminal")
-def test_a_bar_without_a_total_shows_the_rate(clock: Clock, capsys):
+def test_work_without_a_total_shows_count_and_rate_and_does_not_end_at_nothing(clock: Clock, capsys):
     with progress_bar("download", None, "documents") as bar:
         clock.now += 10
         bar.advance(50)
-    assert re.search(r"download .*5 documents/s", capsys.readouterr().err)
+    last = re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d?;]*[A-Za-z]", "", capsys.readouterr().err).strip())[-1]
+    assert re.search(r"download 50 documents 5 documents/s", last)
+    assert "%" not in last
+    assert "━" not in last
 
 
 @pytest.mark.usefixtures("terminal")

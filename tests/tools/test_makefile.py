@@ -35,6 +35,16 @@ def test_another_python_is_noticed_first(folder: Path) -> None:
         assert not (folder / ".venv").exists()
 
 
+def test_set_up_shows_each_package_and_repro_ends_with_what_to_look_at(folder: Path) -> None:
+    told = make(folder, "--dry-run", "repro").stdout
+    installs = [line for line in told.splitlines() if " install --no-deps" in line]
+    assert len(installs) >= 4
+    assert not [line for line in installs if "--quiet" in line]
+    report, after = told.splitlines()[-2:]
+    assert "data/report/report.md" in report
+    assert "Next: rnnlm generate" in after
+
+
 def test_the_first_target_explains_all_others(folder: Path) -> None:
     text = (folder / "Makefile").read_text()
     (targets,) = [line for line in text.splitlines() if line.startswith(".PHONY:")]

@@ -158,12 +158,17 @@ def test_the_best_epochs_weights_are_kept_though_training_went_on(make_model):
     assert weights(model) == weights(until_the_best)
 
 
-def test_training_stops_when_patience_is_over(make_model):
+def test_training_stops_when_patience_is_over_and_says_so(make_model, capsys):
     chance = (noise(12, seed=1), noise(12, seed=2))
     changes = {"optimizer": "sgd", "learning_rate": 1.0, "epochs": 12}
     whole = fit(make_model(), *chance, **changes, patience=12)
+    assert "stopped" not in capsys.readouterr().err
     model = make_model()
     stopped = fit(model, *chance, **changes, patience=2)
+    best = best_epoch(whole).epoch
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"stopped after epoch {best + 2} of 12, as none was better than epoch {best} since (train.patience 2)"
+    )
     assert stopped == whole[: best_epoch(whole).epoch + 2]
     assert validation_nats(model, chance[1], 40) == best_epoch(whole).valid_nats
 
