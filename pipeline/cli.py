@@ -3,8 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,6 +21,8 @@ from pipeline.runtime.settings import (
 from pipeline.runtime.stage import run
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipeline.inference.predictor import Predictor
     from pipeline.model.folder import SavedModel
     from pipeline.params import Params
@@ -77,6 +79,7 @@ def score(
     """
     from pipeline.evaluation.paired import nats_over_types
     from pipeline.inference.scoring import score_split, several_sentences
+    from pipeline.inference.word_types import unknown_types_with
 
     lines = _lines(file)
     predictor = _predictor(model)
@@ -84,7 +87,8 @@ def score(
     scores = score_split(predictor, predictor.encode(sentences), "score").sentences
     nats = scores.nats
     if over_types:
-        nats = nats_over_types(nats, scores.unknown, _unknown_types(predictor, sentences))
+        types = unknown_types_with(_unknown_types(predictor), predictor.vocabulary, sentences)
+        nats = nats_over_types(nats, scores.unknown, types)
     for spent, tokens, unknown in zip(nats, scores.tokens, scores.unknown, strict=True):
         print(f"{-spent:.6f}\t{tokens}\t{unknown}")
     if remark := several_sentences(lines):
@@ -413,7 +417,10 @@ def serve(
     """Serve a model over HTTP on this machine, within limits (docs/serving.md), until Ctrl-C."""
     from pipeline.inference.server import serve
 
-    serve(_saved_model(model), port)
+    saved, unknown_types = _saved_model(model), None
+    with suppress(InputError):  # a server needs no corpus, unless somebody asks for what is told of its words
+        unknown_types = _unknown_types(saved)
+    serve(saved, port, unknown_types)
 
 
 def main() -> None:
@@ -485,18 +492,14 @@ def _saved_model(model: str | None) -> "SavedModel":
     return load_model(MODELS / name) if name in cells else model_called(name, here / name)
 
 
-def _unknown_types(predictor: "Predictor", sentences: Sequence[Sequence[str]]) -> int:
-    """Word types that the model does not know, among those of the project's corpus and of these sentences."""
-    from pipeline.inference.scoring import unknown_types_beside
+def _unknown_types(model: "Predictor | SavedModel") -> "np.ndarray":
+    """Word types of the project's corpus that the model does not know, as hashes; see word_types.py."""
+    from pipeline.inference.scoring import unknown_types_of
+    from pipeline.inference.word_types import check_reads_corpus
     from pipeline.provenance.dvc import current_tokens
 
-    lowercase = _project().tokenize.lowercase
-    if predictor.text.lowercase != lowercase:
-        raise InputError(
-            f"the model was trained with tokenize.lowercase {json.dumps(predictor.text.lowercase)}, params.yaml says "
-            f"{json.dumps(lowercase)}, so the corpus has other words for it; leave out --over-types"
-        )
-    return unknown_types_beside(predictor, sentences, current_tokens())
+    check_reads_corpus(model.text, _project().tokenize.lowercase)
+    return unknown_types_of(current_tokens(), model.vocabulary)
 
 
 def _print_json(value: object) -> None:

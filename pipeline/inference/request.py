@@ -41,6 +41,7 @@ class Options(BaseModel):
     top_k: int = Field(default=0, ge=0, le=1_000_000)  # 0: all words
     max_length: int = Field(default=100, ge=1, le=1000)
     seed: int = Field(default=1, ge=0, lt=2**63)
+    over_types: bool = False
 
 
 class Request(BaseModel):

@@ -1,14 +1,19 @@
 """All figures of a model on a whole split or text; a served model needs none of them, nor the packages they need."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.evaluation.scores import ScoreSums
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.word_types import type_hashes
 from pipeline.runtime.progress import progress_bar
-from pipeline.text.counting import unknown_types
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.sentences import LANGUAGES, SentenceSplitter
+from pipeline.text.splits import SPLITS
+from pipeline.text.tokens import read_tokens
+from pipeline.text.vocabulary import Vocabulary
 
 ENGLISH = "english"  # what several_sentences takes where Punkt has no model of the language
 
@@ -28,15 +33,21 @@ def score_split(predictor: Predictor, split: EncodedSplit, task: str) -> ScoreSu
     return sums
 
 
-def unknown_types_beside(predictor: Predictor, sentences: Iterable[Sequence[str]], tokens: Path) -> int:
-    """Word types that the model does not know, among those of the corpus, `tokens`, and of `sentences`.
+def unknown_types_of(tokens: Path, vocabulary: Vocabulary) -> np.ndarray:
+    """Hashes of the word types of a corpus that a vocabulary does not know: uint64 (types,), sorted.
+
+    They are those of all splits of `tokens`. Words that the corpus itself marks as unknown are one more type.
 
     Raises:
         InputError: the tokens cannot be read.
     """
+    found = [np.empty(0, np.uint64)]
     with progress_bar("word types", None, "sentences") as bar:
-        (unknown,) = unknown_types(tokens, [predictor.vocabulary], bar, {word for words in sentences for word in words})
-    return unknown
+        for split in SPLITS:
+            for rows in read_tokens(tokens, split):
+                found.append(type_hashes(vocabulary, [word or "" for word in rows.flatten().unique().to_pylist()]))
+                bar.advance(len(rows))
+    return np.unique(np.concatenate(found))
 
 
 def several_sentences(lines: Iterable[str], language: str = ENGLISH) -> str | None:

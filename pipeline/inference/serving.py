@@ -7,19 +7,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
+from pipeline.evaluation.paired import nats_over_types
 from pipeline.inference.generation import Decoding, readable
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.request import Options, check_request, check_tokens, put_gate_before_server
+from pipeline.inference.word_types import unknown_types_with
 from pipeline.model.batches import token_budget_batches
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.settings import compute_the_same_everywhere
 
+WITHOUT_TYPES = (
+    "params.over_types: the words of a corpus are not at hand here; they are taken from data/tokens of the project "
+    "when `rnnlm serve` starts, and when a model is logged for `mlflow models serve`"
+)
 MOST_LOGITS = 1 << 23  # that suggesting and generating hold at a time: 64 MB
 
 
@@ -27,7 +34,8 @@ class ServedLanguageModel(PythonModel):
     """Texts in, a row of answers for each; the texts of a request share forward passes.
 
     `task` decides which: `score` gives ln P(sentence) in nats, its number of tokens, SENTENCE_END included, and how
-    many of these the model does not know; `suggest` the `count` likeliest next words after the text and their
+    many of these the model does not know, whose probability `over_types` shares among all words of the corpus and the
+    request that it does not know; `suggest` the `count` likeliest next words after the text and their
     probabilities; `generate` `count` sentences that begin with the text, drawn with `temperature`, `top_k` (0: all
     words), `max_length` and `seed`.
     """
@@ -38,6 +46,8 @@ class ServedLanguageModel(PythonModel):
         compute_the_same_everywhere()
         warn_if_not_exact(numpy=False)
         self._predictor = Predictor.load(Path(context.artifacts["model"]))
+        path = context.artifacts.get("unknown_types")
+        self._unknown_types = None if path is None else np.load(path, mmap_mode="r")
         put_gate_before_server(self._predictor.tokens)
 
     def predict(self, context: Any, model_input: list[str], params: dict[str, Any] | None = None):
@@ -62,6 +72,11 @@ class ServedLanguageModel(PythonModel):
         split = self._predictor.encode(sentences)
         unknown = split.count(self._predictor.vocabulary.unknown_id)
         nats = self._predictor.nats(split)
+        if options.over_types:
+            if self._unknown_types is None:
+                raise MlflowException.invalid_parameter_value(WITHOUT_TYPES)
+            types = unknown_types_with(self._unknown_types, self._predictor.vocabulary, sentences)
+            nats = nats_over_types(nats, unknown, types)
         return pd.DataFrame({"log_probability": -nats, "tokens": split.lengths, "unknown": unknown})
 
     def _suggest(self, prefixes: list[list[str]], options: Options) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_boo
 from pipeline.evaluation.recipes import paired_recipes
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
+from pipeline.inference.word_types import check_reads_corpus
 from pipeline.params import Params
 from pipeline.provenance.dvc import current_tokens
 from pipeline.review.listing import SHORT_ID
@@ -141,9 +142,4 @@ def _check_text(first: Predictor, second: Predictor, params: Params) -> None:
                 f"{json.dumps(rule)} for the first, {json.dumps(others[name])} for the second; compare models that "
                 "agree in it"
             )
-    lowercase = params.tokenize.lowercase
-    if first.text.lowercase != lowercase:
-        raise InputError(
-            f"the models were trained with tokenize.lowercase {json.dumps(first.text.lowercase)}, params.yaml says "
-            f"{json.dumps(lowercase)}, so they cannot read its test sentences; set it back and run `dvc repro tokenize`"
-        )
+    check_reads_corpus(first.text, params.tokenize.lowercase)

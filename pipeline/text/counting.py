@@ -8,7 +8,7 @@ and nothing is ever pruned.
 import heapq
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -119,13 +119,11 @@ def build_vocabulary(counts: WordCounts, size: int | None) -> Vocabulary:
     )
 
 
-def unknown_types(
-    tokens: Path, vocabularies: Sequence[Vocabulary], bar: Bar, others: Collection[str] = ()
-) -> list[int]:
+def unknown_types(tokens: Path, vocabularies: Sequence[Vocabulary], bar: Bar) -> list[int]:
     """How many word types each vocabulary does not know, of a set that is common to all.
 
-    The set holds the types of the corpus (all splits of what the stage `tokenize` wrote), the words of all vocabularies
-    and `others`. Words that the corpus itself marks as unknown are one more type, which no vocabulary knows. `bar`
+    The set holds the types of the corpus (all splits of what the stage `tokenize` wrote) and the words of all
+    vocabularies. Words that the corpus itself marks as unknown are one more type, which no vocabulary knows. `bar`
     advances by sentences.
 
     Raises:
@@ -136,7 +134,7 @@ def unknown_types(
     # As for the vocabulary: a corpus may have more types than memory holds.
     with tempfile.TemporaryDirectory() as folder:
         types = WordCounts(Path(folder))
-        for known in (*words, others):
+        for known in words:
             types.add(known, [1] * len(known))
         for split in SPLITS:
             for rows in read_tokens(tokens, split):

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import pipeline
 from pipeline.inference.request import EXAMPLE
+from pipeline.inference.scoring import unknown_types_of
+from pipeline.inference.word_types import UNKNOWN_TYPES_FILE
 from pipeline.model.folder import SavedModel, TextRules, load_model, model_digest, read_config, write_config
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.paths import VOCABULARY_FILE
+from pipeline.runtime.paths import TOKENS, VOCABULARY_FILE
 from pipeline.runtime.pins import canonical, read_constraints
 from pipeline.tracking.store import Store
 
@@ -39,15 +43,20 @@ def log_model(store: Store, run_id: str, name: str, folder: Path, step: int) -> 
     """
     import mlflow
 
-    load_model(folder)  # half a model would be noticed by whoever is served
+    vocabulary = load_model(folder).vocabulary  # half a model would be noticed by whoever is served
     pins = read_constraints(Path("constraints.txt"))
     code = Path(pipeline.__file__).parent
     mlflow.set_experiment(experiment_id=store.experiment_id)
-    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        artifacts = {"model": folder.resolve()}
+        if TOKENS.is_file():  # the server takes the words of the corpus from nowhere else
+            artifacts["unknown_types"] = Path(scratch) / UNKNOWN_TYPES_FILE
+            np.save(artifacts["unknown_types"], unknown_types_of(TOKENS, vocabulary))
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(code / "inference" / "serving.py"),
-            artifacts={"model": folder.resolve().as_uri()},  # MLflow takes a path for an address, `%41` for A
+            # MLflow takes a path for an address, `%41` for A.
+            artifacts={key: path.as_uri() for key, path in artifacts.items()},
             input_example=EXAMPLE,
             pip_requirements=[f"{package}=={pins[canonical(package)]}" for package in REQUIREMENTS],
             code_paths=[str(code)],

@@ -1,6 +1,7 @@
 """The model as MLflow loads and serves it, from its own artifacts alone."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import pytest
 from pipeline.inference.request import Options
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
+from pipeline.runtime.paths import TOKENS
 from pipeline.text.encoded import EncodedSplit
 from pipeline.tracking import runs
 from pipeline.tracking.store import connect
 from tests.projects import Project
+from tests.text.token_files import write_rows
 
 TEXTS = ["The cat sees the dog.", "the", "", "Nobody knows the dog."]
 
@@ -73,6 +76,33 @@ def test_an_answer_is_the_same_alone_and_among_others(
             assert others[key] == (mine[key] if exact else pytest.approx(mine[key], rel=1e-5))
     # Passes through the model: of scores and suggestions a few, of sentences one a word, however many texts there are.
     assert len(passes) <= 2 + (Options().max_length if params["task"] == "generate" else 0)
+
+
+def test_unknown_words_are_charged_for_over_the_words_of_the_corpus_that_the_model_was_logged_beside(
+    project: Project,
+) -> None:
+    import mlflow
+
+    TOKENS.parent.mkdir(parents=True)
+    write_rows(TOKENS, [("train", ["the", "bird"]), ("test", ["a", "bird", "nest"])])
+    runs.log_evaluation(project.params, project.cell.name)
+    store = connect()
+    (logged,) = store.client.search_logged_models([store.experiment_id])
+    served = mlflow.pyfunc.load_model(logged.model_uri)
+    assert "'over_types': boolean (default: False)" in str(served.metadata.signature.params)
+    plain, shared = (served.predict(TEXTS, params={"over_types": over}) for over in (False, True))
+    unknown = {word for word in ("a", "bird", "nest", "nobody", "knows") if word not in project.vocabulary.tokens}
+    assert {"bird", "nest", "nobody", "knows"} <= unknown
+    charged = plain["log_probability"] - plain["unknown"] * math.log(len(unknown))
+    assert shared["log_probability"].tolist() == pytest.approx(charged.tolist())
+    assert (shared["log_probability"] < plain["log_probability"]).tolist() == [False, False, False, True]
+
+
+def test_without_the_words_of_a_corpus_nobody_is_charged_over_them(model: tuple[Project, Any, str]) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match=r"params\.over_types: the words of a corpus are not at hand here"):
+        model[1].predict(["x"], params={"over_types": True})
 
 
 def test_no_texts_have_no_answers(model: tuple[Project, Any, str]) -> None:

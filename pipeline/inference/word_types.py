@@ -1,0 +1,43 @@
+"""Words that a model does not know, of a corpus and of texts, which share the probability of UNKNOWN_TOKEN.
+
+Those of a corpus are kept as hashes: so a server holds millions of them, and a model in MLflow has them beside it.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+from pipeline.model.folder import TextRules
+from pipeline.runtime.errors import InputError
+from pipeline.text.vocabulary import Vocabulary
+
+UNKNOWN_TYPES_FILE = "unknown_types.npy"
+
+
+def check_reads_corpus(text: TextRules, lowercase: bool) -> None:
+    """Raise InputError where a corpus that was read with `tokenize.lowercase` has other words for a model."""
+    if text.lowercase != lowercase:
+        raise InputError(
+            f"the model was trained with tokenize.lowercase {json.dumps(text.lowercase)}, params.yaml says "
+            f"{json.dumps(lowercase)}, so data/tokens has other words; set it back and run `dvc repro tokenize`"
+        )
+
+
+def unknown_types_with(corpus: np.ndarray, vocabulary: Vocabulary, sentences: Iterable[Sequence[str]]) -> int:
+    """How many word types a vocabulary does not know, of a corpus (see `scoring.unknown_types_of`) and of sentences."""
+    own = type_hashes(vocabulary, {word for words in sentences for word in words})
+    there = np.searchsorted(corpus, own, "right") - np.searchsorted(corpus, own)
+    return len(corpus) + int((there == 0).sum())
+
+
+def type_hashes(vocabulary: Vocabulary, words: Iterable[str]) -> np.ndarray:
+    """Hashes of those of `words` that a vocabulary does not know, uint64, in their order."""
+    words = list(words)
+    unknown = [
+        blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest()
+        for word, id_ in zip(words, vocabulary.encode(words), strict=True)
+        if id_ == vocabulary.unknown_id
+    ]
+    return np.frombuffer(b"".join(unknown), "<u8").astype(np.uint64)
