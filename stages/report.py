@@ -5,6 +5,7 @@ from pipeline.params import load_params
 from pipeline.review.challenger import log_challenger
 from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.paths import EVALUATION, MODELS, REPORT
+from pipeline.runtime.remarks import read_remarks
 from pipeline.runtime.stage import run_stage
 from pipeline.tracking.runs import log_report
 
@@ -14,7 +15,8 @@ def report() -> None:
     warn_if_not_exact()
     params = load_params()
     names, options = list(params.cells), params.evaluate
-    write_report(EVALUATION, MODELS, names, REPORT, options.bootstrap_samples, options.seed, params.download.together)
+    drawn, together = (options.bootstrap_samples, options.seed), params.download.together
+    write_report(EVALUATION, MODELS, names, REPORT, *drawn, together, read_remarks())
     log_report(names)
     log_challenger(names)
 

@@ -1,7 +1,7 @@
 """report.md and its figures: what the models reached, for people."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ from pipeline.evaluation import figures, results
 from pipeline.evaluation.bands import ALL_WORDS, RelativeBand, relative_bands, write_relative_bands
 from pipeline.evaluation.matrix import Matrix, compare_all, listed
 from pipeline.runtime.files import write_text
-from pipeline.runtime.markdown import markdown_table, plain
+from pipeline.runtime.markdown import markdown_table, plain, quoted
+from pipeline.runtime.remarks import Remarks
 from pipeline.training.history import read_history
 
 REFERENCE = results.BASELINES["fivegram"]  # what the figure of frequency bands measures models against
@@ -24,6 +25,7 @@ def write_report(
     resamples: int,
     seed: int,
     together: str | None = None,
+    remarks: Mapping[str, Remarks] | None = None,
 ) -> None:
     """Write report.md, pairs.csv, bands.csv, learning_curves.png, perplexity_by_band.png and gradient_flow.png.
 
@@ -35,6 +37,7 @@ def write_report(
         resamples: of the test documents, in the paired tests.
         seed: of the resampling.
         together: which documents count as one, in a sentence; None: each is by itself.
+        remarks: what each stage said of the corpus, by its name.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -61,7 +64,9 @@ def write_report(
     matrix = compare_all(nats, one.tokens, one.document, resamples, seed)
     matrix.write(report_folder / "pairs.csv")
     recipes = results.recipe_tests(evaluation_folder, rows, resamples, seed)
-    write_text(report_folder / "report.md", _markdown(rows, matrix, recipes, bands, samples, norms, together))
+    write_text(
+        report_folder / "report.md", _markdown(rows, matrix, recipes, bands, samples, norms, together, remarks or {})
+    )
 
 
 class _Lag(NamedTuple):
@@ -86,6 +91,7 @@ def _markdown(
     samples: dict[str, list[str]],
     norms: dict[str, list[float]],
     together: str | None,
+    remarks: Mapping[str, Remarks],
 ) -> str:
     networks = rows[len(results.BASELINES) :]
     counted = networks[0].metrics
@@ -93,6 +99,7 @@ def _markdown(
     over_seeds = results.seed_cells(networks)
     parts = [
         "# Language models compared",
+        *(f"**Warning** ({stage}): {quoted(told)}" for stage, said in remarks.items() for told in said.warnings),
         f"All models predicted the same {counted['tokens']:,} tokens of {counted['sentences']:,} test sentences "
         f"(SENTENCE_END counted, SENTENCE_START not); {counted['unknown_share']:.1%} of them are UNKNOWN_TOKEN. "
         "Perplexity is e to the mean of -ln P(token), lower is better. "
@@ -109,6 +116,7 @@ def _markdown(
         *_which_is_better(matrix, [row.model for row in networks]),
         *(["That compares these models. As recipes, over seeds and documents:"] if recipes else []),
         *(["\n".join(f"- {said}" for said in recipes)] if recipes else []),
+        *_corpus(remarks),
         "## Learning curves",
         "![Validation perplexity after each epoch](learning_curves.png)",
         "## Perplexity by word frequency",
@@ -129,6 +137,14 @@ def _markdown(
         lines = [[plain(text) for text in line] for line in zip(*samples.values(), strict=True)]
         parts += ["## Sentences the networks wrote", markdown_table([list(samples), *lines])]
     return "\n\n".join(parts) + "\n"
+
+
+def _corpus(remarks: Mapping[str, Remarks]) -> Iterator[str]:
+    lines = [f"- {stage}: {line}" for stage, said in remarks.items() for line in said.lines()]
+    if lines:
+        yield "## The corpus"
+        yield "What became of all that was read:"
+        yield "\n".join(lines)
 
 
 def _band_table(bands: dict[str, list[RelativeBand]]) -> list[list[str]]:

@@ -10,6 +10,7 @@ PINS = DATA / "pins"  # STAGE.txt of each stage, and corpus.txt
 DOCUMENTS = DATA / "raw/documents.parquet"
 TOKENS = DATA / "tokens/sentences.parquet"
 VOCABULARY = DATA / "vocabulary.tsv"
+REMARKS = DATA / "remarks"  # STAGE.json of each stage that reads text
 ENCODED = DATA / "encoded"  # holds a folder for each split
 WARM_START = DATA / "warm_start"  # a model's files, or none where the first weights are random; and the request
 MODELS = DATA / "models"  # holds a folder for each cell

@@ -30,7 +30,7 @@ class DownloadParams(Section):
     text_column: Annotated[str, Field(min_length=1)]
     group_column: Annotated[str, Field(min_length=1)] | None
     group_by_folder: bool
-    txt_documents: Literal["line", "blank-line"]
+    txt_documents: Literal["auto", "line", "blank-line"]
     max_bytes: Annotated[int, Field(gt=0)]
     packages: Annotated[list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]], Field(min_length=1)]
     sources: dict[str, Source]

@@ -23,6 +23,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path, scratch_folder
 from pipeline.runtime.parallel import ordered_map
 from pipeline.runtime.progress import Bar
+from pipeline.runtime.remarks import Remarks
 from pipeline.text.deduplication import Deduplication
 from pipeline.text.documents import Document, blocks
 from pipeline.text.params import TokenizeParams
@@ -94,6 +95,7 @@ def write_tokens(
     path: Path,
     workers: int,
     bar: Bar,
+    remarks: Remarks | None = None,
 ) -> None:
     """Split, tokenize and deduplicate `documents` into the Parquet file `path`, in blocks.
 
@@ -101,7 +103,7 @@ def write_tokens(
     per split, until all are there. Memory does not grow with their number.
 
     The file appears whole or not at all, and its bytes do not depend on `workers`, the number of processes. `bar`
-    advances by documents.
+    advances by documents. What became of each sentence is counted in `remarks`.
 
     Raises:
         InputError: there is no document, or a split ends up without a sentence.
@@ -141,6 +143,10 @@ def write_tokens(
 
             _write_rows(kept_rows(), temporary)
         _check_not_empty(total, found, kept)
+    if remarks:
+        remarks.count("sentences", "kept", sum(kept.values()))
+        if params.deduplicate:
+            remarks.count("sentences", "there before", sum(found.values()) - sum(kept.values()))
 
 
 def _batches(file: Path) -> Iterator[pa.RecordBatch]:

@@ -11,6 +11,8 @@ from pipeline.evaluation.recipes import SEED_COUNT, SEED_NATS_SD
 from pipeline.evaluation.results import about_intervals
 from pipeline.evaluation.scores import ENDS, MEASURES, SEED_FIGURES, UNSEEN
 from pipeline.params import CellParams, flat
+from pipeline.runtime.markdown import quoted
+from pipeline.runtime.remarks import Remarks
 from pipeline.runtime.urls import shown
 from pipeline.training.history import EpochRecord, best_epoch
 
@@ -69,9 +71,14 @@ def test_figures(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def training_note(
-    run_id: str, cell: CellParams, parameter_count: int, history: Sequence[EpochRecord], tags: Mapping[str, str]
+    run_id: str,
+    cell: CellParams,
+    parameter_count: int,
+    history: Sequence[EpochRecord],
+    tags: Mapping[str, str],
+    remarks: Mapping[str, Remarks],
 ) -> str:
-    """Markdown for a run whose model is trained but not evaluated; it has these tags."""
+    """Markdown for a run whose model is trained but not evaluated; it has these tags, and stages said these remarks."""
     best, begun_with = best_epoch(history), tags.get("warm_start")
     note = (
         f"Validation perplexity **{best.valid_perplexity:.2f}** after epoch {best.epoch} of {len(history)}. "
@@ -85,6 +92,10 @@ def training_note(
         note += f"\n\n**Made with uncommitted changes** (artifact `provenance/changes.patch`): `{files}`.\n"
     if missing := tags.get("git_left_out", "").replace("`", "'"):
         note += f"\n\n**The patch is incomplete**, it leaves out what is large or may be secret: `{missing}`.\n"
+    for stage, said in remarks.items():
+        note += "".join(f"\n\n**Warning** ({stage}): {quoted(told)}" for told in said.warnings)
+    if corpus := "; ".join(line for said in remarks.values() for line in said.lines()):
+        note += f"\n\nCorpus: {corpus}."
     return f"{note}\n\nIts exact data: `rnnlm data {run_id} FOLDER`; all of it again: `rnnlm reproduce {run_id}`.\n"
 
 

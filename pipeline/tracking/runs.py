@@ -20,6 +20,7 @@ from pipeline.provenance.dvc import digest_if_there, dvc_digest
 from pipeline.provenance.environment import machine_params
 from pipeline.runtime.hashes import fingerprint
 from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, PINS, REPORT, WEIGHTS_FILE
+from pipeline.runtime.remarks import read_remarks
 from pipeline.text.encoded import load_split
 from pipeline.tracking import pages
 from pipeline.tracking.logged_model import log_model
@@ -132,7 +133,7 @@ def complete_run(store: Store, run_id: str, cell: CellParams) -> None:
     store.log_points(run_id, {"valid/best_perplexity": best.valid_perplexity}, 0)
     tags = store.run(run_id).data.tags
     store.client.update_run(run_id, name=pages.run_name(cell, len(history), tags["corpus"]))
-    store.note(run_id, pages.training_note(run_id, cell, _parameter_count(folder), history, tags))
+    store.note(run_id, pages.training_note(run_id, cell, _parameter_count(folder), history, tags, read_remarks()))
     record_outputs(store, run_id, "train", cell)
     log_model(store, run_id, cell.name, folder, best.epoch)
     # Last, so that a run that has a digest is whole.
@@ -185,7 +186,7 @@ def add_evaluation(store: Store, params: Params, cell: CellParams) -> bool:
     record_outputs(store, run_id, "evaluate", cell)
     model_folder, written = MODELS / cell.folder, folder / SAMPLES
     history = read_history(model_folder / HISTORY_FILE)
-    training = pages.training_note(run_id, cell, _parameter_count(model_folder), history, run.data.tags)
+    training = pages.training_note(run_id, cell, _parameter_count(model_folder), history, run.data.tags, read_remarks())
     samples = written.read_text(encoding="utf-8").splitlines() if written.exists() else []  # only the first writes
     note = pages.evaluation_note(training, measured, samples)
     store.note(run_id, note)

@@ -8,6 +8,7 @@ from pipeline.evaluation import results
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scores import write_metrics
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.remarks import Remarks
 from tests.evaluation.conftest import FIGURES, report_on
 
 
@@ -110,6 +111,18 @@ def test_the_report_says_what_counts_as_one_document_where_that_is_more_than_one
     write_report(*arguments, together="Groups: texts of one folder count as one document here.")
     text = (folder / "report" / "report.md").read_text()
     assert "\n\nGroups: texts of one folder count as one document here.\n\n" in text
+
+
+def test_the_report_repeats_what_stages_said(make_run) -> None:
+    folder = make_run({"rnn": 4.0})
+    arguments = (folder / "evaluation", folder / "models", ["rnn"], folder / "report", 100, 1)
+    assert "## The corpus" not in report_on(folder, ["rnn"])
+    said = Remarks({"rows": {"documents": 1999, "blank": 1}}, ["a<b>.txt: HTML, whose markup will be learned as text"])
+    write_report(*arguments, remarks={"download": said})
+    text = (folder / "report" / "report.md").read_text()
+    first, _, rest = text.partition("\n## ")
+    assert "\n\n**Warning** (download): `a<b>.txt: HTML, whose markup will be learned as text`\n\n" in first
+    assert "## The corpus\n\nWhat became of all that was read:\n\n- download: rows: 2,000 = 1,999 doc" in rest
 
 
 def test_the_report_says_how_much_of_the_gradient_is_left_from_its_numbers(make_run) -> None:

@@ -8,6 +8,7 @@ packages.
 import ast
 import csv
 import gc
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from importlib.metadata import distribution
@@ -17,6 +18,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.parallel import ordered_map
 from pipeline.runtime.pins import canonical, check_installed, read_constraints
 from pipeline.runtime.processors import available_processors
+from pipeline.runtime.remarks import Remarks
 from pipeline.text.documents import Document
 from pipeline.text.sources.prose import prose
 
@@ -25,7 +27,9 @@ VENDOR_FOLDERS = frozenset({"externals", "_vendor", "vendored"})
 MODULES_A_BLOCK = 32  # work for a process at a time: enough to outweigh sending it, small enough to share it evenly
 
 
-def docstring_documents(packages: Iterable[str], pins: Path, by_package: bool = False) -> Iterator[Document]:
+def docstring_documents(
+    packages: Iterable[str], pins: Path, by_package: bool = False, remarks: Remarks | None = None
+) -> Iterator[Document]:
     """Yield a document for every module with prose in it, ordered by id.
 
     The id is the module's dotted name, or `by_package` that of the package it lies in, by which documents belong
@@ -33,14 +37,21 @@ def docstring_documents(packages: Iterable[str], pins: Path, by_package: bool = 
     Modules are read in parallel; order and content do not depend on how many processes there are.
 
     `pins` is a file of lines `name==version`, one for each of `packages`, which are distributions ("scikit-learn").
+    What became of each module is counted in `remarks`; those that this Python cannot parse are warned of.
 
     Raises:
         InputError: a package has no pin, is missing, is not installed at its pinned version, or lacks files.
     """
+    remarks = remarks or Remarks()
     found_modules = _modules(packages, pins)
     modules = sorted(found_modules.items())
     blocks = [modules[start : start + MODULES_A_BLOCK] for start in range(0, len(modules), MODULES_A_BLOCK)]
-    for found in ordered_map(_block_documents, blocks, available_processors()):
+    for found, unparsed, number in ordered_map(_block_documents, blocks, available_processors()):
+        for became, modules_so in (("documents", len(found)), ("not Python", len(unparsed))):
+            remarks.count("modules", became, modules_so)
+        remarks.count("modules", "without prose", number - len(found) - len(unparsed))
+        for name in unparsed:
+            remarks.warn("not read, as Python {}.{} cannot parse it".format(*sys.version_info), name)
         for document in found:
             package = _package(document.id, found_modules[document.id])
             yield document._replace(id=package) if by_package else document
@@ -51,18 +62,20 @@ def _package(module: str, file: Path) -> str:
     return module if file.name == "__init__.py" else module.rpartition(".")[0] or module
 
 
-def _block_documents(modules: list[tuple[str, Path]]) -> list[Document]:
+def _block_documents(modules: list[tuple[str, Path]]) -> tuple[list[Document], list[str], int]:
+    """The documents of some modules, the names of those that are not Python, and how many there are in all."""
     # Syntax trees hold no cycles; looking for them would take a quarter of the time.
     gc.disable()
     try:
-        found = [Document(name, module_text(path)) for name, path in modules]
+        texts = [(name, module_text(path)) for name, path in modules]
     finally:
         gc.enable()
-    return [document for document in found if document.text]
+    unparsed = [name for name, text in texts if text is None]
+    return [Document(name, text) for name, text in texts if text], unparsed, len(texts)
 
 
-def module_text(path: Path) -> str:
-    """The prose of one source file, empty where it has none.
+def module_text(path: Path) -> str | None:
+    """The prose of one source file, empty where it has none; None of one that this Python cannot parse.
 
     Raises:
         InputError: the file is missing or cannot be read.
@@ -76,7 +89,7 @@ def module_text(path: Path) -> str:
             warnings.simplefilter("ignore")  # of other people's escapes in string literals
             tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return ""  # for another version of Python, or a template
+        return None  # for another version of Python, or a template
     return "\n\n".join(paragraph for docstring in _docstrings(tree) for paragraph in prose(docstring))
 
 

@@ -12,13 +12,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 import fsspec
 
 from pipeline.runtime.errors import InputError, is_of_the_machine, one_line
+from pipeline.runtime.remarks import Remarks
 
 # By suffix: fsspec's name of the kind, and how it is packed, which fsspec would guess of some suffixes only.
 ARCHIVES: dict[str, tuple[str, str | None]] = {
@@ -42,9 +43,15 @@ class TextFile:
     path: PurePosixPath  # in the folder or archive; its suffix tells its kind
     open_raw: Callable[[], AbstractContextManager[IO[bytes]]]  # opens it as it is stored; it may be packed
     room: "Room"  # for what it unpacks to
+    remarks: Remarks = field(default_factory=Remarks)  # where what is odd about it is told
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def kind(self) -> str:
+        """The suffix of its name, without `.gz`."""
+        return kind_of(self.path)
 
     @property
     def is_packed(self) -> bool:
@@ -164,6 +171,11 @@ class _TarStream(io.RawIOBase):
 
 def _too_many(name: str) -> InputError:
     return InputError(f"{name} has more than {MOST_MEMBERS:,} members; pack them into several archives")
+
+
+def kind_of(path: Path | PurePosixPath) -> str:
+    """The suffix of a name in lower case, without `.gz`; `.txt` of `notes.TXT.gz`."""
+    return PurePosixPath(path.name.lower().removesuffix(".gz")).suffix
 
 
 def archive_kind(path: Path) -> tuple[str, str | None] | None:

@@ -1,4 +1,3 @@
-import csv
 import gzip
 from pathlib import Path
 
@@ -9,25 +8,18 @@ from hypothesis import strategies as st
 
 from pipeline.runtime.errors import InputError
 from pipeline.text.documents import Document
-from pipeline.text.params import SourceFile
-from pipeline.text.sources.text_files import file_documents, text_id
+from pipeline.text.sources.text_files import text_id
 from tests.text.sources.text_bytes import (
+    ANY_TEXT,
     csv_bytes,
-    download_params,
     jsonl_bytes,
     parquet_bytes,
+    read,
     read_members,
     zip_bytes,
 )
 
 TEXTS = ["One text.", 'Two, "quoted"\nlines.', "Drei Töne \u2028 in einem.", "A bell \a."]
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"))
-
-
-def read(path: Path, txt_documents: str = "line", text_column: str = "body") -> list[str]:
-    found = list(file_documents(path, "", SourceFile(url=str(path)), download_params(text_column, txt_documents)))
-    assert all(document == Document(text_id(document.text), document.text) for document in found)
-    return [document.text for document in found]
 
 
 WRITERS = {"csv": csv_bytes, "jsonl": jsonl_bytes, "parquet": parquet_bytes}
@@ -58,21 +50,6 @@ def test_every_text_comes_back(texts: list[str], kind: str, tmp_path_factory: py
     assert read(path) == [text for text in texts if text.strip()]
 
 
-def test_the_tutorials_comments_are_read_as_pythons_csv_module_does(shared_data: Path) -> None:
-    path = shared_data / "reddit-comments-sample.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        expected = [row["body"] for row in csv.DictReader(file)]
-    assert read(path) == expected
-    assert len(expected) == 212
-    assert any("\n" in text for text in expected)
-
-
-def test_a_long_field(tmp_path: Path) -> None:
-    text = "word " * 100_000
-    (tmp_path / "corpus.csv").write_bytes(csv_bytes([text]))
-    assert read(tmp_path / "corpus.csv") == [text]
-
-
 def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
     for name in ("b.txt", "a/z.txt", "a/y/x.TXT", "c.jsonl", ".hidden/d.txt", "._e.txt", "README.md"):
         file = tmp_path / "corpus" / name
@@ -101,40 +78,6 @@ def test_links_are_followed_once_and_what_is_not_read_is_named(
     assert told.endswith(": 1.doc, 2.doc, 3.doc, more.json, old.zip and 1 more\n")
 
 
-@given(
-    rows=st.lists(st.tuples(ANY_TEXT, ANY_TEXT.filter(str.strip)), min_size=1),
-    delimiter=st.sampled_from([",", ";", "\t", "|"]),
-    named=st.booleans(),
-)
-def test_any_delimiter_is_found(
-    rows: list[tuple[str, str]], delimiter: str, named: bool, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.mktemp("any") / ("corpus.tsv" if delimiter == "\t" else "corpus.csv")
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(f"sep={delimiter}\r\n" if named else "")
-        csv.writer(file, delimiter=delimiter).writerows([("id", "body"), *rows])
-    assert read(path) == [text for _, text in rows]
-
-
-@pytest.mark.parametrize("mark", ["\ufeff", ""])
-def test_byte_order_marks_and_record_separators_are_no_text(mark: str, tmp_path: Path) -> None:
-    (tmp_path / "corpus.ndjson").write_text(f'\x1e{{"body": "{mark}one"}}\n\x1e{{"body": "two{mark}"}}\r\n\n\x1e\n')
-    assert read(tmp_path / "corpus.ndjson") == ["one", "two"]
-    (tmp_path / "corpus.txt").write_text(f"{mark}one\n{mark}two\n{mark}\n")
-    assert read(tmp_path / "corpus.txt") == ["one", "two"]
-
-
-def test_html_gets_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "corpus.txt").write_text("<!DOCTYPE html>\n<p>text\n")
-    assert read(tmp_path / "corpus.txt") == ["<!DOCTYPE html>", "<p>text"]
-    assert "corpus.txt is HTML, whose markup will be learned as text" in capsys.readouterr().err
-
-
-def test_a_table_that_was_cut_keeps_the_beginning_of_its_last_row(tmp_path: Path) -> None:
-    (tmp_path / "corpus.csv").write_text('id,body\n1,"one, two"\n2,"three\nfour, ""five')
-    assert read(tmp_path / "corpus.csv") == ["one, two", 'three\nfour, "five']
-
-
 def test_equal_texts_share_an_id_and_others_do_not() -> None:
     assert text_id("One text.") == text_id("One text.") == "3638f28994bd454c"
     assert text_id("One text.") != text_id("one text.")
@@ -143,12 +86,6 @@ def test_equal_texts_share_an_id_and_others_do_not() -> None:
 def test_a_lone_surrogate_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text('{"body": "a \\ud800 b \\ud83d\\ude00 c"}\n\n{"body": null}\n')
     assert read(tmp_path / "corpus.jsonl") == ["a \ufffd b \U0001f600 c"]
-
-
-def test_parquet_text_of_other_layouts(tmp_path: Path) -> None:
-    for kind in (pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
-        (tmp_path / "corpus.parquet").write_bytes(parquet_bytes(pa.array(["a", None, "b"]).cast(kind)))
-        assert read(tmp_path / "corpus.parquet") == ["a", "b"]
 
 
 LINES = "first line\n" * 5000  # more than a decoder's block, so that its own count of bytes would mislead
@@ -218,19 +155,6 @@ def test_bad_input(tmp_path: Path, name: str, content: bytes | None, message: st
     with pytest.raises(InputError, match=message) as error:
         read(path)
     assert "\n" not in str(error.value)
-
-
-def test_a_missing_parquet_column(tmp_path: Path) -> None:
-    (tmp_path / "corpus.parquet").write_bytes(parquet_bytes(["a"]))
-    with pytest.raises(InputError, match=r"no column 'text' .*; it has: 'id', 'body'"):
-        read(tmp_path / "corpus.parquet", text_column="text")
-
-
-def test_text_in_parquet_that_is_not_utf8(tmp_path: Path) -> None:
-    damaged = pa.Array.from_buffers(pa.string(), 1, [None, *pa.array([b"\xff"]).buffers()[1:]])
-    (tmp_path / "corpus.parquet").write_bytes(parquet_bytes(damaged))
-    with pytest.raises(InputError, match="column 'body' is not UTF-8"):
-        read(tmp_path / "corpus.parquet")
 
 
 def test_a_folder_without_text_files(tmp_path: Path) -> None:

@@ -103,10 +103,11 @@ from pathlib import Path
 from pipeline.runtime.errors import InputError
 from pipeline.text.documents import write_documents
 from pipeline.text.params import SourceFile
-from pipeline.text.sources import text_files, unpacking
+from pipeline.text.sources import table_files, text_files, text_lines, unpacking
 from tests.text.sources.text_bytes import download_params
-text_files.LONGEST_DOCUMENT, unpacking.MOST_MEMBERS = 1_000_000, 20_000
-text_files.LARGEST_PACKED_TABLE = 5_000_000
+text_lines.LONGEST_DOCUMENT = table_files.LONGEST_DOCUMENT = 1_000_000
+unpacking.MOST_MEMBERS = 20_000
+table_files.LARGEST_PACKED_TABLE = 5_000_000
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 params = download_params(txt_documents="blank-line", max_bytes=20_000_000)

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hypothesis import strategies as st
 
 from pipeline.text.documents import Document
 from pipeline.text.params import DownloadParams, SourceFile
-from pipeline.text.sources.text_files import file_documents
+from pipeline.text.sources.text_files import file_documents, text_id
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"))
 
 
 def download_params(
@@ -64,3 +67,9 @@ def tar_bytes(members: dict[str, bytes], mode: str = "w:gz") -> bytes:
 
 def read_members(path: Path, members: str = "", **source: object) -> list[Document]:
     return list(file_documents(path, members, SourceFile.model_validate({"url": "x", **source}), download_params()))
+
+
+def read(path: Path, txt_documents: str = "line", text_column: str = "body") -> list[str]:
+    found = list(file_documents(path, "", SourceFile(url=str(path)), download_params(text_column, txt_documents)))
+    assert all(document == Document(text_id(document.text), document.text) for document in found)
+    return [document.text for document in found]
