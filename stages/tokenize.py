@@ -21,7 +21,7 @@ def tokenize() -> None:
     remarks = Remarks()
     splitter = SentenceSplitter(params.language, sample)
     with progress_bar("tokenize", None, "documents") as bar:
-        tokenizer = Tokenizer(params.lowercase)
+        tokenizer = Tokenizer(params.lowercase, params.by_character)
         documents, workers = read_documents(DOCUMENTS), available_processors()
         write_tokens(documents, splitter, tokenizer, params, TOKENS, workers, bar, remarks)
     remarks.end("tokenize")

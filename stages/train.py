@@ -80,7 +80,7 @@ def _train_seed(
         with heeded_signals() as stop:
             trainer = Trainer(model, train_split, valid_split, vocabulary.counts, cell.train, checkpoints, stop)
             history = trainer.fit(listener)
-        text = TextRules(lowercase=project.tokenize.lowercase)
+        text = TextRules(lowercase=project.tokenize.lowercase, by_character=project.tokenize.by_character)
         save_model(SavedModel(model, vocabulary, text, cell.train.model_dump()), folder)
         write_history(folder / HISTORY_FILE, history)
     except BaseException as error:

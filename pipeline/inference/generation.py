@@ -1,5 +1,6 @@
 """What a model writes: whole sentences, and the next word of one that somebody began."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,27 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
 from pipeline.runtime.settings import nltk_alone
 from pipeline.text.encoded import EncodedSplit
+from pipeline.text.scripts import without_blanks
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
+
+# What NLTK's detokenizer, which knows ASCII quotes, leaves to do, in this order.
+REJOINED = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"([“„«‹‘¿¡]) ", r"\1"),
+        (r" (\.?) ?([”»›])", r"\1\2"),
+        (r"„([^„“”]*?) ?“", r"„\1“ "),  # German quotes, whose closing mark opens English ones
+        (r"(?<=\w) ’ (s|t|re|ve|ll|d|m)\b", r"’\1"),
+        (r" ’", r"’"),
+        (r"(?<=[”“»›’\"]) (?=[.,;:!?)\]])", ""),
+        (r"([(\[]) (?=[“„«‹‘])", r"\1"),
+        (r"\b([b-hj-zB-HJ-Z]) \((?=[^\s()]{1,9}\))", r"\1("),  # f(x), but not `a (b)`
+        (r"(?<=\w) \(\)", "()"),
+        (r"\b(https?|ftp): //", r"\1://"),
+        (r"(?<=\w)\"'(?!\w)", "'\""),
+    )
+]
+COMPARED = {"<": "\ue000", ">": "\ue001"}  # in a text of their own, as NLTK takes these for brackets
 
 
 @dataclass(frozen=True)
@@ -103,7 +124,26 @@ def readable(tokens: Sequence[str]) -> str:
     with nltk_alone():
         from nltk.tokenize.treebank import TreebankWordDetokenizer
 
-    return " ".join(TreebankWordDetokenizer().detokenize(list(tokens)).split())
+    words: list[str] = []
+    for place, token in enumerate(tokens):
+        if token == "..." and words:
+            words[-1] += token
+        elif token in COMPARED and not _is_bracket(tokens, place):
+            words.append(COMPARED[token])
+        else:
+            words.append(token)
+    text = " ".join(TreebankWordDetokenizer().detokenize(words).split())
+    for pattern, replacement in REJOINED:
+        text = pattern.sub(replacement, text)
+    for token, other in COMPARED.items():
+        text = text.replace(other, token)
+    return without_blanks(" ".join(text.split()))
+
+
+def _is_bracket(tokens: Sequence[str], place: int) -> bool:
+    """Whether this `<` or `>` is one of two around a word."""
+    first = place if tokens[place] == "<" else place - 2
+    return first >= 0 and [*tokens[first : first + 3 : 2]] == ["<", ">"]
 
 
 def _read(

@@ -22,7 +22,7 @@ class Predictor:
     def __init__(self, saved: SavedModel) -> None:
         self.model, self.vocabulary, self.text = saved.model, saved.vocabulary, saved.text
         self.train = saved.train
-        self._tokenizer = Tokenizer(saved.text.lowercase)
+        self._tokenizer = Tokenizer(**saved.text.model_dump())
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":

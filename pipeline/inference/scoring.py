@@ -10,6 +10,7 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.word_types import type_hashes
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.encoded import EncodedSplit
+from pipeline.text.params import BY_CHARACTER
 from pipeline.text.sentences import LANGUAGES, SentenceSplitter
 from pipeline.text.splits import SPLITS
 from pipeline.text.tokens import read_tokens
@@ -55,7 +56,7 @@ def several_sentences(lines: Iterable[str], language: str = ENGLISH) -> str | No
 
     Between sentences a model expects SENTENCE_END, and the tokenizer leaves a period on its word unless it is the last.
     """
-    splitter = SentenceSplitter(language if language in LANGUAGES else ENGLISH)
+    splitter = SentenceSplitter(language if language in (*LANGUAGES, BY_CHARACTER) else ENGLISH)
     counts = ((number, len(splitter.split(line))) for number, line in enumerate(lines, 1))
     found = [(number, sentences) for number, sentences in counts if sentences > 1]
     if not found:

@@ -55,5 +55,5 @@ def application(saved: SavedModel, unknown_types: np.ndarray | None) -> Limited:
             pip_requirements=[],
         )
         loaded = mlflow.pyfunc.load_model(str(made))
-    tokenizer = Tokenizer(saved.text.lowercase)
+    tokenizer = Tokenizer(**saved.text.model_dump())
     return Limited(scoring_server.init(loaded), lambda texts: [tokenizer.tokenize(text) for text in texts])

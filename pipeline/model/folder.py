@@ -12,11 +12,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors
 import safetensors.torch
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
@@ -34,6 +34,7 @@ class TextRules(Section):
     """How raw text became the tokens that a model was trained on; see `pipeline.text.tokenizer.Tokenizer`."""
 
     lowercase: bool
+    by_character: Annotated[bool, Field(exclude_if=lambda by_character: not by_character)] = False
 
 
 class Config(Section):

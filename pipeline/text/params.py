@@ -19,6 +19,9 @@ class SourceFile(Section):
     tokenized: bool = False
 
 
+BY_CHARACTER = "characters"  # a value of tokenize.language: by character where a script has no spaces
+
+
 Source = Annotated[list[SourceFile], Field(min_length=1)]
 
 
@@ -80,6 +83,11 @@ class TokenizeParams(Section):
     lowercase: bool
     deduplicate: bool
     splits: SplitShares
+
+    @property
+    def by_character(self) -> bool:
+        """Whether characters of scripts without spaces are tokens."""
+        return self.language == BY_CHARACTER
 
 
 class VocabularyParams(Section):

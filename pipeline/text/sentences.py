@@ -16,6 +16,8 @@ from punkt import available_languages, load_model
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import lift_nltk_time_limit, nltk_alone
 from pipeline.text.documents import Document
+from pipeline.text.params import BY_CHARACTER
+from pipeline.text.scripts import sentences_by_mark
 
 with nltk_alone():
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer, PunktTrainer
@@ -73,8 +75,8 @@ def _trained(texts: Iterable[str]) -> PunktParameters:
 def _pretrained(language: str) -> PunktParameters:
     if language not in LANGUAGES:
         raise InputError(
-            f"tokenize.language: there is no model for {language!r}; "
-            f"there are {', '.join(LANGUAGES)}, and `{TRAIN}` trains one on the corpus"
+            f"tokenize.language: there is no model for {language!r}; there are {', '.join(LANGUAGES)}, `{TRAIN}` "
+            f"trains one on the corpus, and `{BY_CHARACTER}` is for text without spaces between words"
         )
     model = load_model(language)
     parameters = PunktParameters()
@@ -88,19 +90,24 @@ def _pretrained(language: str) -> PunktParameters:
 class SentenceSplitter:
     """Splits documents into sentences.
 
-    `language` is one of `LANGUAGES`, or `TRAIN`: Punkt learns abbreviations and sentence starters from `training_text`.
+    `language` is one of `LANGUAGES`; or `TRAIN`: Punkt learns abbreviations and sentence starters from `training_text`;
+    or `BY_CHARACTER`: sentences end at closing marks, full-width ones too, without Punkt.
 
     Raises:
         InputError: no such language, or nothing to train on.
     """
 
     def __init__(self, language: str, training_text: Iterable[str] = ()) -> None:
+        self._punkt = None
+        if language == BY_CHARACTER:
+            return
         lift_nltk_time_limit()
         parameters = _trained(training_text) if language == TRAIN else _pretrained(language)
         parameters.ortho_context = _OrthographicContexts(int, parameters.ortho_context)
         self._punkt = PunktSentenceTokenizer(parameters)
 
     def split(self, document: str) -> list[str]:
-        """The sentences of `document`, in order; for each paragraph exactly what `nltk.sent_tokenize` returns."""
+        """The sentences of `document`, in order; by Punkt what `nltk.sent_tokenize` returns of each paragraph."""
         lift_nltk_time_limit()  # here too: Dask's workers get a splitter that is made already
-        return [sentence for paragraph in paragraphs(document) for sentence in self._punkt.tokenize(paragraph)]
+        split = self._punkt.tokenize if self._punkt else sentences_by_mark
+        return [sentence for paragraph in paragraphs(document) for sentence in split(paragraph)]

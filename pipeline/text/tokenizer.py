@@ -41,6 +41,7 @@ from typing import Any
 import regex
 
 from pipeline.runtime.settings import nltk_alone
+from pipeline.text.scripts import spaced
 
 with nltk_alone():
     from nltk.tokenize.destructive import NLTKWordTokenizer
@@ -187,13 +188,19 @@ def _with_contractions(text: str, lower: str, odd_case: bool = False) -> str:
 
 
 class Tokenizer:
-    """Splits a sentence into words and punctuation marks, and then lower-cases them if `lowercase`."""
+    """Splits a sentence into words and punctuation marks, and then lower-cases them if `lowercase`.
 
-    def __init__(self, lowercase: bool) -> None:
+    `by_character`: each character of a script without spaces is a token.
+    """
+
+    def __init__(self, lowercase: bool, by_character: bool = False) -> None:
         self._lowercase = lowercase
+        self._by_character = by_character
 
     def tokenize(self, sentence: str) -> list[str]:
         """The tokens of `sentence`; none holds white space, none is empty."""
+        if self._by_character:
+            sentence = spaced(sentence)
         marks = set(_marks(sentence))
         text = _spaced(sentence, marks) if _HARD.isdisjoint(marks) else _spaced_by_all(sentence, marks)
         if not self._lowercase:

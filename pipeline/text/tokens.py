@@ -7,7 +7,7 @@ Rows of train come first, then valid, then test, each in document order.
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -26,8 +26,10 @@ from pipeline.runtime.progress import Bar
 from pipeline.runtime.remarks import Remarks
 from pipeline.text.deduplication import Deduplication
 from pipeline.text.documents import Document, blocks
-from pipeline.text.params import TokenizeParams
+from pipeline.text.marks import holds_marks, sentences_of
+from pipeline.text.params import BY_CHARACTER, TokenizeParams
 from pipeline.text.parquet import arrays, open_parquet
+from pipeline.text.scripts import is_unspaced, unspaced_characters
 from pipeline.text.splits import SPLITS, Split, split_of
 
 if TYPE_CHECKING:  # readers of the file need no NLTK, and do not depend on how it was made
@@ -43,7 +45,7 @@ TOKEN_SCHEMA = pa.schema(
 )
 ROW_GROUP_SENTENCES = 1 << 16
 READ_SENTENCES = 1 << 14
-UNKNOWN_MARK = "<unk>"  # an unknown word in corpora that come tokenized
+MANY_MARKED = 0.01  # share of the documents
 NO_DOCUMENT = ""
 
 # While sentences wait for deduplication, a digest of their lower-cased tokens is kept beside them; null: keep anyway.
@@ -109,7 +111,7 @@ def write_tokens(
         InputError: there is no document, or a split ends up without a sentence.
     """
     tokenize = partial(_tokenize_block, splitter, tokenizer, params)
-    total = 0
+    seen: Counter[str] = Counter()
     found = dict.fromkeys(SPLITS, 0)
     kept = dict.fromkeys(SPLITS, 0)
     with atomic_path(path) as temporary, scratch_folder(path) as folder:
@@ -120,13 +122,13 @@ def write_tokens(
                 for split, file in waiting.items()
             }
             in_blocks = blocks(documents, BLOCK_CHARACTERS, BLOCK_DOCUMENTS)
-            for documents_done, batches in ordered_map(tokenize, in_blocks, workers):
-                total += documents_done
+            for seen_there, batches in ordered_map(tokenize, in_blocks, workers):
+                seen.update(seen_there)
                 for split, batch in batches.items():
                     files[split].write_batch(batch)
                     found[split] += batch.num_rows
-                bar.advance(documents_done)
-        if not total:
+                bar.advance(seen_there["documents"])
+        if not seen["documents"]:
             raise InputError("empty corpus: there is no document to tokenize; see section download of params.yaml")
         with Deduplication(folder / "digests", sum(found.values())) as deduplication:
             for file in waiting.values():
@@ -142,11 +144,28 @@ def write_tokens(
                         yield rows
 
             _write_rows(kept_rows(), temporary)
-        _check_not_empty(total, found, kept)
+        _check_not_empty(seen["documents"], found, kept)
     if remarks:
         remarks.count("sentences", "kept", sum(kept.values()))
         if params.deduplicate:
             remarks.count("sentences", "there before", sum(found.values()) - sum(kept.values()))
+        _warn_of_text(seen, params, remarks)
+
+
+def _warn_of_text(seen: Counter[str], params: TokenizeParams, remarks: Remarks) -> None:
+    """Say what makes figures mean nothing: words that are not split, and special tokens that are taken for words."""
+    if not params.by_character and is_unspaced(seen["characters"], seen["unspaced"], seen["runs"]):
+        remarks.warn(
+            f"{seen['unspaced'] / seen['characters']:.0%} of the characters are of a script without spaces between "
+            "words (Chinese, Japanese, Thai and others), so neither sentences nor words were split and no figure means "
+            f"anything; set tokenize.language to `{BY_CHARACTER}`, or put spaces between words first, with a tool for "
+            "that language"
+        )
+    if seen["marked"] > MANY_MARKED * seen["documents"]:
+        remarks.warn(
+            f"{seen['marked']:,} documents hold special tokens such as <unk> or </s>, which are read as words; if the "
+            "text is tokenized already, name it in download.sources with `tokenized: true`"
+        )
 
 
 def _batches(file: Path) -> Iterator[pa.RecordBatch]:
@@ -168,8 +187,9 @@ def _check_not_empty(documents: int, found: dict[Split, int], kept: dict[Split, 
 
 def _tokenize_block(
     splitter: "SentenceSplitter", tokenizer: "Tokenizer", params: TokenizeParams, block: list[Document]
-) -> tuple[int, dict[Split, pa.RecordBatch]]:
-    """What a worker does: documents in, their number and rows of `WAITING_SCHEMA` by split out."""
+) -> tuple[Counter[str], dict[Split, pa.RecordBatch]]:
+    """What a worker does: documents in, what was seen in them and rows of `WAITING_SCHEMA` by split out."""
+    seen = Counter(documents=len(block))
     rows: dict[Split, list[tuple]] = defaultdict(list)
     for document in block:
         split = document.split or split_of(document.id, params.splits)
@@ -178,13 +198,16 @@ def _tokenize_block(
         if document.tokenized:
             text = document.text.lower() if params.lowercase and not is_benchmark else document.text
             lines = map(str.split, text.split("\n"))
-            sentences = ([None if word == UNKNOWN_MARK else word for word in words] for words in lines)
+            sentences = (sentence for words in lines for sentence in sentences_of(words))
         else:
+            unspaced, runs = unspaced_characters(document.text)
+            marked = holds_marks(document.text)
+            seen.update(characters=len(document.text), unspaced=unspaced, runs=runs, marked=marked)
             sentences = map(tokenizer.tokenize, splitter.split(document.text))
         for tokens in filter(None, sentences):
             digest = _digest(tokens) if params.deduplicate and not is_benchmark else None
             rows[split].append((NO_DOCUMENT if is_benchmark else document.id, split, tokens, digest))
-    return len(block), {
+    return seen, {
         split: pa.record_batch(arrays(found, WAITING_SCHEMA), WAITING_SCHEMA) for split, found in rows.items()
     }
 

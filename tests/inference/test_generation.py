@@ -4,8 +4,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.inference.generation import Decoding, generate, readable, suggest
+from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import END_ID, START_ID
 
 OPTIONS = {"temperature": 1.0, "top_k": None, "max_length": 20, "seed": 1}
@@ -139,6 +142,32 @@ def test_prompts_that_share_passes_get_what_each_would_get_alone(cell, layers, m
 )
 def test_readable_text_has_its_spaces_where_people_put_them(tokens: str, text: str) -> None:
     assert readable(tokens.split()) == text
+
+
+WRITTEN = [
+    "“quoted” text", "it’s fine", "wait... what?", "She said \"I said 'no'\" twice.", "f(x) = y", "well...", "what?!",
+    "He said: ‘no way’, and left.", "see (e.g. this one) and [that].", "“It’s,” she said, “over…”", "(“nested”)",
+    "«oui» „ja“", "„ja“, sagte er.", "a <b> c", "x > 0", "foo.bar() is", "the dogs’ toys", "“Why?” “Because.”",
+    "“Yes”, he said; ‘yes’.", "¿Qué? ¡No!", "He left... “Gone...” (really...).", "one [two “three”] (four).",
+    "don’t, can’t, I’ll, we’re, he’d.", "https://example.com/a", "Mr. Smith's 3:30 p.m. flight.",
+    "今天很好。我的iPhone",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_what_a_person_wrote_comes_back_from_its_tokens(text: str) -> None:
+    assert readable(Tokenizer(lowercase=False, by_character=True).tokenize(text)) == text
+
+
+WORD = st.sampled_from(["some", "words", "don’t", "it's", "wait..."])
+PHRASE = st.lists(WORD, min_size=1, max_size=3).map(" ".join)
+MARKED = st.tuples(PHRASE, st.sampled_from(["{}", "“{}”", "‘{}’", '"{}"', "({})", "[{}]", "(“{}”)", "«{}»"]))
+
+
+@given(st.lists(MARKED.map(lambda pair: pair[1].format(pair[0])), min_size=1, max_size=4), st.sampled_from(".?!"))
+def test_marks_around_any_words_come_back(parts: list[str], end: str) -> None:
+    text = f"So {', and '.join(parts)} went{end}"
+    assert readable(Tokenizer(lowercase=False).tokenize(text)) == text
 
 
 def test_readable_text_is_one_line() -> None:

@@ -3,7 +3,11 @@
 import base64
 from pathlib import Path
 
-from pipeline.tracking.pages import report_page
+from pipeline.params import load_params
+from pipeline.runtime.remarks import Remarks
+from pipeline.tracking.pages import report_page, training_note
+from pipeline.training.history import EpochRecord
+from tests.conftest import PROJECT
 
 MARKDOWN = """# Models compared
 
@@ -27,3 +31,12 @@ def test_tables_and_figures_are_inside_and_what_models_wrote_stays_text(tmp_path
     assert f'<img src="data:image/png;base64,{picture}" alt="Validation perplexity" />' in page
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_a_runs_page_repeats_what_stages_said() -> None:
+    cell = load_params(PROJECT / "params.yaml").cell("lstm")
+    history = [EpochRecord(1, 10, 0.01, 5.0, 4.0, 54.6)]
+    said = {"download": Remarks({"rows": {"documents": 9, "blank": 1}}, ["a<b>.txt: HTML"]), "tokenize": Remarks()}
+    note = training_note("abc", cell, 1000, history, {}, said)
+    assert "\n\n**Warning** (download): `a<b>.txt: HTML`\n\nCorpus: rows: 10 = 9 documents + 1 blank.\n\n" in note
+    assert "Corpus" not in training_note("abc", cell, 1000, history, {}, {})
