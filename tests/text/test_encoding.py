@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar
+from pipeline.runtime.remarks import Remarks
 from pipeline.text import encoded as encoded_splits
 from pipeline.text import tokens
 from pipeline.text.encoded import load_documents, load_seen, load_split
@@ -147,3 +148,12 @@ def test_unreadable_tokens_leave_no_ids(damage: Callable[[Path], object], messag
     assert str(error.value).startswith(f"{path} {message}")
     assert "\n" not in str(error.value)
     assert [found for found in (tmp_path / "encoded").rglob("*") if found.is_file()] == []
+
+
+@pytest.mark.parametrize(("known", "warnings"), [(4, 0), (3, 1)])
+def test_many_unknown_words_are_warned_of(known: int, warnings: int, tmp_path: Path) -> None:
+    remarks = Remarks()
+    rows = one_each([*[WORDS.tokens[2]] * known, "never seen"])
+    encode_tokens(write_rows(tmp_path / "tokens.parquet", rows), WORDS, tmp_path, 1, Bar(), remarks)
+    assert remarks.sums["tokens of test"] == {"known": known, "unknown": 1}
+    assert len(remarks.warnings) == warnings

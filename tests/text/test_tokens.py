@@ -11,6 +11,7 @@ from distributed import Client, LocalCluster
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar
+from pipeline.runtime.remarks import Remarks
 from pipeline.text import tokens
 from pipeline.text.counting import count_words
 from pipeline.text.documents import Document
@@ -45,11 +46,12 @@ def write(
     deduplicate: bool = True,
     workers: int = 1,
     bar: Bar | None = None,
+    remarks: Remarks | None = None,
 ) -> list[tuple[str, str]]:
     """The rows of the file, as document and tokens."""
     params = TokenizeParams(language="english", lowercase=lowercase, deduplicate=deduplicate, splits=SHARES)
     found = (Document(*document) for document in documents)
-    write_tokens(found, SPLITTER, Tokenizer(lowercase), params, path, workers, bar or Bar())
+    write_tokens(found, SPLITTER, Tokenizer(lowercase), params, path, workers, bar or Bar(), remarks)
     rows = pq.read_table(path).to_pylist()
     assert all(row["split"] == split_of(row["document"], SHARES) for row in rows)
     return [(row["document"], " ".join(row["tokens"])) for row in rows]
@@ -267,3 +269,26 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(tmp_path: Path, mon
         client.wait_for_workers(2, timeout=60)
         assert min(processes.values()) not in cast("dict[str, int]", client.run(os.getpid)).values()
     assert (tmp_path / "cluster").read_bytes() == (tmp_path / "alone").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("今天天气很好。我们去公园散步。", "% of the characters are of a script without spaces"),
+        ("<s> it is <unk> . </s>", "3 documents hold special tokens such as <unk> or </s>"),
+        ("Nothing is odd about 今天.", None),
+    ],
+)
+def test_what_makes_figures_mean_nothing_is_told(text: str, told: str | None, tmp_path: Path) -> None:
+    documents, remarks = [(name, f"{text} {name}") for name in (TRAIN, VALID, TEST)], Remarks()
+    write(documents, tmp_path / "tokens.parquet", remarks=remarks)
+    assert [told in warning for warning in remarks.warnings if told] == [True] * bool(told)
+    assert len(remarks.warnings) == bool(told)
+
+
+def test_sentences_are_kept_or_were_there_before(tmp_path: Path) -> None:
+    remarks = Remarks()
+    documents = [(TRAIN, "Once. Twice. Twice."), (VALID, "Twice. Here."), (TEST, "There.")]
+    kept = write(documents, tmp_path / "tokens.parquet", remarks=remarks)
+    assert remarks.sums == {"sentences": {"kept": len(kept), "there before": 6 - len(kept)}} != {}
+    assert len(kept) == 4
