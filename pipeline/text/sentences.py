@@ -98,16 +98,17 @@ class SentenceSplitter:
     """
 
     def __init__(self, language: str, training_text: Iterable[str] = ()) -> None:
-        self._punkt = None
-        if language == BY_CHARACTER:
-            return
         lift_nltk_time_limit()
-        parameters = _trained(training_text) if language == TRAIN else _pretrained(language)
+        self._by_mark = language == BY_CHARACTER
+        if self._by_mark:
+            parameters = PunktParameters()
+        else:
+            parameters = _trained(training_text) if language == TRAIN else _pretrained(language)
         parameters.ortho_context = _OrthographicContexts(int, parameters.ortho_context)
         self._punkt = PunktSentenceTokenizer(parameters)
 
     def split(self, document: str) -> list[str]:
         """The sentences of `document`, in order; by Punkt what `nltk.sent_tokenize` returns of each paragraph."""
         lift_nltk_time_limit()  # here too: Dask's workers get a splitter that is made already
-        split = self._punkt.tokenize if self._punkt else sentences_by_mark
+        split = sentences_by_mark if self._by_mark else self._punkt.tokenize
         return [sentence for paragraph in paragraphs(document) for sentence in split(paragraph)]
