@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError
+from ruamel.yaml import YAML, YAMLError
 
 from pipeline.evaluation.params import EvaluateParams
 from pipeline.model.params import ModelParams
@@ -137,12 +137,12 @@ def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = YAML(typ="safe").load(text)  # as DVC does: YAML 1.2, by which 010 is ten and `yes` a word
+    except YAMLError as error:
         raise InputError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold sections such as `download:` and `train:`, not {type(content).__name__}")
-    return _floats(content)
+    return content
 
 
 def check_params(content: dict[str, Any], where: str = "params.yaml") -> Params:
@@ -210,15 +210,6 @@ def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellP
     except ValidationError as error:
         raise InputError(_problems(error, f"{where}: cells.{name}")) from None
     return CellParams(name, model, train, seeds)
-
-
-def _floats(value: Any) -> Any:
-    """YAML 1.1 reads `1e-3` as text, but people and `dvc exp run -S` write numbers that way."""
-    if isinstance(value, dict):
-        return {key: _floats(item) for key, item in value.items()}
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    return value
 
 
 def _problems(error: ValidationError, where: str) -> str:

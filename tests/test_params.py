@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.params import at, check_params, flat, load_params
+from pipeline.params import at, check_params, flat, load_params, read_params
 from pipeline.runtime.errors import InputError
 from tests.conftest import PROJECT
 
@@ -155,3 +157,30 @@ def test_dvc_may_write_params_yaml_anew(tmp_path: Path) -> None:
         content["model"]["hidden_size"] = 200
     before["model"]["hidden_size"] = 200
     assert yaml.safe_load(path.read_text()) == load_yaml(path) == before
+
+
+SCALAR = st.one_of(
+    st.sampled_from(["010", "0o10", "yes", "off", "NO", "y", "1e3", "1E-3", "1_000", "12:30:45", "0x1F", ".5", "~"]),
+    st.from_regex(r"[-+]?[0-9][0-9_]{0,5}(\.[0-9_]{0,3})?([eE][-+]?[0-9]{1,3})?", fullmatch=True),
+    st.from_regex(r"[A-Za-z]{1,5}", fullmatch=True),
+)
+
+
+@given(scalar=SCALAR)
+def test_numbers_and_words_are_read_as_dvc_reads_them(scalar: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from dvc.utils.serialize import parse_yaml
+
+    path = tmp_path_factory.mktemp("any") / "params.yaml"
+    path.write_text(f"train:\n  epochs: {scalar}\n")
+    found = read_params(path)["train"]["epochs"]
+    wanted = parse_yaml(path.read_text(), path)["train"]["epochs"]
+    assert repr(found) == repr(wanted)  # not a number is not equal to itself
+
+
+def test_a_word_that_yaml_once_read_as_true_is_refused_in_one_line(tmp_path: Path) -> None:
+    text = (PROJECT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("lowercase: true", "lowercase: yes"))
+    with pytest.raises(InputError, match=r"tokenize\.lowercase: Input should be a valid boolean, got 'yes'$"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(text.replace("hidden_size: 100", "hidden_size: 010"))
+    assert load_params(tmp_path / "params.yaml").cells["lstm"].model.hidden_size == 10
