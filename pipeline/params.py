@@ -115,8 +115,8 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     if missing := _text_left_behind(params.download):
         named = ", ".join(map(str, missing[:NAMED_TEXTS])) + (", ..." if len(missing) > NAMED_TEXTS else "")
         print(
-            f"warning: this experiment runs in a copy of the project without {named}, which git does not track; "
-            "`git add` the text first if it is meant to count",
+            f"warning: this experiment runs in a copy of the project without {named}, which neither git nor DVC "
+            "tracks; `dvc add` the text and commit the .dvc file first if it is meant to count",
             file=sys.stderr,
             flush=True,
         )

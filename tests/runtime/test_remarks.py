@@ -27,7 +27,7 @@ OTHERS = st.sampled_from([".json", ".doc", "", ".txt.bz2"])
 @given(
     files=st.lists(st.tuples(st.sampled_from([*WRITERS]), st.lists(TEXT, max_size=6)), min_size=1, max_size=4),
     others=st.lists(OTHERS, max_size=3),
-    hidden=st.integers(0, 2),
+    hidden=st.integers(0, 3),
     packed=st.booleans(),
 )
 def test_every_file_and_row_is_read_or_skipped_for_a_reason(
@@ -40,7 +40,7 @@ def test_every_file_and_row_is_read_or_skipped_for_a_reason(
     folder, remarks = tmp_path_factory.mktemp("any") / "corpus", Remarks()
     content = {f"{number}{kind}": WRITERS[kind](texts) for number, (kind, texts) in enumerate(files)}
     content |= {f"other{number}{kind}": b"x" for number, kind in enumerate(others)}
-    content |= {f".hidden{number}.txt": b"x" for number in range(hidden)}
+    content |= dict.fromkeys((".hidden.txt", "0.csv.dvc", "README.md")[:hidden], b"x")
     folder.mkdir()
     for name, written in content.items():
         (folder / name).write_bytes(written)
@@ -48,7 +48,7 @@ def test_every_file_and_row_is_read_or_skipped_for_a_reason(
         (folder := folder.with_suffix(".zip")).write_bytes(zip_bytes(content))
     found = list(file_documents(folder, "", SourceFile(url="x"), download_params(), remarks=remarks))
     sums = remarks.sums
-    assert sums["files"] == Counter({"read": len(files), "of another kind": len(others), "hidden": hidden})
+    assert sums["files"] == Counter({"read": len(files), "of another kind": len(others), "of tools": hidden})
     for unit, kinds in (("lines", {".txt"}), ("rows", {".csv", ".jsonl", ".parquet"})):
         assert sums[unit].total() == sum(len(texts) for kind, texts in files if kind in kinds)
     assert sums["lines"]["documents"] + sums["rows"]["documents"] == len(found)

@@ -3,6 +3,7 @@
 docs/dvc-and-mlflow.md says it in words. Those of MLflow are in test_mlflow_complaints.py.
 """
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,18 @@ def test_dvc_6465_9162_text_that_git_does_not_track(folder: Path, tmp_path: Path
     with dvc() as repo:
         repo.experiments.run(tmp_dir=True, params=["train.seed=3"])
     assert (tmp_path / "seen").read_text() == "new.txt\nold.txt\n"
+    assert (tmp_path / "said").read_text() == said
+    # Where git ignores all text, DVC takes it, and git the small file that DVC writes.
+    shutil.copy(PROJECT / "corpus" / ".gitignore", "corpus")
+    Path("corpus/ignored.csv").write_text("body\ntext\n")
+    with dvc() as repo:
+        repo.add("corpus/ignored.csv")
+    git("add", "corpus")
+    git("commit", "-qm", "text")
+    assert "corpus/ignored.csv" not in git("ls-files").splitlines()
+    with dvc() as repo:
+        repo.experiments.run(tmp_dir=True, params=["train.seed=4"])
+    assert "ignored.csv" in (tmp_path / "seen").read_text().splitlines()
     assert (tmp_path / "said").read_text() == said
 
 

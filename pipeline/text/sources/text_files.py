@@ -25,6 +25,7 @@ KINDS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 KNOWN = f"{', '.join(KINDS)}, or one of these and .gz"
 SURROGATE = re.compile("[\ud800-\udfff]")
 MARK = "\ufeff"
+README = PurePosixPath("README.md")  # as the folder corpus/ has
 
 
 def file_documents(
@@ -124,12 +125,12 @@ def _below(folder: Path) -> Iterator[PurePosixPath]:
 
 
 def _wanted(found: Iterable[PurePosixPath], source: SourceFile, where: str, remarks: Remarks) -> list[PurePosixPath]:
-    """Those of a known kind, in order; a hidden file is a tool's (`._comments.csv`, `.ipynb_checkpoints/`)."""
-    kinds: dict[str, list[PurePosixPath]] = {"read": [], "of another kind": [], "hidden": []}
+    """Those of a known kind, in order; hidden files (`._comments.csv`, `.ipynb_checkpoints/`) and DVC's are tools'."""
+    kinds: dict[str, list[PurePosixPath]] = {"read": [], "of another kind": [], "of tools": []}
     for path in sorted(found):
         is_known = source.format or kind_of(path) in KINDS
-        is_hidden = any(part.startswith(".") for part in path.parts)
-        kinds["hidden" if is_hidden else "read" if is_known else "of another kind"].append(path)
+        of_tools = any(part.startswith(".") for part in path.parts) or path.suffix == ".dvc" or path == README
+        kinds["of tools" if of_tools else "read" if is_known else "of another kind"].append(path)
     for became, paths in kinds.items():
         if paths:
             remarks.count("files", became, len(paths))
