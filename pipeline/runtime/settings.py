@@ -35,8 +35,9 @@ DASK_LOGGERS = ("distributed", "distributed.client")
 # These have a line for every file that the remote lacks; `dvc repro` makes those files anyway.
 DVC_LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
-# What NLTK imports for its classifiers and plots, and does without where it is not installed.
-NLTK_EXTRAS = ("matplotlib", "scipy", "sklearn")
+# What NLTK imports for its classifiers, tests and plots, and does without where it is not installed; MLflow may have
+# imported the first part of SciPy before.
+NLTK_EXTRAS = ("matplotlib", "scipy", "scipy.stats", "scipy.stats.stats", "sklearn")
 
 
 def limit_spinning() -> None:
@@ -93,6 +94,18 @@ def lift_nltk_time_limit() -> None:
     limits: Any = sys.modules.get("nltk.redos")
     if limits:
         limits.DEFAULT_TIMEOUT = None
+
+
+def optimize_without_compiler() -> None:
+    """Let torch's optimisers not import its compiler, which takes a second, only to ask it to leave them alone.
+
+    Before they do, they look whether that was asked for before. Nothing here is compiled.
+    """
+    from torch.optim import Optimizer
+
+    for method in vars(Optimizer).values():
+        if function := getattr(method, "__wrapped__", None):
+            setattr(function, "__dynamo_disable", function)
 
 
 def allow_long_csv_fields() -> None:

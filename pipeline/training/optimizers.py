@@ -3,12 +3,14 @@
 Both schedules are functions of what is known anyway (the step, the history), so no schedule state has to be kept.
 """
 
+import inspect
 import itertools
 import math
 from collections.abc import Sequence
 
 import torch
 
+from pipeline.runtime.settings import optimize_without_compiler
 from pipeline.training.history import EpochRecord
 from pipeline.training.params import TrainParams
 
@@ -18,6 +20,7 @@ def build_optimizer(model: torch.nn.Module, params: TrainParams) -> torch.optim.
 
     `adamw` is Loshchilov and Hutter, "Decoupled weight decay regularization" (2019); `sgd` plain gradient descent.
     """
+    optimize_without_compiler()
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     biases = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": biases, "weight_decay": 0.0}]
@@ -25,6 +28,12 @@ def build_optimizer(model: torch.nn.Module, params: TrainParams) -> torch.optim.
     if params.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=params.learning_rate, fused=True)
     return torch.optim.SGD(groups, lr=params.learning_rate, fused=True)
+
+
+def take_step(optimizer: torch.optim.Optimizer) -> None:
+    """As `optimizer.step()`, whose wrappers would import torch's compiler first."""
+    with torch.no_grad():
+        inspect.unwrap(type(optimizer).step)(optimizer)
 
 
 def learning_rate(params: TrainParams, step: int, total_steps: int, history: Sequence[EpochRecord]) -> float:

@@ -24,7 +24,7 @@ from pipeline.runtime.stopping import Stop
 from pipeline.text.encoded import EncodedSplit
 from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.history import EpochRecord, Listener, best_epoch
-from pipeline.training.optimizers import build_optimizer, learning_rate
+from pipeline.training.optimizers import build_optimizer, learning_rate, take_step
 from pipeline.training.params import TrainParams
 
 
@@ -158,7 +158,7 @@ class Trainer:
         mixed = int(np.random.SeedSequence([params.seed, state.step]).generate_state(1)[0])
         masks = torch.Generator(batch.x_N.device).manual_seed(mixed)
         mean_nats = state.model.loss(batch, self._sampler, state.step, params.precision, masks)
-        state.optimizer.zero_grad()
+        state.model.zero_grad()
         mean_nats.backward()
         gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -168,7 +168,7 @@ class Trainer:
         if norm > params.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), params.clip_norm, norm)
         state.learning_rate = rate
-        state.optimizer.step()
+        take_step(state.optimizer)
         return loss
 
     def _end_epoch(self) -> EpochRecord:

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.training.optimizers import build_optimizer, learning_rate, warmup_and_decay
+from pipeline.training.optimizers import build_optimizer, learning_rate, take_step, warmup_and_decay
+from tests.conftest import PROJECT
 from tests.training.conftest import history, train_params
 
 totals = st.integers(1, 500)
@@ -113,3 +116,33 @@ def test_steps_equal_the_published_formula(optimizer_name, formula, steps):
     for name, weight in model.named_parameters():
         expected = formula(before[name], gradients[name], 0.1, 0.5 if name == "weight" else 0.0)
         np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_step_is_that_of_torch(optimizer):
+    ours, theirs = (torch.nn.Linear(3, 2) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    for model in (ours, theirs):
+        built = build_optimizer(model, train_params(optimizer=optimizer))
+        for _ in range(3):
+            model.zero_grad()
+            model(torch.ones(3)).square().sum().backward()
+            take_step(built) if model is ours else built.step()
+    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+
+
+def test_torch_does_not_import_its_compiler():
+    code = """
+import sys, torch
+from pipeline.training.optimizers import build_optimizer, take_step
+from tests.conftest import PROJECT
+from tests.training.conftest import train_params
+model = torch.nn.Linear(3, 2)
+optimizer = build_optimizer(model, train_params())
+model(torch.ones(3)).sum().backward()
+take_step(optimizer)
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
