@@ -29,6 +29,19 @@ from typing import Any, NoReturn
 OWN = ("pipeline", "stages", "tests", "tools", "benchmarks")  # code that a test may have changed in its clone
 # Variables that libraries or Python read when they are loaded.
 READ_AT_START = re.compile(r"(G?OMP|MKL|KMP|OPENBLAS|ATEN|ONEDNN|DNNL|NPY|LD|GLIBC|PYTHON(?!PATH|NOUSERSITE))")
+# What the commands import of others, and most of what those import in their turn.
+LIBRARIES = """
+    torch torch._dynamo safetensors.torch pandas pyarrow.dataset pyarrow.parquet dask.distributed networkx.readwrite
+    matplotlib.backends.backend_agg matplotlib.figure matplotlib.style PIL.PngImagePlugin filelock rich.progress
+    rich.table typer typer.testing markdown_it detect_secrets.main git punkt alembic.config alembic.migration
+    sqlalchemy.dialects.sqlite mlflow.pyfunc mlflow.pyfunc.model mlflow.pyfunc.scoring_server mlflow.tracing.provider
+    mlflow.tracing.processor.otel mlflow.store.model_registry.sqlalchemy_workspace_store
+    mlflow.store.tracking.sqlalchemy_workspace_store opentelemetry.sdk.metrics configobj dulwich.ignore dulwich.index
+    dulwich.worktree dvc.analytics dvc.cli.parser dvc.commands.experiments.run dvc.commands.repro dvc.repo
+    dvc.repo.experiments dvc.repo.reproduce dvc.repo.status dvc.repo.plots dvc.repo.artifacts dvc.repo.datasets
+    dvc.stage.cache dvc.render dvc.data_cloud dvc.fs.dvc dvc.utils.serialize dvc_data.index
+    dvc_data.hashfile.db.local dvc_render ruamel.yaml scmrepo.git fsspec.implementations.memory
+"""
 BIN = Path(sys.executable).parent
 # What this process got from its parent, as a shell ignores Ctrl-C for what runs in the background.
 SIGNALS = {
@@ -107,20 +120,12 @@ def serve() -> None:
 
     with nltk_alone():
         import nltk  # noqa: F401
-    import dask.distributed  # noqa: F401
-    import dvc.cli
-    import dvc.commands.repro
-    import dvc.repo  # noqa: F401
-    import matplotlib.figure  # noqa: F401
-    import mlflow.pyfunc
-    import mlflow.store.model_registry.sqlalchemy_store
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-    import pandas  # noqa: F401
-    import pyarrow.dataset
-    import pyarrow.parquet  # noqa: F401
-    import safetensors.torch  # noqa: F401
-    import torch._dynamo  # noqa: F401
+    for name in LIBRARIES.split():
+        importlib.import_module(name)
+    import mlflow.utils.requirements_utils
 
+    # Which package each module is of: logging a model needs it.
+    mlflow.utils.requirements_utils._init_modules_to_packages_map()
     _loggers.update((logger.name, _settings(logger)) for logger in _all_loggers())
     subprocess.Popen = ForkingPopen  # type: ignore[misc]
     answers = os.fdopen(os.dup(1), "w")

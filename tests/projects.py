@@ -5,7 +5,9 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -70,24 +72,24 @@ class Project:
         (report / "curves.png").write_bytes(b"\x89PNG")
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with tables and no run: making the tables takes seconds."""
+@cache
+def empty_database() -> bytes:
+    """The file of an MLflow database with tables and no run: making the tables takes seconds."""
     from mlflow import MlflowClient
 
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    with TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return Path(folder, "mlflow.db").read_bytes()
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Iterator[Project]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     for name in ("MLFLOW_TRACKING_URI", "RNNLM_TRACKING", "DVC_ROOT", "DVC_EXP_NAME"):
         # Set first, so that what the code under test puts there is taken away again.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    (tmp_path / "mlflow.db").write_bytes(empty_database())
     for name in ("constraints.txt", "dvc.yaml", ".dvcignore"):
         shutil.copy(PROJECT / name, tmp_path)
     (tmp_path / ".dvc").mkdir()

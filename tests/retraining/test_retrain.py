@@ -26,6 +26,7 @@ from pipeline.review import gates as gate
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.settings import MLFLOW
 from tests.conftest import PROJECT
+from tests.projects import empty_database
 from tests.retraining.conftest import FILES, Repository
 
 METRICS = {"perplexity": 12.0, "unknown_share": 0.05}
@@ -249,11 +250,11 @@ server.serve_forever()
 
 
 @pytest.fixture
-def slow_store(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def slow_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """MLflow's server, which the environment names, and the file that says how long its artifacts take."""
     folder = tmp_path / "server"
     folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
+    (folder / "mlflow.db").write_bytes(empty_database())
     (folder / "pause").write_text("0")
     options = {"FILE_STORE": "sqlite:///mlflow.db", "SERVE_ARTIFACTS": "true"}
     options |= {"ARTIFACT_ROOT": "mlflow-artifacts:/", "ARTIFACT_DESTINATION": str(folder / "artifacts")}

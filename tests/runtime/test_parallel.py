@@ -102,7 +102,7 @@ def test_items_that_are_done_are_let_go(workers: int) -> None:
     size, seen, held = 200_000, [], []
 
     def parcels() -> Iterator[Parcel]:
-        for _ in range(200):
+        for _ in range(100):
             parcel = Parcel(size)
             seen.append(weakref.ref(parcel))
             yield parcel
@@ -111,7 +111,7 @@ def test_items_that_are_done_are_let_go(workers: int) -> None:
     try:
         for number, found in enumerate(ordered_map(weigh, parcels(), workers)):
             assert found == size
-            if number in (40, 180):
+            if number in (40, 90):
                 gc.collect()
                 held.append(tracemalloc.get_traced_memory()[0])
                 assert [place for place, ref in enumerate(seen[: number - workers * QUEUED]) if ref()] == []

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -30,6 +30,7 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from tests.conftest import PROJECT
 from tests.forking import Server
+from tests.projects import empty_database
 
 FORKING = Server()
 CELLS = ("rnn", "lstm", "gru")
@@ -91,6 +92,8 @@ class Clone:
         """This clone with its data and its DVC cache once more, and without its runs in MLflow."""
         ignored = shutil.ignore_patterns("mlflow.db", "mlruns", "__pycache__")
         shutil.copytree(self.folder, folder, symlinks=True, ignore=ignored, dirs_exist_ok=True)
+        if tracking:
+            (folder / "mlflow.db").write_bytes(empty_database())
         return Clone(folder, tracking)
 
     def git(self, *arguments: str) -> str:
@@ -113,19 +116,19 @@ class Clone:
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments)
 
     def run(self, *command: str, status: int = 0) -> str:
-        done = self._done(command)
+        done = self.done(*command)
         assert done.returncode == status, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def fails(self, *command: str) -> str:
         """Standard error of a command that must end with a status that is not 0."""
-        done = self._done(command)
+        done = self.done(*command)
         assert done.returncode != 0, done.stdout
         assert "Traceback" not in done.stderr, done.stderr
         return done.stderr
 
-    def _done(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-        """A command that has ended."""
+    def done(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """A command that has ended, whatever its status."""
         done = FORKING.run(command, self.folder, self.environment) if self.forks else None
         return done or subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
 
@@ -256,6 +259,7 @@ class Site:
     def __init__(self, folder: Path, warm_start: bool) -> None:
         self.folder, self.bare, self.storage = folder, folder / "bare.git", folder / "storage"
         self.store = f"sqlite:///{folder}/mlflow.db"
+        (folder / "mlflow.db").write_bytes(empty_database())
         self.corpus = folder / "comments.csv"
         self.work = make_clone(folder / "work")
         self.work.change(
@@ -363,6 +367,7 @@ class TrackingServer:
 
 @contextmanager
 def tracking_server(folder: Path) -> Iterator[TrackingServer]:
+    (folder / "mlflow.db").write_bytes(empty_database())
     server = TrackingServer(folder)
     server.start()
     try:

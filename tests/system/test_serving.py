@@ -32,6 +32,7 @@ from pipeline.inference.request import LONGEST_TEXT
 from pipeline.runtime.pins import canonical
 from pipeline.tracking.logged_model import REQUIREMENTS
 from tests.conftest import PROJECT, SOAK, model_params, vocabulary_of
+from tests.projects import empty_database
 from tests.system.hostile_requests import SECONDS, WAYS, attackers
 from tests.system.test_dependencies import MODULES, modules_imported_by
 
@@ -97,10 +98,10 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[tuple[Path, Path]]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """A project with a champion, and where MLflow keeps that."""
     folder = tmp_path_factory.mktemp("served")
-    shutil.copy(empty_database, folder / "mlflow.db")
+    (folder / "mlflow.db").write_bytes(empty_database())
     words = {"the": 9, "cat": 8, "dog": 7, "sees": 6, ".": 5, "function": 4, "returns": 3, "of": 2, "a": 1}
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "RNNLM_TRACKING", "DVC_ROOT"):

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -67,13 +66,7 @@ def elsewhere(versions: Versions, tmp_path_factory: pytest.TempPathFactory) -> C
 
 def test_another_clone_makes_the_first_run_again(versions: Versions, elsewhere: Clone) -> None:
     before, known = elsewhere.git("status", "--porcelain"), elsewhere.call("runs", "--json")
-    done = subprocess.run(
-        ["rnnlm", "reproduce", versions.runs[0]],
-        cwd=elsewhere.folder,
-        env=elsewhere.environment,
-        capture_output=True,
-        text=True,
-    )
+    done = elsewhere.done("rnnlm", "reproduce", versions.runs[0])
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("identical")
     # Really run, one after the other, and nothing but them; no trace is left.
@@ -267,13 +260,13 @@ def test_the_better_version_is_promoted_served_and_rolled_back(versions: Version
         def client(number: int) -> int:
             with requests.Session() as session:
                 answers = [
-                    ask(session, url, ["The cat sees fish.", "Nobody likes you!"][: 1 + i % 2]) for i in range(125)
+                    ask(session, url, ["The cat sees fish.", "Nobody likes you!"][: 1 + i % 2]) for i in range(8)
                 ]
             assert all(row["log_probability"] < 0 for rows in answers for row in rows)
             return len(answers)
 
         with ThreadPoolExecutor(8) as clients:
-            assert sum(clients.map(client, range(8))) == 1000
+            assert sum(clients.map(client, range(8))) == 64
 
     elsewhere.call("rollback")
     assert champion() == older

@@ -12,12 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nltk.tokenize.destructive import NLTKWordTokenizer
 
-from pipeline.params import load_params
-from pipeline.runtime.pins import read_constraints, write_pins
-from pipeline.text.sentences import SentenceSplitter
-from pipeline.text.sources.docstrings import docstring_documents
 from pipeline.text.tokenizer import Tokenizer
-from tests.conftest import PROJECT
 
 NLTK = NLTKWordTokenizer()
 OURS = Tokenizer(lowercase=False)
@@ -89,16 +84,6 @@ def test_some_shared_texts_have_nltk_tokens(shared_data: Path) -> None:
 @pytest.mark.soak
 def test_all_shared_texts_have_nltk_tokens(shared_data: Path) -> None:
     check_lines(list(shared_lines(shared_data)))
-
-
-@pytest.mark.slow
-def test_the_default_corpus_has_nltk_tokens(tmp_path: Path) -> None:
-    params = load_params(PROJECT / "params.yaml").download
-    pins = tmp_path / "corpus.txt"
-    write_pins(read_constraints(PROJECT / "constraints.txt"), params.packages, pins)
-    splitter = SentenceSplitter("english")
-    found = docstring_documents(params.packages, pins)
-    check_lines([sentence for document in found for sentence in splitter.split(document.text)])
 
 
 def check_lines(lines: list[str]) -> None:

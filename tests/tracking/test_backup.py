@@ -22,14 +22,14 @@ from pipeline.tracking import backup, runs
 from pipeline.tracking.logged_model import read_model
 from pipeline.tracking.store import connect
 from tests.conftest import PROJECT
-from tests.projects import Project
+from tests.projects import Project, empty_database
 from tests.review.candidates import candidate, write_corpus
 
 # Makes runs until it is killed: as a stage does, but with a new model each time.
 WRITER = """
 import sys
 from pathlib import Path
-from tests.projects import Project
+from tests.projects import Project, empty_database
 from pipeline.params import load_params
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking import runs
@@ -276,8 +276,8 @@ def test_a_later_mlflow_is_named(one_run: Path) -> None:
     assert not Path("mlflow.db").exists()
 
 
-def test_a_store_is_never_replaced_but_an_empty_one(one_run: Path, empty_database: Path, project: Project) -> None:
-    shutil.copy(empty_database, "mlflow.db")
+def test_a_store_is_never_replaced_but_an_empty_one(one_run: Path, project: Project) -> None:
+    Path("mlflow.db").write_bytes(empty_database())
     connect()
     Path("mlruns").mkdir(exist_ok=True)
     assert "1 runs and 1 registered versions are back" in rnnlm("restore", str(one_run))

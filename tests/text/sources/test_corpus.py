@@ -8,11 +8,13 @@ from pipeline.params import load_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.pins import read_constraints, write_pins
 from pipeline.text.documents import Document, read_documents
+from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.sources.corpus import documents
 from pipeline.text.sources.fetch import Fetcher
 from pipeline.text.splits import SPLITS
 from stages.download import download
 from tests.conftest import PROJECT
+from tests.text.test_tokenizer import check_lines
 
 DOCUMENTS = Path("data/raw/documents.parquet")
 
@@ -120,14 +122,25 @@ def test_the_tutorials_comments(shared_data: Path) -> None:
         list(documents(wrong, Path("unused"), Fetcher(1 << 30)))
 
 
-@pytest.mark.slow
-def test_the_default_corpus(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def default_corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The text of each document, by its id: to parse some thousand modules takes seconds."""
     params = load_params(PROJECT / "params.yaml").download
-    pins = tmp_path / "corpus.txt"
+    pins = tmp_path_factory.mktemp("pins") / "corpus.txt"
     write_pins(read_constraints(PROJECT / "constraints.txt"), params.packages, pins)
-    found = {document.id: document.text for document in documents(params, pins, Fetcher(params.max_bytes))}
-    assert list(found) == sorted(found)
-    assert 4000 < len(found) < 6000
-    words = sum(len(text.split()) for text in found.values())
+    return {document.id: document.text for document in documents(params, pins, Fetcher(params.max_bytes))}
+
+
+@pytest.mark.slow
+def test_the_default_corpus(default_corpus: dict[str, str]) -> None:
+    assert list(default_corpus) == sorted(default_corpus)
+    assert 4000 < len(default_corpus) < 6000
+    words = sum(len(text.split()) for text in default_corpus.values())
     assert 1_200_000 < words < 2_000_000
-    assert not any(junk in text for text in found.values() for junk in ("`", ">>>", "{", "://"))
+    assert not any(junk in text for text in default_corpus.values() for junk in ("`", ">>>", "{", "://"))
+
+
+@pytest.mark.slow
+def test_the_default_corpus_has_nltk_tokens(default_corpus: dict[str, str]) -> None:
+    splitter = SentenceSplitter("english")
+    check_lines([sentence for text in default_corpus.values() for sentence in splitter.split(text)])
