@@ -43,9 +43,9 @@ def evaluate() -> None:
     sums = score_split(predictor, test, f"evaluate {cell.name}")
     metrics = summarise(sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
     metrics["parameters"] = predictor.model.parameter_count()
-    shutil.rmtree(folder / SEEDS_FOLDER, ignore_errors=True)  # of an earlier run that DVC did not start
     of_seeds = {_seed(predictor): sums.sentences}
-    for path in seed_folders(model_folder)[1:]:
+    seeds = seed_folders(model_folder)[1:]
+    for path in seeds:
         other = Predictor.load(path)
         other_sums = score_split(other, test, f"evaluate {cell.name}, seed {path.name}")
         figures = summarise(other_sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
@@ -56,6 +56,8 @@ def evaluate() -> None:
     if len(of_seeds) > 1:
         metrics |= summarise_seeds(of_seeds, documents, options.bootstrap_samples, options.seed)
     write_metrics(folder / "metrics.json", metrics)
+    for other in set(seed_folders(folder)[1:]) - {folder / path.relative_to(model_folder) for path in seeds}:
+        shutil.rmtree(other)  # of an earlier run that DVC did not start
     write_seed_figures(folder / SEEDS_FOLDER / SEEDS_FILE, of_seeds)
     write_bands(folder / "bands.csv", sums.bands(cell.name))
     write_sentences(folder / "sentences.parquet", sums, documents)

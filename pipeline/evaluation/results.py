@@ -167,7 +167,9 @@ def recipe_tests(evaluation_folder: Path, rows: Sequence[Row], resamples: int, s
         test = paired_recipes(nats_a, nats_b, scores.tokens, scores.document, resamples, seed, confidence)
         verdicts = {"A": f"{a} is better than {b}", "B": f"{b} is better than {a}"}
         equal = (
-            f"{a} and {b} cannot be told apart" if test.ratio_low else f"whether {a} or {b} is better cannot be told"
+            f"{a} and {b} cannot be told apart"
+            if test.ratio_low is not None
+            else f"whether {a} or {b} is better cannot be told"
         )
         verdict = verdicts.get(str(test.better), equal)
         said.append(f"{verdict}: perplexity {b} / {a} {test.ratio:.4f}, {test.ratio_interval}.")

@@ -60,7 +60,7 @@ def not_trained_on(test: ModelComparison, waived: bool) -> tuple[Gate, ...]:
     """A condition that is not met, where nobody can tell whether a model was trained on what both are tested on."""
     if test.left_out is not None:
         return ()
-    told = " ".join(test.remarks)
+    told = test.remarks[0]
     told += (
         f" It passes all the same, as this run was told {WITHOUT_OLD_SENTENCES}."
         if waived
@@ -138,5 +138,5 @@ def _ngram_test(
     nats, run = (scores[name].nats, network.nats), find(store, f"v{challenger}")
     result, left_out, remarks = compared_unseen(paired_bootstrap, nats, network.tokens, store, [run], TOKENS, params)
     if left_out is None and not without_old_sentences:
-        raise InputError(" ".join(remarks).rstrip("."))
+        raise InputError(remarks[0].rstrip("."))
     return name, result, remarks

@@ -172,9 +172,7 @@ def _old_sentences(store: Store, verdict: Verdict, params: Params, waived: bool)
             test = compare_models(store, champion, challenger, params, path, params.retrain.confidence)
             result = test.result
             if result.ratio_low is None or test.left_out is None:
-                raise InputError(
-                    result.ratio_interval if test.left_out is not None else " ".join(test.remarks).rstrip(".")
-                )
+                raise InputError(result.ratio_interval if test.left_out is not None else test.remarks[0].rstrip("."))
         except InputError as error:
             told = f"It could not be tested on the test sentences of champion v{verdict.champion}: {error}."
             if waived:

@@ -49,7 +49,8 @@ def compared_unseen(
         confidence: of the interval that decides.
 
     Returns:
-        The result, how many sentences are left out (None: nobody can tell, and none is), and remarks on that.
+        The result, how many sentences are left out (None: nobody can tell, and none is), and remarks: on that,
+        which comes first, and on what counts as one document.
 
     Raises:
         InputError: no sentence would remain, or a perplexity is not a finite number.
@@ -60,7 +61,8 @@ def compared_unseen(
         documents = np.unique(documents[kept], return_inverse=True)[1]
     a, b = (part[..., kept] for part in nats)
     result = test(a, b, counts[kept], documents, options.bootstrap_samples, options.seed, confidence)
-    return result, left_out, remarks
+    together = params.download.together if documents is not None else None
+    return result, left_out, (*remarks, *([together] if together else []))
 
 
 def _kept(store: Store, runs: "Sequence[Run]", tokens: Path, sentences: int) -> tuple[np.ndarray, int | None, Remarks]:

@@ -1,6 +1,7 @@
 """Test sentences that a model was trained on, by itself or by the weights that it began with."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,6 +51,10 @@ def test_sentences_that_a_model_was_trained_on_are_left_out(kept: Path) -> None:
     compared = compare_models(store, find(store, "v1"), find(store, "v2"), params)
     assert (compared.left_out, compared.result.sentences, compared.result.documents) == (4, 20, 10)
     assert compared.remarks == (LEFT_OUT,)
+    grouped = params.download.model_copy(update={"source": "files", "group_column": "author"})
+    compared = compare_models(store, find(store, "v1"), find(store, "v2"), replace(params, download=grouped))
+    groups = "Groups: rows of a table with the same 'author' count as one document here."
+    assert compared.remarks == (LEFT_OUT, groups)
     store.set_alias("champion", "1")
     verdict = decide(store, "2", 0.95, params)
     assert verdict.outcome == "promoted"

@@ -108,7 +108,9 @@ def test_another_recipe_takes_no_model_of_this_one(fits: list[int]) -> None:
     assert fits == [1, 2, 1, 2, 3]
 
 
-def test_every_seed_is_scored_and_the_first_as_if_it_were_alone(fits: list[int]) -> None:
+def test_every_seed_is_scored_and_the_first_as_if_it_were_alone(
+    fits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     train()
     evaluate()
     alone = bytes_below(SCORES)
@@ -137,6 +139,11 @@ def test_every_seed_is_scored_and_the_first_as_if_it_were_alone(fits: list[int])
     assert shown[-1] == ", ".join(f"{perplexity:.2f}" for perplexity in perplexities)
     with_seeds(1)
     train()
+    with monkeypatch.context() as failing:
+        failing.setattr("stages.evaluate.summarise", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate()
+    assert bytes_below(SCORES) == three  # until there are new scores
     evaluate()
     assert bytes_below(SCORES) == alone
 
@@ -165,7 +172,9 @@ def test_each_seed_has_a_run_in_the_group_of_its_recipe_and_the_first_is_registe
         assert run.info.run_name == f"lstm, 4 units, 3 epochs, installed-docs, seed {seed}"
         figures = json.loads((Path("data/evaluation") / folder / "metrics.json").read_text())
         assert run.data.metrics["test/perplexity"] == figures["perplexity"]
-        outs = read_provenance(store, run.info.run_id).stages["train"].outs  # type: ignore[union-attr]
+        provenance = read_provenance(store, run.info.run_id)
+        assert provenance is not None
+        outs = provenance.stages["train"].outs
         names = ["config.json", "history.csv", "model.safetensors", "vocabulary.tsv"]
         assert sorted(outs) == [f"data/models/{folder}/{name}" for name in names]
     assert [version.run_id for version in store.versions()] == [runs["lstm"].info.run_id]
@@ -175,7 +184,7 @@ def test_each_seed_has_a_run_in_the_group_of_its_recipe_and_the_first_is_registe
 
 @pytest.mark.slow
 def test_dvc_deletes_the_outputs_and_still_only_the_new_seed_is_trained(plain: Clone, tmp_path: Path) -> None:
-    clone = plain.copy(tmp_path / "clone")
+    clone = plain.copy(tmp_path / "clone", tracking=True)
     before = clone.digests()
     clone.change(cells__gru__seeds=2)
     printed = clone.dvc("repro", "train@gru", "evaluate@gru")
@@ -190,6 +199,8 @@ def test_dvc_deletes_the_outputs_and_still_only_the_new_seed_is_trained(plain: C
     clone.change(cells__gru__seeds=1)
     clone.repro("train@gru", "evaluate@gru")
     assert clone.digests() == before
+    second = next(run for run in json.loads(clone.call("runs", "--json")) if run["tags"]["folder"] == "gru/seeds/2")
+    assert clone.rnnlm("reproduce", second["run_id"]).startswith("identical")
     clone.change(cells__gru__seeds=2)
     assert clone.repro("train@gru", "evaluate@gru") == []  # of the run cache
     assert clone.digests() == two
