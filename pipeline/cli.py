@@ -414,13 +414,31 @@ def serve(
     model: Annotated[str, typer.Option("--model", help="as of `rnnlm generate`")] = "champion",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
 ) -> None:
-    """Serve a model over HTTP on this machine, within limits (docs/serving.md), until Ctrl-C."""
-    from pipeline.inference.server import serve
+    """Serve a model over HTTP on this machine, within limits (docs/serving.md), until Ctrl-C.
 
-    saved, unknown_types = _saved_model(model), None
-    with suppress(InputError):  # a server needs no corpus, unless somebody asks for what is told of its words
-        unknown_types = _unknown_types(saved)
-    serve(saved, port, unknown_types)
+    The champion, or challenger, is followed: after a promotion or a rollback, the other model answers.
+    """
+    from pipeline.inference.server import Content, serve
+    from pipeline.review.names import follower
+
+    def content(saved: "SavedModel") -> Content:
+        with suppress(InputError):  # a server needs no corpus, unless somebody asks for what is told of its words
+            return saved, _unknown_types(saved)
+        return saved, None
+
+    if model not in ("champion", "challenger"):
+        serve(content(_saved_model(model)), port)
+        return
+    _project()
+    newer = follower(model)
+
+    def other() -> Content | None:
+        saved = newer()
+        return saved and content(saved)
+
+    first = other()
+    assert first is not None  # the first call gives the one to begin with
+    serve(first, port, other)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What a person may call a model, the same in every command, and the run or the model that is meant."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,26 @@ def model_called(text: str, folder: Path) -> SavedModel:
             raise InputError(f"no model named {text!r} in {MODELS}, no such folder, and RNNLM_TRACKING is off")
     with open_store() as store:
         return model_of_run(store, find(store, text))
+
+
+def follower(alias: str) -> Callable[[], SavedModel | None]:
+    """A function that returns the model that has an alias, and None as long as that is the one of the call before.
+
+    It raises InputError as `find` and `model_of_run` do.
+    """
+    given: str | None = None
+
+    def newer() -> SavedModel | None:
+        nonlocal given
+        with open_store() as store:
+            number = store.aliases().get(alias)
+            if number is not None and number == given:
+                return None
+            saved = model_of_run(store, find(store, alias if number is None else f"v{number}"))
+        given = number
+        return saved
+
+    return newer
 
 
 def model_of_run(store: Store, run: "Run") -> SavedModel:

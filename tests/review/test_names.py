@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.model.folder import SavedModel, model_digest
 from pipeline.params import load_params
-from pipeline.review.names import find, model_called
+from pipeline.review.names import find, follower, model_called
+from pipeline.review.promotion import rollback
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.runs import log_evaluation
 from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store, connect
@@ -81,6 +82,24 @@ def test_every_name_of_a_model_gives_its_run_and_its_weights(store: Store, proje
         assert digest_of(project, model_called(text, Path(text))) == first, text
     for text in ("lstm", "v2", other.info.run_id):
         assert digest_of(project, model_called(text, Path(text))) == other.data.tags["model_digest"], text
+
+
+def test_a_follower_gives_each_champion_once_the_former_one_after_a_rollback(store: Store, project: Project) -> None:
+    newer = follower("champion")
+    with pytest.raises(InputError, match="no champion yet"):
+        newer()
+    digests = []
+    for seed in (1, 2):
+        project.train(seed)
+        log_evaluation(load_params(), "lstm")
+        digests.append(digest_of(project))
+    store.set_alias(CHAMPION, "2")
+    store.client.set_registered_model_tag(MODEL, "former_champions", "1")
+    assert digest_of(project, newer()) == digests[1]
+    assert newer() is None
+    rollback(store)
+    assert digest_of(project, newer()) == digests[0]
+    assert newer() is None
 
 
 def test_a_folder_is_a_model_and_what_lies_in_data_needs_no_mlflow(
