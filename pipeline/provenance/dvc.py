@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import IO, TYPE_CHECKING, Any
 import yaml
 
 from pipeline.params import at, read_params
-from pipeline.provenance import git
 from pipeline.provenance.code import changed, read_pins
 from pipeline.runtime.errors import InputError, one_line
 from pipeline.runtime.paths import DATA, LOCK, PINS, TOKENS
@@ -195,7 +194,7 @@ def restore(name: str, digest: str, destination: Path) -> None:
 
 def has_remote() -> bool:
     """Whether a default remote is set up."""
-    with _repo() as repo:
+    with repository() as repo:
         return bool(repo.config["core"].get("remote"))
 
 
@@ -238,64 +237,12 @@ def _transfer(*arguments: str) -> None:
 def unsaved_outputs() -> list[Path]:
     """Outputs of stages that are not what dvc.lock says, and which DVC's cache does not have either."""
     outs = [item for record in read_lock().values() for item in record.outs.items()] if LOCK.exists() else []
-    with _repo() as repo:
+    with repository() as repo:
         return [
             Path(path)
             for path, digest in outs
             if (now := digest_if_there(Path(path))) not in (None, digest) and not repo.cache.local.exists(str(now))
         ]
-
-
-def unused_objects(kept: Collection[str], before: float) -> list[Path]:
-    """Files of DVC's cache that neither the workspace nor any commit names (`git.all_versions` says of which ones).
-
-    DVC itself takes minutes for hundreds of commits, with its lock held, for which a stage that ends then waits three
-    seconds; and it passes over stashes. A cache outside the checkout may be shared with other projects, so nothing in
-    it counts as unused.
-
-    Args:
-        kept: hashes of files and folders that are used all the same.
-        before: seconds since 1970; what came into the cache after that counts as used.
-
-    Raises:
-        InputError: the workspace has no dvc.yaml that DVC can read, say.
-    """
-    with _repo() as repo, repo.lock:
-        cache = repo.cache.local
-        if not Path(cache.path).resolve().is_relative_to(Path(repo.root_dir).resolve()):
-            return []
-        names = _used(repo, kept)
-        found = [Path(cache.oid_to_path(name)) for name in cache.all() if name not in names]
-        return [path for path in found if path.stat().st_mtime < before]
-
-
-def free_objects(paths: Collection[Path]) -> None:
-    """Remove files that `unused_objects` has found, but for those that workspace or commits use by now.
-
-    Raises:
-        InputError: another process of DVC has its lock.
-    """
-    with _repo() as repo, repo.lock:
-        used = {Path(repo.cache.local.oid_to_path(name)) for name in _used(repo, ())}
-        for path in paths:
-            if path not in used:
-                path.unlink(missing_ok=True)
-
-
-def _used(repo: "Repo", kept: Collection[str]) -> set[str]:
-    """Hashes that workspace and commits name, and `kept` ones, with those of the files in their folders."""
-    from dvc.scm import NoSCM
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.tree import Tree
-
-    cache = repo.cache.local
-    names = {info.value for infos in repo.used_objs(force=True).values() for info in infos if info.value} | set(kept)
-    if not isinstance(repo.scm, NoSCM):
-        text = git.all_versions(LOCK.name, "*.dvc").decode(errors="replace")
-        names |= set(re.findall(r"\b[0-9a-f]{32}\b(?:\.dir)?", text))
-    for digest in [name for name in names if name.endswith(".dir") and cache.exists(name)]:
-        names |= {info.value for _, _, info in Tree.load(cache, HashInfo("md5", digest)) if info and info.value}
-    return names
 
 
 def out_of_date() -> dict[str, list[str]]:
@@ -306,7 +253,7 @@ def out_of_date() -> dict[str, list[str]]:
     Raises:
         InputError: dvc.yaml cannot be read, or a file or URL that it names.
     """
-    with _repo() as repo:
+    with repository() as repo:
         status = repo.status()
     return {FIRST: []} if status and not (LOCK.exists() and read_lock().keys() - {"pins"}) else causes(status)
 
@@ -417,7 +364,7 @@ def repro_afresh(folder: Path, targets: Sequence[str], alone: bool, environment:
 
 
 @contextmanager
-def _repo() -> "Iterator[Repo]":
+def repository() -> "Iterator[Repo]":
     """DVC's repository here; what fails in it until the block ends is one line."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.model.folder import model_digest
 from pipeline.provenance import git
-from pipeline.provenance.dvc import free_objects, unused_objects
+from pipeline.provenance.cache import free_objects, unused_objects
 from pipeline.review.promotion import ROLLED_BACK, former_champions
 from pipeline.review.reproduce import REPRODUCTIONS
 from pipeline.review.ui import UI_LOG

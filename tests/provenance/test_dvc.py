@@ -1,11 +1,7 @@
 """What DVC knows, and what it is asked for."""
 
-import hashlib
-import json
 import os
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,33 +11,7 @@ from pipeline.params import read_params
 from pipeline.provenance import dvc
 from pipeline.provenance.dvc import dvc_digest, stage_record
 from pipeline.runtime.errors import InputError
-
-
-def run(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "dvc", *arguments, "-q"], check=True, capture_output=True)
-
-
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    run("init", "--no-scm")
-    return tmp_path
-
-
-@pytest.fixture
-def stages(repository: Path) -> Path:
-    """A pipeline that has not run yet: `copy` of a folder, then `train@x`, which fails where the text is `bad`."""
-    Path("params.yaml").write_text("train: {rate: 1.0e-3}\nother: 1\n")
-    Path("in").mkdir()
-    Path("in/a").write_text("good")
-    Path("dvc.yaml").write_text(
-        "stages:\n  copy:\n    cmd: cp -r in out\n    deps: [in]\n    outs: [out]\n"
-        "  train:\n    foreach: [x]\n    do:\n"
-        "      cmd: \"grep -q good out/a && cp out/a model || (echo 'error: bad text' >&2; exit 3)\"\n"
-        "      deps: [out]\n      params: [train]\n      outs: [model]\n"
-    )
-    return repository
+from tests.provenance.conftest import run
 
 
 def test_a_stage_is_recorded_as_dvc_locks_it_and_stands_until_anything_changes(stages: Path) -> None:
@@ -184,75 +154,3 @@ def test_causes_are_named_and_not_what_follows_from_them(tmp_path: Path, monkeyp
         "results": ["missing or not those of dvc.lock"]
     }
     assert dvc.causes({}) == {}
-
-
-def cached(content: bytes, suffix: str = "") -> str:
-    """The hash of what is put into DVC's cache."""
-    digest = hashlib.md5(content).hexdigest() + suffix
-    path = Path(".dvc/cache/files/md5") / digest[:2] / digest[2:]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return digest
-
-
-def unused() -> set[str]:
-    return {path.parent.name + path.name for path in dvc.unused_objects((), time.time() + 10)}
-
-
-def test_what_git_has_anywhere_is_used(stages: Path) -> None:
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
-
-    def locked(content: str) -> None:
-        """Put the hash of a file in the cache into dvc.lock, and stage that."""
-        outs = [{"path": "out", "hash": "md5", "md5": cached(content.encode())}]
-        Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"copy": {"cmd": "x", "outs": outs}}}))
-        git("add", "-A")
-
-    def commit(content: str) -> None:
-        locked(content)
-        git("commit", "-qm", content)
-
-    git("init", "-q", "-b", "main")
-    Path(".dvc/config").write_text("")
-    Path(".gitignore").write_text("/.dvc/cache\n/.dvc/tmp\n")
-    commit("before")
-    commit("main")
-    for name in ("branch", "refs/tags/tag", "refs/remotes/origin/main", "refs/exps/12/34/name", "worktree", "reflog"):
-        if name == "reflog":
-            git("reflog", "expire", "--expire=now", "--all")
-        commit(name)
-        if name == "worktree":
-            git("worktree", "add", "-q", "--detach", "../worktree")
-        elif name != "reflog":
-            git("update-ref", name if "/" in name else f"refs/heads/{name}", "HEAD")
-        git("reset", "-q", "--hard", "HEAD~")
-    for name in ("stash", "later stash"):
-        locked(name)
-        git("reset", "-q")
-        git("stash", "-q")
-    locked("staged")
-    locked_text = Path("dvc.lock").read_text()
-    outs = cached(b"workspace")
-    Path("dvc.lock").write_text(locked_text.replace(hashlib.md5(b"staged").hexdigest(), outs))
-    nobody, folder = cached(b"nobody"), json.dumps([{"md5": cached(b"of a folder"), "relpath": "a"}]).encode()
-    kept = cached(folder, ".dir")
-    assert unused() == {nobody, kept, hashlib.md5(b"of a folder").hexdigest()}
-    assert [path.name for path in dvc.unused_objects([kept], time.time() + 10)] == [nobody[2:]]
-    assert dvc.unused_objects((), time.time() - 1000) == []
-
-
-def test_what_is_used_by_now_is_not_freed(stages: Path) -> None:
-    run("repro")
-    (digest,) = map(str, dvc.read_lock()["train@x"].outs.values())
-    lock = Path("dvc.lock").read_text()
-    Path("dvc.lock").unlink()
-    paths = dvc.unused_objects((), time.time() + 10)
-    assert digest[2:] in [path.name for path in paths]
-    Path("dvc.lock").write_text(lock)  # as a `dvc repro` does that has found its results in the cache
-    dvc.free_objects(paths)
-    assert all(path.exists() for path in paths)
-    Path("dvc.lock").unlink()
-    dvc.free_objects(paths)
-    assert not any(path.exists() for path in paths)
