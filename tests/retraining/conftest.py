@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PROJECT
+
 
 @dataclass
 class Repository:
@@ -36,6 +38,21 @@ class Repository:
         self.git("add", "-A")
         self.git("commit", "-q", "-m", message)
         return self.git("rev-parse", "HEAD")
+
+    def add_pipeline(self, stages: str, script: str, ignored: str) -> None:
+        """Commit the project's parameters, the text of a dvc.yaml, the train.sh that it runs, and what git ignores."""
+        (self.folder / ".dvc").mkdir()
+        for name, text in {
+            "params.yaml": (PROJECT / "params.yaml").read_text(),
+            ".dvc/config": "[core]\n    analytics = false\n",
+            ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+            "dvc.yaml": stages,
+            "train.sh": script,
+            ".gitignore": ignored,
+            "warm_start.json": "{}\n",
+        }.items():
+            (self.folder / name).write_text(text)
+        self.commit("a pipeline")
 
     def clone(self, folder: Path) -> Path:
         """Another clone of the remote."""

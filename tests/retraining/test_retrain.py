@@ -63,15 +63,7 @@ def ready(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository
     monkeypatch.setattr(gate, "candidate", lambda _: gate.Candidate("lstm", "digest", METRICS))
     monkeypatch.setattr(gate, "scoring_speed", lambda _: 5000.0)
     monkeypatch.setattr(retrain, "write_reports", lambda result, folder, _: write_reports(result, folder, []))
-    shutil.copy(PROJECT / "params.yaml", "params.yaml")
-    Path(".dvc").mkdir()
-    Path(".dvc/config").write_text("[core]\n    analytics = false\n")
-    Path(".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    Path("dvc.yaml").write_text(STAGE)
-    Path("train.sh").write_text(SCRIPT)
-    Path(".gitignore").write_text("/data/pins\n")
-    Path("warm_start.json").write_text("{}\n")
-    repository.commit("a pipeline")
+    repository.add_pipeline(STAGE, SCRIPT, ignored="/data/pins\n")
     return repository
 
 

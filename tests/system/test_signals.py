@@ -73,15 +73,7 @@ SIGNALS, EVERY_REAL = (int(os.environ.get("RNNLM_SIGNALS", 500)), 25) if SOAK el
 
 @pytest.fixture
 def pretended(repository: Repository) -> Repository:
-    (repository.folder / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
-    Path(".dvc").mkdir()
-    Path(".dvc/config").write_text("[core]\n    analytics = false\n")
-    Path(".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    Path("dvc.yaml").write_text(STAGE)
-    Path("train.sh").write_text(SCRIPT)
-    Path(".gitignore").write_text("/data/pins\n/.rnnlm\n")
-    Path("warm_start.json").write_text("{}\n")
-    repository.commit("a pipeline")
+    repository.add_pipeline(STAGE, SCRIPT, ignored="/data/pins\n/.rnnlm\n")
     return repository
 
 
