@@ -4,9 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.evaluation.baselines import baseline_scores
 from pipeline.runtime.errors import InputError
-from pipeline.text.params import SourceFile
+from pipeline.runtime.progress import Bar
+from pipeline.runtime.remarks import Remarks
+from pipeline.text.counting import build_vocabulary, count_words
+from pipeline.text.encoded import load_split
+from pipeline.text.encoding import encode_tokens
+from pipeline.text.params import SourceFile, SplitShares, TokenizeParams
+from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.sources.text_files import file_documents
+from pipeline.text.tokenizer import Tokenizer
+from pipeline.text.tokens import write_tokens
 from tests.conftest import PROJECT
 from tests.text.sources.text_bytes import download_params
 
@@ -63,9 +72,16 @@ OUTCOMES: dict[str, int | str] = {
     "20-degenerate/passwords.txt": 4000,
     "20-degenerate/same-line.txt": 1000,
     "21-gutenberg/one-document.jsonl": 1,
-    "21-gutenberg/pg1.txt": 944,
+    "21-gutenberg/pg1.txt": 154,
     "24-emoji/tweets.txt": 400,
 }
+# What is said besides, of files that are read.
+WARNINGS = {
+    "13-not-the-data/page.txt": "HTML, whose markup",
+    "21-gutenberg/pg1.txt": "running text in lines of one width",
+}
+# What `tokenize` says of the text, by its default and with the setting that it offers; and the sentences with that.
+WITHOUT_SPACES = {"15-no-spaces/chinese.txt": 900, "15-no-spaces/thai.txt": 300}
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
@@ -74,14 +90,44 @@ def test_each_file_is_read_or_refused_in_one_line(name: str) -> None:
         pytest.skip("shared/cases is not here")
     expected = OUTCOMES[name]
 
+    remarks = Remarks()
+
     def read(path: Path) -> list[str]:
-        return [document.text for document in file_documents(path, "", SourceFile(url="x"), download_params())]
+        params = download_params(txt_documents="auto")
+        found = file_documents(path, "", SourceFile(url="x"), params, remarks=remarks)
+        return [document.text for document in found]
 
     if isinstance(expected, int):
         texts = read(CASES / name)
         assert len(texts) == expected
         assert not [text for text in texts if "\ufeff" in text or "\0" in text]
+        assert [WARNINGS.get(name, "") in told for told in remarks.warnings] == [True] * (name in WARNINGS)
     else:
         with pytest.raises(InputError, match=expected) as refused:
             read(CASES / name)
         assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", WITHOUT_SPACES)
+def test_the_setting_for_text_without_spaces_leaves_no_unknown_words(name: str, tmp_path: Path) -> None:
+    if not CASES.is_dir():
+        pytest.skip("shared/cases is not here")
+    warned, unknown, perplexities = {}, {}, {}
+    for language in ("english", "characters"):
+        splits, remarks = SplitShares(train=80, valid=10, test=10), Remarks()
+        params = TokenizeParams(language=language, lowercase=True, deduplicate=False, splits=splits)
+        found = file_documents(CASES / name, "", SourceFile(url="x"), download_params())
+        path, tokenizer = tmp_path / language, Tokenizer(True, params.by_character)
+        write_tokens(found, SentenceSplitter(language), tokenizer, params, path, 1, Bar(), remarks)
+        assert remarks.sums["sentences"].total() == (300 if language == "english" else WITHOUT_SPACES[name])
+        counts = count_words(path, "train", tmp_path, 1, Bar())
+        vocabulary = build_vocabulary(counts, None)
+        encode_tokens(path, vocabulary, tmp_path / "encoded", 1, Bar(), remarks)
+        warned[language], of_test = len(remarks.warnings), remarks.sums["tokens of test"]
+        unknown[language] = of_test["unknown"] / of_test.total()
+        train, test = (load_split(tmp_path / "encoded" / split, len(vocabulary)) for split in ("train", "test"))
+        perplexities = {model: sums.sentences for model, sums in baseline_scores(train, test, len(vocabulary))}
+    assert unknown["characters"] < 0.05
+    assert warned["characters"] == 0
+    assert warned["english"] == 2
+    assert perplexities["trigram"].nats.sum() < 0.6 * perplexities["unigram"].nats.sum()
