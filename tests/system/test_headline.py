@@ -43,3 +43,10 @@ def test_the_record_has_every_seed_and_the_checkout_stays_as_it_was(plain: Clone
         assert shown in (recipes / "README.md").read_text()
     assert metrics["baselines"]["fivegram"]["perplexity"] > 1
     assert len(record["recipes"]) == 1
+    # The same by the benchmark that asks whether equal recipes are told apart.
+    said = clone.run(sys.executable, "-m", "benchmarks.seeds", "--seeds", "4").splitlines()
+    assert [line.partition(":")[0] for line in said[-3:]] == [
+        "perplexities of 4 seeds", "recipes of 2 seeds each", "single models"
+    ]  # fmt: skip
+    assert " of 3 cannot be told apart" in said[-2]
+    assert clone.digests() == before
