@@ -19,6 +19,7 @@ from pipeline.runtime.exactness import SAME_ARITHMETIC
 from pipeline.runtime.paths import ENCODED, VOCABULARY
 from pipeline.text.encoded import load_split
 from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.automatic import in_numbers
 
 PAIRS = 5
 
@@ -47,9 +48,10 @@ def _measured(name: str, precision: str, first: str) -> tuple[float, int]:
 def train(name: str, precision: str) -> None:
     """Train twice on the same batches, and print the seconds of the second time and the tokens."""
     cell = load_params().cell(name)
-    cell = replace(cell, train=cell.train.model_copy(update={"precision": precision}))
     split, vocabulary = load_split(ENCODED / "train"), Vocabulary.load(VOCABULARY)
-    chosen = token_budget_batches(split, cell.train.batch_tokens, cell.train.seed, 1)[::EPOCH_SHARE]
+    train = in_numbers(cell.train.model_copy(update={"precision": precision}), split.tokens)
+    cell = replace(cell, train=train)
+    chosen = token_budget_batches(split, train.batch_tokens, train.seed, 1)[::EPOCH_SHARE]
     steps = our_epoch(cell, split, vocabulary, chosen)
     steps()
     print(seconds(steps), sum(int(split.lengths[sentences].sum()) for sentences in chosen))

@@ -40,6 +40,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import ENCODED, VOCABULARY
 from pipeline.text.encoded import load_documents, load_split
 from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.automatic import in_numbers
 
 GAIN = -math.log(0.96)  # nats a token of a recipe that is 4% better
 RESAMPLES = 400  # of each test set; the standard error needs no more
@@ -94,7 +95,7 @@ def make_seeds(folder: Path, seeds: int) -> None:
     documents = load_documents(ENCODED / "test", len(splits["test"]))
     for cell in list(load_params().cells.values())[-2:]:
         for seed in range(1, seeds + 1):
-            params = cell.train.model_copy(update={"seed": seed})
+            params = in_numbers(cell.train.model_copy(update={"seed": seed}), splits["train"].tokens)
             model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(seed))
             train_silently(model, splits, vocabulary, params)
             saved = SavedModel(model.eval(), vocabulary, TextRules(lowercase=True), params.model_dump())

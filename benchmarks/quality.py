@@ -17,6 +17,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import ENCODED, VOCABULARY
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.automatic import in_numbers
 from pipeline.training.history import EpochRecord
 from pipeline.training.params import TrainParams
 from pipeline.training.trainer import Trainer, validation_nats
@@ -45,7 +46,7 @@ def perplexity(cell: CellParams, **change: object) -> float:
     """Validation perplexity after a training run with `change` made to section `train`."""
     vocabulary = Vocabulary.load(VOCABULARY)
     splits = {split: load_split(ENCODED / split) for split in ("train", "valid")}
-    params = cell.train.model_copy(update=change)
+    params = in_numbers(cell.train.model_copy(update=change), splits["train"].tokens)
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(params.seed))
     train_silently(model, splits, vocabulary, params)
     return math.exp(validation_nats(model, splits["valid"], params.batch_tokens))

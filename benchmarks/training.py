@@ -27,9 +27,11 @@ from pipeline.params import CellParams, load_params
 from pipeline.runtime.paths import ENCODED, VOCABULARY
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.automatic import in_numbers
 from pipeline.training.checkpoint import CHECKPOINT_SECONDS, WRITING_SHARE, Checkpoints, TrainingState
 from pipeline.training.optimizers import build_optimizer
 
+DEFAULT_TOKENS = 1_500_000  # of training, about: decides what `auto` is
 EPOCH_SHARE = 24  # rows `epoch_*` train on every 24th batch of an epoch
 PLAIN_OUTPUT = "F.linear and F.cross_entropy, fp32"
 MODULES: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -143,7 +145,7 @@ def peak_share() -> Result:
 
 def checkpoint() -> Result:
     """Writing a checkpoint of the default LSTM, against the share of the time between two that it may take."""
-    train = load_params().cells["lstm"].train
+    train = in_numbers(load_params().cells["lstm"].train, DEFAULT_TOKENS)
     model = LanguageModel(load_params().cells["lstm"].model, 8000, torch.Generator().manual_seed(1))
     state = TrainingState(model, build_optimizer(model, train), best_weights=model.state_dict())
     words = torch.randint(8000, (64,))
@@ -158,7 +160,8 @@ def checkpoint() -> Result:
 
 def epoch(cell: CellParams, split: EncodedSplit, vocabulary: Vocabulary) -> Result:
     """The default configuration as it ships, over every 24th batch of an epoch, packing and optimiser included."""
-    chosen = token_budget_batches(split, cell.train.batch_tokens, cell.train.seed, 1)[::EPOCH_SHARE]
+    params = in_numbers(cell.train, split.tokens)
+    chosen = token_budget_batches(split, params.batch_tokens, params.seed, 1)[::EPOCH_SHARE]
     tokens = sum(int(split.lengths[sentences].sum()) for sentences in chosen)
     shape = cell.model
     plain = PlainModel(
@@ -191,7 +194,8 @@ def tutorial_step(cell: CellParams, split: EncodedSplit, vocabulary: Vocabulary)
         for row in rows[:8]:
             tutorial.sgd_step(row[:-1], row[1:], 0.005)
 
-    batches = token_budget_batches(some, cell.train.batch_tokens, cell.train.seed, 1)
+    params = in_numbers(cell.train, split.tokens)
+    batches = token_budget_batches(some, params.batch_tokens, params.seed, 1)
     timed = compare("", "", our_epoch(cell, some, vocabulary, batches), theirs)
     ours = 1e3 * some.tokens / timed.ours
     peer = 1e3 * sum(len(row) - 1 for row in rows[:8]) / timed.theirs
@@ -202,7 +206,7 @@ def our_epoch(
     cell: CellParams, split: EncodedSplit, vocabulary: Vocabulary, batches: Sequence[np.ndarray]
 ) -> Callable[[], None]:
     """The steps of the shipped configuration over some batches, packing and optimiser included."""
-    train = cell.train
+    train = in_numbers(cell.train, split.tokens)
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(train.seed))
     sampler = train.sampled_words and Sampler(vocabulary.counts, train.sampled_words, train.sampling_power, train.seed)
     optimizer = build_optimizer(model, train)
@@ -219,7 +223,8 @@ def our_step(
     model: LanguageModel, batch: PackedBatch, precision: Precision, sampler: Sampler | None, optimizer: str
 ) -> Callable[[], None]:
     """A whole step of our training on one batch, again and again."""
-    train = load_params().cells["lstm"].train.model_copy(update={"optimizer": optimizer})
+    settings = load_params().cells["lstm"].train.model_copy(update={"optimizer": optimizer})
+    train = in_numbers(settings, DEFAULT_TOKENS)
     updates = build_optimizer(model, train)
     return lambda: _step(model, model.loss(batch, sampler, 0, precision), updates, 1.0)
 

@@ -32,6 +32,7 @@ from pipeline.text.counting import build_vocabulary, count_words
 from pipeline.text.encoded import load_split
 from pipeline.text.encoding import encode_tokens
 from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.automatic import in_numbers
 from pipeline.training.first_weights import warm_start
 from pipeline.training.trainer import validation_nats
 
@@ -64,7 +65,8 @@ def rows() -> Iterator[Result]:
             champions = {seed: Path(name) / f"{share} {seed}" for seed in SEEDS}
             for seed, folder in champions.items():
                 trained(cell, yesterday, seed, save_to=folder)
-            for epochs in (cell.train.epochs, 1):
+            whole = in_numbers(cell.train, load_split(today.folder / "train").tokens).epochs
+            for epochs in (whole, 1):
                 warm = {
                     seed: trained(cell, today, seed, epochs, lambda model, words, f=folder: warm_start(model, words, f))
                     for seed, folder in champions.items()
@@ -72,7 +74,7 @@ def rows() -> Iterator[Result]:
                 ratios = [cold[seed] / warm[seed] for seed in SEEDS]
                 yield Result(
                     f"warm_start_{share:.0%}_new_{epochs}_epochs".replace("%", ""),
-                    f"random weights, {cell.train.epochs} epochs",
+                    f"random weights, {whole} epochs",
                     statistics.median(warm.values()),
                     statistics.median(cold.values()),
                     "test perplexity",
@@ -110,8 +112,9 @@ def trained(
         start: changes the first weights.
         save_to: a folder for the model.
     """
-    params = cell.train.model_copy(update={"seed": seed, "epochs": epochs or cell.train.epochs})
     splits = {split: load_split(day.folder / split) for split in ("train", "valid", "test")}
+    change = {"seed": seed} | ({"epochs": epochs} if epochs else {})
+    params = in_numbers(cell.train.model_copy(update=change), splits["train"].tokens)
     model = LanguageModel(cell.model, len(day.vocabulary), torch.Generator().manual_seed(seed))
     start(model, day.vocabulary)
     train_silently(model, splits, day.vocabulary, params)

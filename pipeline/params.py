@@ -21,7 +21,7 @@ from pipeline.runtime.errors import InputError, one_line
 from pipeline.runtime.paths import SEEDS_FOLDER
 from pipeline.runtime.section import Section
 from pipeline.text.params import DownloadParams, TokenizeParams, VocabularyParams
-from pipeline.training.params import TrainParams
+from pipeline.training.params import TrainParams, TrainSettings
 
 CELL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 VERSION_NAME = re.compile(r"champion|challenger|v\d+")  # of the registered model, wherever a model is named
@@ -34,7 +34,7 @@ class CellParams:
 
     name: str
     model: ModelParams
-    train: TrainParams
+    train: TrainSettings | TrainParams  # as written, or with numbers instead of `auto`
     seeds: int = 1  # models of this recipe: with train.seed, train.seed + 1, and so on
     first: bool = True  # whether it has the first of these seeds
 
@@ -71,7 +71,7 @@ class _File(Section):
     tokenize: TokenizeParams
     vocabulary: VocabularyParams
     model: ModelParams
-    train: TrainParams
+    train: TrainSettings
     evaluate: EvaluateParams
     retrain: RetrainParams
     cells: dict[str, dict[str, Any]]
@@ -205,7 +205,7 @@ def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellP
             known = ", ".join([*(key for section in sections.values() for key in section), SEEDS_FOLDER])
             raise InputError(f"{where}: cells.{name}.{key}: unknown key; there are: {known}")
     try:
-        model, train = ModelParams.model_validate(sections["model"]), TrainParams.model_validate(sections["train"])
+        model, train = ModelParams.model_validate(sections["model"]), TrainSettings.model_validate(sections["train"])
         seeds = _Seeds.model_validate({SEEDS_FOLDER: changes.get(SEEDS_FOLDER, 1)}).seeds
     except ValidationError as error:
         raise InputError(_problems(error, f"{where}: cells.{name}")) from None
@@ -215,7 +215,10 @@ def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellP
 def _problems(error: ValidationError, where: str) -> str:
     problems = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
+        if problem.get("ctx", {}).get("expected") == "'auto'":
+            continue  # what else such a value may be has a problem of its own
+        # Of a value that may be of two kinds, pydantic names the kind too.
+        key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("constrained-"))
         if problem["type"] == "extra_forbidden":
             message = "unknown key; check the spelling"
         elif problem["type"] == "missing":

@@ -21,7 +21,7 @@ def baselines() -> None:
     folder = EVALUATION / "baselines"
     metrics, bands = {}, []
     with progress_bar("baselines", len(ORDERS), "models") as bar:
-        for name, sums in baseline_scores(train, test, len(vocabulary)):
+        for name, sums in baseline_scores(train, test, vocabulary.counts):
             metrics[name] = summarise(sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
             bands += sums.bands(name)
             write_sentences(folder / "sentences" / f"{name}.parquet", sums, documents)

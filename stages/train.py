@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,14 +16,17 @@ from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import ENCODED, MODELS, SEEDS_FILE, SEEDS_FOLDER, TIMINGS, VOCABULARY, seed_folders
+from pipeline.runtime.progress import duration
 from pipeline.runtime.stage import run_stage
 from pipeline.runtime.stopping import heeded_signals
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.listener import TrainingRun
+from pipeline.training.automatic import in_numbers, told
 from pipeline.training.checkpoint import Checkpoints, training_key
 from pipeline.training.first_weights import model_files, warm_start
-from pipeline.training.history import HISTORY_FILE, read_history, write_history, write_seeds
+from pipeline.training.history import HISTORY_FILE, read_history, remark, write_history, write_seeds
+from pipeline.training.params import TrainParams
 from pipeline.training.trained import Trained
 from pipeline.training.trainer import Trainer
 
@@ -37,6 +41,10 @@ def train() -> None:
         warn_if_not_exact()
     vocabulary = Vocabulary.load(VOCABULARY)
     splits = load_split(ENCODED / "train"), load_split(ENCODED / "valid")
+    params = in_numbers(recipe.train, splits[0].tokens)
+    if named := told(recipe.train, params):
+        print(f"{recipe.name}: {splits[0].tokens:,} training tokens, for which `auto` is {named}")
+    recipe = replace(recipe, train=params)
     data = [VOCABULARY, *sorted(ENCODED.glob("train/*")), *sorted(ENCODED.glob("valid/*"))]
     data += model_files()
     # Not data/pins/train.txt, which may be older than the code that runs here.
@@ -70,6 +78,7 @@ def _train_seed(
     splits: tuple[EncodedSplit, EncodedSplit],
 ) -> None:
     """Train one model, or go on with it, and write its folder."""
+    assert isinstance(cell.train, TrainParams)  # in numbers
     folder, (train_split, valid_split) = MODELS / cell.folder, splits
     listener = TrainingRun(project, cell, len(vocabulary), checkpoints.folder / "mlflow_run")
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(cell.train.seed))
@@ -79,7 +88,14 @@ def _train_seed(
     try:
         with heeded_signals() as stop:
             trainer = Trainer(model, train_split, valid_split, vocabulary.counts, cell.train, checkpoints, stop)
+            expected = duration(trainer.expected_seconds())
+            print(f"{called} training takes about {expected}, less if validation stops improving", flush=True)
+            before = checkpoints.seconds
             history = trainer.fit(listener)
+        took = duration(checkpoints.seconds - before)
+        print(f"{called} trained in {took}, {history[-1].steps:,} steps in all")
+        if remarked := remark(history):
+            print(f"note on {cell.name}: {remarked}")
         text = TextRules(lowercase=project.tokenize.lowercase, by_character=project.tokenize.by_character)
         save_model(SavedModel(model, vocabulary, text, cell.train.model_dump()), folder)
         write_history(folder / HISTORY_FILE, history)

@@ -101,7 +101,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, raw: bytes | None,
 
 
 def test_numbers_with_an_exponent_are_numbers(content: dict[str, Any], tmp_path: Path) -> None:
-    text = (PROJECT / "params.yaml").read_text().replace("learning_rate: 0.015", "learning_rate: 1e-3")
+    text = (PROJECT / "params.yaml").read_text().replace("learning_rate: auto", "learning_rate: 1e-3")
     (tmp_path / "params.yaml").write_text(text)
     assert load_params(tmp_path / "params.yaml").cells["lstm"].train.learning_rate == 0.001
 

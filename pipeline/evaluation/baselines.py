@@ -1,12 +1,13 @@
 """Models that only count: what a network has to beat to be worth its training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from pipeline.evaluation.kneser_ney import KneserNey
 from pipeline.evaluation.scores import ScoreSums
 from pipeline.text.encoded import EncodedSplit
+from pipeline.text.unknown import with_unknown_words
 from pipeline.text.vocabulary import START_ID
 
 ORDERS = {"unigram": 1, "trigram": 3, "fivegram": 5}
@@ -32,8 +33,13 @@ class Unigram:
         return self._nats_C[words_N], self._rank_C[words_N]
 
 
-def baseline_scores(train: EncodedSplit, test: EncodedSplit, vocabulary_size: int) -> Iterator[tuple[str, ScoreSums]]:
-    """Fit each model of `ORDERS` to `train` and score `test` with it: pairs of its name and its sums."""
+def baseline_scores(train: EncodedSplit, test: EncodedSplit, counts: Sequence[int]) -> Iterator[tuple[str, ScoreSums]]:
+    """Fit each model of `ORDERS` to `train` and score `test` with it: pairs of its name and its sums.
+
+    `counts` are those of the vocabulary, by id.
+    """
+    vocabulary_size = len(counts)
+    train = with_unknown_words(train, counts, seed=0, epoch=0)
     sentence_N = np.repeat(np.arange(len(test)), test.lengths)
     target_N = np.delete(test.ids, test.offsets[:-1])
     for name, order in ORDERS.items():

@@ -99,6 +99,7 @@ def _markdown(
     over_seeds = results.seed_cells(networks)
     parts = [
         "# Language models compared",
+        *filter(None, [results.counting_is_better(rows)]),
         *(f"**Warning** ({stage}): {quoted(told)}" for stage, said in remarks.items() for told in said.warnings),
         f"All models predicted the same {counted['tokens']:,} tokens of {counted['sentences']:,} test sentences "
         f"(SENTENCE_END counted, SENTENCE_START not); {counted['unknown_share']:.1%} of them are UNKNOWN_TOKEN. "
@@ -113,6 +114,7 @@ def _markdown(
         "decides; the test split is only reported."
         if len(networks) > 1
         else f"**{best.model}** is the only network trained.",
+        *_longer(networks),
         *_which_is_better(matrix, [row.model for row in networks]),
         *(["That compares these models. As recipes, over seeds and documents:"] if recipes else []),
         *(["\n".join(f"- {said}" for said in recipes)] if recipes else []),
@@ -144,6 +146,13 @@ def _corpus(remarks: Mapping[str, Remarks]) -> Iterator[str]:
     if lines:
         yield "## The corpus"
         yield "What became of all that was read:"
+        yield "\n".join(lines)
+
+
+def _longer(networks: Sequence[results.Row]) -> Iterator[str]:
+    lines = [f"- {row.model}: {row.remark}." for row in networks if row.remark]
+    if lines:
+        yield "What longer training may give (`train.epochs` in `params.yaml`):"
         yield "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ from pipeline.evaluation.scores import (
 from pipeline.runtime.errors import InputError, is_of_the_machine
 from pipeline.runtime.paths import SEEDS_FOLDER, seed_folders
 from pipeline.runtime.rows import read_rows
-from pipeline.training.history import HISTORY_FILE, best_cell, best_epoch, read_history
+from pipeline.training.history import HISTORY_FILE, best_cell, best_epoch, read_history, remark
 
 BASELINES = {"unigram": "unigram", "trigram": "trigram", "fivegram": "5-gram"}  # key in metrics.json: name in text
 
@@ -49,6 +49,7 @@ class Row:
     epochs: int | None = None  # trained, also past the one kept
     best: bool = False  # lowest validation perplexity
     seconds: float | None = None  # of training; None where nobody measured it
+    remark: str | None = None  # what says that more training would have helped
 
 
 def comparison_table(
@@ -83,7 +84,7 @@ def network_rows(
         valid_perplexity = best_epoch(history).valid_perplexity
         seconds = _seconds(timings_folder / f"{name}.json") if timings_folder else None
         metrics = _complete(read_metrics(path), path)
-        rows.append(Row(name, metrics, valid_perplexity, len(history), name == best, seconds))
+        rows.append(Row(name, metrics, valid_perplexity, len(history), name == best, seconds, remark(history)))
     return rows
 
 
@@ -119,6 +120,18 @@ def about_unseen(metrics: Mapping[str, float]) -> str:
             "Every test sentence shares an 8-gram with the training split, so there is no perplexity over the others."
         )
     return "Which sentences share an 8-gram with the training split was not looked at: `dvc repro` does."
+
+
+def counting_is_better(rows: Sequence[Row]) -> str | None:
+    """The sentence that says so where a model that counts has a lower test perplexity than the best network."""
+    counting = min(rows[: len(BASELINES)], key=lambda row: row.metrics["perplexity"])
+    best = next(row for row in rows if row.best)
+    if best.metrics["perplexity"] <= counting.metrics["perplexity"]:
+        return None
+    return (
+        f"**Counting words is better on this corpus** than the best network: the {counting.model} has a test "
+        f"perplexity of {counting.metrics['perplexity']:.1f}, {best.model} of {best.metrics['perplexity']:.1f}."
+    )
 
 
 def seed_cells(rows: Sequence[Row]) -> list[list[str]]:

@@ -16,6 +16,14 @@ def _rate(completed: float, seconds: float, unit: str) -> str:
     return f"{completed / seconds:,.0f} {unit}/s" if seconds > 0 else ""
 
 
+def duration(seconds: float) -> str:
+    """Such as `8 s`, `12 min` or `3.5 h`."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(_rate(task.completed, task.elapsed or 0.0, task.fields["unit"]))

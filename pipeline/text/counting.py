@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.runtime.errors import InputError
 from pipeline.runtime.parallel import ordered_map
 from pipeline.runtime.progress import Bar
 from pipeline.text.parquet import arrays
@@ -100,18 +99,9 @@ def count_words(tokens: Path, split: Split, folder: Path, workers: int, bar: Bar
 def build_vocabulary(counts: WordCounts, size: int | None) -> Vocabulary:
     """The `size` - 3 most frequent words, ties in alphabetical (code point) order; all of them when `size` is None.
 
-    `counts` are those of the training split; `size` is C, the special tokens included.
-
-    Raises:
-        InputError: there are fewer than `size` - 3 distinct words.
+    `counts` are those of the training split; `size` is the largest C, the special tokens included.
     """
     kept = counts.most_frequent(None if size is None else size - SPECIALS)
-    if size is not None and size > len(kept) + SPECIALS:
-        raise InputError(
-            f"vocabulary.size is {size}, but the training split has {len(kept)} distinct words, which with the "
-            f"{SPECIALS} special tokens makes {len(kept) + SPECIALS}; lower vocabulary.size, or set it to null to "
-            "keep all"
-        )
     outside = counts.tokens - sum(count for _, count in kept) + counts.unknown
     return Vocabulary(
         [SENTENCE_START, SENTENCE_END, *(word for word, _ in kept), UNKNOWN_TOKEN],

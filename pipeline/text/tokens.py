@@ -112,6 +112,14 @@ def write_tokens(
     """
     tokenize = partial(_tokenize_block, splitter, tokenizer, params)
     seen: Counter[str] = Counter()
+    distinct: set[str] = set()
+
+    def noted() -> Iterator[Document]:
+        for document in documents:
+            if len(distinct) < len(SPLITS):
+                distinct.add(document.id)
+            yield document
+
     found = dict.fromkeys(SPLITS, 0)
     kept = dict.fromkeys(SPLITS, 0)
     with atomic_path(path) as temporary, scratch_folder(path) as folder:
@@ -121,7 +129,7 @@ def write_tokens(
                 split: stack.enter_context(pa.ipc.new_stream(str(file), WAITING_SCHEMA))
                 for split, file in waiting.items()
             }
-            in_blocks = blocks(documents, BLOCK_CHARACTERS, BLOCK_DOCUMENTS)
+            in_blocks = blocks(noted(), BLOCK_CHARACTERS, BLOCK_DOCUMENTS)
             for seen_there, batches in ordered_map(tokenize, in_blocks, workers):
                 seen.update(seen_there)
                 for split, batch in batches.items():
@@ -144,7 +152,7 @@ def write_tokens(
                         yield rows
 
             _write_rows(kept_rows(), temporary)
-        _check_not_empty(seen["documents"], found, kept)
+        _check_not_empty(seen["documents"], len(distinct), found, kept)
     if remarks:
         remarks.count("sentences", "kept", sum(kept.values()))
         if params.deduplicate:
@@ -173,15 +181,22 @@ def _batches(file: Path) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def _check_not_empty(documents: int, found: dict[Split, int], kept: dict[Split, int]) -> None:
+def _check_not_empty(documents: int, distinct: int, found: dict[Split, int], kept: dict[Split, int]) -> None:
+    """Raise where a split is empty; `distinct` counts documents of different ids up to the number of splits."""
+    there, advice = f"{documents:,} documents", "use more documents, or raise tokenize.splits.{split}"
+    if distinct < len(SPLITS):
+        there = f"{('one', 'two')[distinct - 1]} distinct document{'s' if distinct > 1 else ''}"
+        there += f", given {documents:,} times," if documents > distinct else ""
+        advice = "each split needs one of its own, so cut the text into more (docs/corpus.md says what a document is)"
     for split in SPLITS:
         if not kept[split]:
             reason = "no document with a sentence falls into it"
             if found[split]:
                 reason = f"earlier splits hold all {found[split]} of its sentences (tokenize.deduplicate drops those)"
+            others = " and ".join(f"{number:,} in {name}" for name, number in kept.items() if number)
             raise InputError(
-                f"the {split} split of {documents} documents is empty: {reason}; "
-                f"use more documents, or raise tokenize.splits.{split}"
+                f"the {split} split of {there} is empty: {reason}"
+                f"{f' (sentences: {others})' if others else ''}; {advice.format(split=split)}"
             )
 
 

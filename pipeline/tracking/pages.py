@@ -14,9 +14,10 @@ from pipeline.params import CellParams, flat
 from pipeline.runtime.markdown import quoted
 from pipeline.runtime.remarks import Remarks
 from pipeline.runtime.urls import shown
-from pipeline.training.history import EpochRecord, best_epoch
+from pipeline.training.history import EpochRecord, best_epoch, remark
 
 SAMPLES_SHOWN = 5
+AUTO = "auto"  # a tag of runs: what was `auto` in params.yaml, and what it came to
 STYLE = """
 body { font: 13px/1.5 system-ui, sans-serif; color: #1c1c1c; background: white; max-width: 62em; margin: 1em auto;
   padding: 0 1em; }
@@ -26,7 +27,7 @@ img { max-width: 100%; }
 """
 
 
-def run_name(cell: CellParams, epochs: int, corpus: str) -> str:
+def run_name(cell: CellParams, epochs: int | str, corpus: str) -> str:
     """Such as `lstm, 100 units, 3 epochs, ptb, seed 1`, or `wide (lstm), 2 x 256 units, 1 epoch, ptb, seed 2`."""
     name = cell.name if cell.name == cell.model.cell else f"{cell.name} ({cell.model.cell})"
     layers = "" if cell.model.layers == 1 else f"{cell.model.layers} x "
@@ -84,6 +85,10 @@ def training_note(
         f"Validation perplexity **{best.valid_perplexity:.2f}** after epoch {best.epoch} of {len(history)}. "
         f"{cell.model.cell}, {cell.model.hidden_size} units, {parameter_count:,} parameters."
     )
+    if chosen := tags.get(AUTO):
+        note += f" Chosen for the size of the corpus: {chosen}."
+    if remarked := remark(history):
+        note += f" **Note**: {remarked}."
     if begun_with:
         whose = f"another model, whose run has the tag `model_digest` `{begun_with}`"
         note += f" Training began with the weights of {whose}."

@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -27,9 +28,10 @@ from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.record import code_tags, lock_is_current, record_outputs, record_restored, record_training
 from pipeline.tracking.registry import register
 from pipeline.tracking.store import NOTE, BestEffort, Store, fitting
+from pipeline.training.automatic import left_open, told
 from pipeline.training.first_weights import first_weights_of
 from pipeline.training.history import HISTORY_FILE, best_cell, best_epoch, read_history
-from pipeline.training.params import TrainParams
+from pipeline.training.params import TrainParams, TrainSettings
 from pipeline.training.trainer import chosen_device
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ def create_run(
         tags["restored"] = "true"
     else:
         values |= machine_params() | {"machine.precision": _precision(cell.train)}
+    if named := told(params.cell(name).train, cell.train):
+        tags[pages.AUTO] = named
     title = pages.run_name(cell, cell.train.epochs, corpus)
     run_id = store.client.create_run(store.experiment_id, run_name=title, tags=tags).info.run_id
     _delete_twins(store, run_id, tags)
@@ -143,6 +147,7 @@ def complete_run(store: Store, run_id: str, cell: CellParams) -> None:
 def trained_run(store: Store, params: Params, cell: CellParams) -> "Run":
     """The run of the model of a cell's seed; if there is none, an interrupted one is completed, or one is made."""
     folder = MODELS / cell.folder
+    cell = _as_trained(cell)
     run = store.find_run(model_digest(folder))
     if run is None:
         size = read_config(folder).vocabulary_size
@@ -156,6 +161,13 @@ def trained_run(store: Store, params: Params, cell: CellParams) -> "Run":
         complete_run(store, run_id, cell)
         run = store.run(run_id)
     return run
+
+
+def _as_trained(cell: CellParams) -> CellParams:
+    """The cell with the numbers that its model was trained with, where params.yaml says `auto`."""
+    known = read_config(MODELS / cell.folder).train or {}
+    numbers = {key: known[key] for key in left_open(cell.train) if key in known}
+    return replace(cell, train=cell.train.model_copy(update=numbers))
 
 
 def add_evaluation(store: Store, params: Params, cell: CellParams) -> bool:
@@ -245,7 +257,7 @@ def _parameter_count(folder: Path) -> int:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
-def _precision(train: TrainParams) -> str:
+def _precision(train: TrainSettings | TrainParams) -> str:
     """What `auto` came to on this machine."""
     if train.precision == "exact":
         return "exact"

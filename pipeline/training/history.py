@@ -11,6 +11,8 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.rows import read_rows, write_rows
 
 HISTORY_FILE = "history.csv"  # in a model's folder
+FEW_STEPS = 200  # below, no network has learned much, whatever the text
+STILL_IMPROVING = 0.01  # of the perplexity by the last epoch: more than seeds differ by
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ class Listener(Protocol):
 def best_epoch(history: Sequence[EpochRecord]) -> EpochRecord:
     """The epoch with the lowest validation loss, the first of equals: the one whose weights are kept."""
     return min(history, key=lambda record: record.valid_nats)
+
+
+def remark(history: Sequence[EpochRecord]) -> str | None:
+    """What says that more training would have helped, in a sentence; None where nothing does."""
+    last, found = history[-1], []
+    if last.steps < FEW_STEPS:
+        found.append(f"training took only {last.steps:,} step{'' if last.steps == 1 else 's'}")
+    if len(history) > 1 and best_epoch(history) is last:
+        gain = 1 - last.valid_perplexity / history[-2].valid_perplexity
+        if gain > STILL_IMPROVING:
+            found.append(f"the last of {len(history)} epochs still lowered the validation perplexity by {gain:.1%}")
+    return f"{' and '.join(found)}, so more epochs may help" if found else None
 
 
 def best_cell(models_folder: Path, names: Sequence[str]) -> str:

@@ -6,15 +6,14 @@ from pydantic import Field, model_validator
 
 from pipeline.runtime.section import Section
 
+Auto = Literal["auto"]
 
-class TrainParams(Section):
-    """How one language model is trained."""
+
+class _Training(Section):
+    """What does not depend on the size of the corpus."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    epochs: Annotated[int, Field(ge=1)]
-    batch_tokens: Annotated[int, Field(ge=1)]
     optimizer: Literal["adamw", "sgd"]
-    learning_rate: Annotated[float, Field(gt=0)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0)]
@@ -31,3 +30,19 @@ class TrainParams(Section):
                 "precision exact runs on the processor: set device to cpu or auto, or precision to fp32, bf16 or auto"
             )
         return self
+
+
+class TrainSettings(_Training):
+    """How one language model is trained, as params.yaml says it; automatic.py turns `auto` into numbers."""
+
+    epochs: Annotated[int, Field(ge=1)] | Auto
+    batch_tokens: Annotated[int, Field(ge=1)] | Auto
+    learning_rate: Annotated[float, Field(gt=0)] | Auto
+
+
+class TrainParams(_Training):
+    """How one language model is trained."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_tokens: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]

@@ -5,7 +5,9 @@ rates, sampled words and dropout are functions of the seed and of what the state
 of all a global one. So a run that was killed and resumes from a checkpoint ends in the same bytes.
 """
 
+import copy
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +24,16 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar, progress_bar
 from pipeline.runtime.stopping import Stop
 from pipeline.text.encoded import EncodedSplit
+from pipeline.text.unknown import with_unknown_words
 from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.history import EpochRecord, Listener, best_epoch
 from pipeline.training.optimizers import build_optimizer, learning_rate, take_step
-from pipeline.training.params import TrainParams
+from pipeline.training.params import TrainParams, TrainSettings
+
+# What the time of a training run is told from: so many steps at most, and as many batches of validation.
+TRIAL_BATCHES = 30
+TRIAL_SHARE = 0.05  # of all steps
+TRIAL_SECONDS = 2.0
 
 
 def is_over(history: Sequence[EpochRecord], params: TrainParams) -> bool:
@@ -35,7 +43,7 @@ def is_over(history: Sequence[EpochRecord], params: TrainParams) -> bool:
     return len(history) >= params.epochs or len(history) - best_epoch(history).epoch >= params.patience
 
 
-def chosen_device(params: TrainParams) -> torch.device:
+def chosen_device(params: TrainSettings | TrainParams) -> torch.device:
     """Where a model is trained.
 
     Raises:
@@ -92,6 +100,7 @@ class Trainer:
         if params.sampled_words is not None:
             self._sampler = Sampler(vocabulary_counts, params.sampled_words, params.sampling_power, params.seed)
         self._train_split, self._valid_split, self._params = train_split, valid_split, params
+        self._counts = vocabulary_counts
         self._checkpoints, self._stop = checkpoints, stop
 
     def fit(self, listener: Listener) -> list[EpochRecord]:
@@ -134,16 +143,38 @@ class Trainer:
         state.model.cpu()
         return state.history
 
+    def expected_seconds(self) -> float:
+        """How long all epochs take, told from a few batches; a copy of the model is trained with these."""
+        params, model = self._params, copy.deepcopy(self._state.model).train()
+        trial = Trainer(model, self._train_split, self._valid_split, self._counts, params)
+        batches = token_budget_batches(self._train_split, params.batch_tokens, params.seed, epoch=1)
+        held_out = token_budget_batches(self._valid_split, params.batch_tokens, seed=0, epoch=0)
+
+        def step(sentences: np.ndarray) -> None:
+            trial._step(pack(self._train_split, sentences).to(self._device), 0.0, "in a trial step")
+            self._stop_if_asked()
+
+        def validate(sentences: np.ndarray) -> None:
+            total(model.nats(pack(self._valid_split, sentences).to(self._device))).item()
+            self._stop_if_asked()
+
+        limit = min(TRIAL_BATCHES, math.ceil(TRIAL_SHARE * params.epochs * len(batches)))
+        a_step = _seconds_each(step, batches[:limit])
+        model.eval()
+        a_batch = _seconds_each(validate, held_out[:limit])
+        return params.epochs * (len(batches) * a_step + len(held_out) * a_batch)
+
     def _train_epoch(self, bar: Bar) -> None:
         """Take the steps that the epoch under way still lacks."""
         state, params = self._state, self._params
         epoch = len(state.history) + 1
-        batches = token_budget_batches(self._train_split, params.batch_tokens, params.seed, epoch)
+        split = with_unknown_words(self._train_split, self._counts, params.seed, epoch)
+        batches = token_budget_batches(split, params.batch_tokens, params.seed, epoch)
         done = state.step - (epoch - 1) * len(batches)
         state.model.train()
         for index, sentences in enumerate(batches[done:], start=done):
             rate = learning_rate(params, state.step, params.epochs * len(batches), state.history)
-            batch = pack(self._train_split, sentences).to(self._device)
+            batch = pack(split, sentences).to(self._device)
             where = f"in epoch {epoch}, step {state.step + 1} (batch {index + 1} of {len(batches)})"
             state.nats += self._step(batch, rate, where) * len(batch.y_N)
             state.tokens += len(batch.y_N)
@@ -190,10 +221,13 @@ class Trainer:
 
     def _save_or_stop(self) -> None:
         """Between two steps, or two batches of a validation, which changes nothing in the state."""
-        if self._stop:
-            self._stop.raise_if_asked(self._save)
+        self._stop_if_asked()
         if self._checkpoints:
             self._checkpoints.save_if_due(self._state)
+
+    def _stop_if_asked(self) -> None:
+        if self._stop:
+            self._stop.raise_if_asked(self._save)
 
     def _save(self) -> str:
         """Save at once; returns what to tell whoever stops the run."""
@@ -208,6 +242,19 @@ class Trainer:
                 f"training diverged: {name} is {value} {where}; lower train.learning_rate "
                 f"({self._params.learning_rate:g}) or train.clip_norm ({self._params.clip_norm:g}) and train again"
             )
+
+
+def _seconds_each(work: Callable[[np.ndarray], object], batches: Sequence[np.ndarray]) -> float:
+    """Mean seconds that `work` takes for a batch, from those that fit into the time of a trial."""
+    work(batches[0])  # the first of all takes longer
+    times: list[float] = []
+    for batch in batches:
+        start = time.perf_counter()
+        work(batch)
+        times.append(time.perf_counter() - start)
+        if sum(times) > TRIAL_SECONDS:
+            break
+    return statistics.fmean(times)
 
 
 def _say(line: str) -> None:

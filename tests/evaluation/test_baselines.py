@@ -35,7 +35,7 @@ def test_the_unigram_is_counts_with_one_added(encode: Encode) -> None:
 def test_the_baselines_are_those_the_comparison_shows_and_context_helps(encode: Encode) -> None:
     chance = np.random.default_rng(0)
     text = [[2 + (first + 5 * step) % 17 for step in range(6)] for first in chance.integers(0, 17, 200)]
-    sums = dict(baseline_scores(encode(text[:150]), encode(text[150:]), 20))
+    sums = dict(baseline_scores(encode(text[:150]), encode(text[150:]), [9] * 20))
     assert set(sums) == set(BASELINES)
     figures = {
         name: summarise(of.sentences, None, np.zeros(len(of.sentences), bool), 100, 0) for name, of in sums.items()

@@ -154,3 +154,16 @@ def test_a_missing_file_is_one_clear_line(make_run, gone: str) -> None:
     (folder / gone).unlink()
     with pytest.raises(InputError, match=re.escape(gone)):
         report_on(folder, ["rnn"])
+
+
+def test_the_first_sentence_says_where_counting_is_better(make_run) -> None:
+    # The last one is the best on validation.
+    first = report_on(make_run({"rnn": 4.0, "lstm": 4.3}), ["rnn", "lstm"]).split("\n\n")[1]
+    said = "**Counting words is better on this corpus** than the best network: the 5-gram has a test perplexity of "
+    assert first == said + "65.1, lstm of 71.9."
+    assert "Counting" not in report_on(make_run({"rnn": 4.3, "lstm": 4.1}), ["rnn", "lstm"])
+
+
+def test_what_more_epochs_may_give_stands_below_the_table(make_run) -> None:
+    text = report_on(make_run({"lstm": 4.0}), ["lstm"])
+    assert "\n- lstm: training took only 20 steps and the last of 2 epochs still lowered the validation perpl" in text

@@ -71,6 +71,7 @@ def parts(name: str) -> Iterator[tuple[str, Any]]:
     split, valid = corpus(sentences, size, 1), corpus(60, size, 2)
     counts = np.bincount(split.ids, minlength=size)
     counts[START_ID] = 0
+    counts[-1] = 1  # as where some words are unknown: else rare ones would stand for them
     words = in_order([f"w{id_}" for id_ in range(2, size - 1)])
     vocabulary = Vocabulary(["START", "END", *words, "UNKNOWN"], counts.tolist())
     model = LanguageModel(model_params(**shape), size, torch.Generator().manual_seed(1))

@@ -35,6 +35,7 @@ from pipeline.text.splits import SPLITS
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.tokens import write_tokens
 from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.automatic import in_numbers
 from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.history import read_history
 from pipeline.training.optimizers import build_optimizer
@@ -76,7 +77,7 @@ def restore(path: Path, folder: Path) -> None:
     params = load_params(folder.parent / "params.yaml").cells["lstm"]
     model = LanguageModel(params.model, 80)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    state = TrainingState(model, build_optimizer(model, params.train))
+    state = TrainingState(model, build_optimizer(model, in_numbers(params.train, 1)))
     assert not Checkpoints("lstm", path.parent.name, path.parents[2]).restore(state)
     assert all((weight == before[name]).all() for name, weight in model.state_dict().items())
     for aside in path.parent.glob("*.damaged"):
@@ -133,7 +134,7 @@ def test_a_damaged_file_is_refused_on_one_line_or_read(name: str, plain: Clone, 
         params = load_params(tmp_path / "params.yaml").cells["lstm"]
         model = LanguageModel(params.model, 80)
         Checkpoints("lstm", "key", tmp_path / ".rnnlm/checkpoints").save(
-            TrainingState(model, build_optimizer(model, params.train), step=3)
+            TrainingState(model, build_optimizer(model, in_numbers(params.train, 1)), step=3)
         )
         (path,) = path.parent.iterdir()
     content, chance, refused = path.read_bytes(), random.Random(name), 0

@@ -1,6 +1,7 @@
 """A model is whole: once corpus, vocabulary and text rules are others, it still reads the old text as it did."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,28 @@ def test_after_new_text_the_old_model_says_what_it_said(project: Project, monkey
     with pytest.raises(InputError, match=r"trained with another vocabulary than data/vocabulary\.tsv; run `dvc repro`"):
         evaluate()
     assert (project.evaluation / "metrics.json").read_bytes() == metrics
+
+
+def test_what_auto_came_to_is_on_record(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("data/warm_start").mkdir()
+    Path("data/warm_start/warm_start.json").write_text("{}\n")
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["train"] |= {"epochs": 2, "batch_tokens": "auto", "learning_rate": "auto"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.setattr(sys, "argv", ["stage", "lstm"])
+    train()
+    evaluate()
+    said = capsys.readouterr().out
+    assert "lstm: 14 training tokens, for which `auto` is batch_tokens 128, learning_rate 0.01\n" in said
+    assert re.search(r"lstm training takes about \d+ s, less if .*\nlstm trained in \d+ s, 2 steps in all\n", said)
+    assert "note on lstm: training took only 2 steps" in said
+    recorded = json.loads((project.models / "config.json").read_text())["train"]
+    assert (recorded["epochs"], recorded["batch_tokens"], recorded["learning_rate"]) == (2, 128, 0.01)
+    (run,) = connect().runs()  # one, not another for the evaluation
+    assert (run.data.params["train.batch_tokens"], run.data.params["train.epochs"]) == ("128", "2")
+    assert run.data.tags["auto"] == "batch_tokens 128, learning_rate 0.01"
+    note = run.data.tags["mlflow.note.content"]
+    assert "Chosen for the size of the corpus: batch_tokens 128, learning_rate 0.01." in note
+    assert "**Note**: training took only 2 steps" in note

@@ -167,7 +167,15 @@ def test_blocks_do_not_show_where_parquet_ends_its_pages(tmp_path: Path, monkeyp
     ("documents", "message"),
     [
         ([], "empty corpus: there is no document to tokenize"),
-        ([(TRAIN, "A train.")], "the valid split of 1 documents is empty: no document with a sentence falls into it"),
+        (
+            [(TRAIN, "A train.")],
+            "the valid split of one distinct document is empty: no document with a sentence falls into it "
+            r"\(sentences: 1 in train\); each split needs one of its own",
+        ),
+        (
+            [(TRAIN, "A train.")] * 500 + [(VALID, "A valid. Two.")],
+            r"the test split of two distinct documents, given 501 times, is empty: .* 1 in train and 2 in valid\)",
+        ),
         ([(TRAIN, " \n"), (VALID, "A."), (TEST, "B.")], "the train split of 3 documents is empty: no document"),
         (
             [(TEST, "Same. Same."), (TRAIN, "Same."), (VALID, "Valid.")],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.runtime.errors import InputError
-from pipeline.training.history import EpochRecord, best_cell, best_epoch, read_history, write_history
+from pipeline.training.history import EpochRecord, best_cell, best_epoch, read_history, remark, write_history
 from tests.conftest import PROJECT
 from tests.training.conftest import history
 
@@ -96,3 +96,27 @@ def test_a_damaged_history_is_named(tmp_path: Path, content: bytes):
 def test_reading_or_following_a_history_needs_no_torch():
     code = "import sys, pipeline.training.history; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+
+
+LAST = "the last of {} epochs still lowered the validation perplexity by {}"
+
+
+@pytest.mark.parametrize(
+    ("perplexities", "steps", "expected"),
+    [
+        ([90, 80, 79.5], 400, None),
+        ([90, 80, 81], 400, None),
+        ([90], 400, None),
+        ([90, 80, 76], 400, LAST.format(3, "5.0%")),
+        ([90], 1, "training took only 1 step"),
+        ([90, 95], 199, "training took only 199 steps"),
+        ([90, 45], 24, f"training took only 24 steps and {LAST.format(2, '50.0%')}"),
+    ],
+)
+def test_a_training_that_could_have_gone_on_says_so(perplexities, steps: int, expected: str | None) -> None:
+    last = len(perplexities)
+    records = [
+        EpochRecord(epoch, steps * epoch // last, 0.01, 5.0, math.log(perplexity), perplexity)
+        for epoch, perplexity in enumerate(perplexities, 1)
+    ]
+    assert remark(records) == (expected and f"{expected}, so more epochs may help")

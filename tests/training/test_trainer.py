@@ -301,7 +301,7 @@ def test_every_setting_counts(change, make_model):
 
 
 def test_without_dropout_and_sampling_only_the_batches_depend_on_the_seed(make_model):
-    split = encode([[2, 3, 4, 5]])
+    split = encode([[2, 3, 4, 5, 2, 3, 4, 5]])  # nothing that occurs once
     models = {seed: make_model() for seed in (1, 2)}
     for seed, model in models.items():
         fit(model, split, split, seed=seed)
@@ -354,3 +354,26 @@ def test_plain_lines_tell_the_progress_where_there_is_no_terminal(make_model, ca
     total = 2 * TRAIN.tokens
     loss = f"epoch 2 of 2, loss {records[-1].train_nats:.3f}"
     assert re.fullmatch(rf"train: {total} of {total} tokens, [\d,]+ tokens/s, {re.escape(loss)}", last)
+
+
+def test_where_no_word_is_unknown_it_learns_to_expect_some(make_model):
+    once = encode([[2, 3, 4, 2, 3, 4, word] for word in range(5, SIZE - 1)])
+    twice = encode([[2, 3, 4, 2, 3, 4, word] for word in range(5, SIZE - 1)] * 2)
+    new = encode([[2, 3, 4, 2, 3, 4, SIZE - 1]])  # the last id is UNKNOWN_TOKEN
+    found = []
+    for train in (once, twice):
+        model = make_model(hidden_size=16)
+        fit(model, train, new, epochs=20, patience=20)
+        found.append(validation_nats(model, new, 40))
+    assert found[0] < found[1] - 0.1
+
+
+def test_the_time_that_is_told_is_that_of_all_steps_and_validations_and_nothing_changes(make_model, monkeypatch):
+    model = make_model()
+    before, clock = weights(model), iter(range(10_000))
+    monkeypatch.setattr("pipeline.training.trainer.time.perf_counter", lambda: next(clock) / 10)  # 0.1 s a batch
+    counts = np.bincount(TRAIN.ids, minlength=SIZE).tolist()
+    trainer = Trainer(model, TRAIN, VALID, counts, train_params(epochs=4))
+    batches = len(token_budget_batches(TRAIN, 40, 1, 1)) + len(token_budget_batches(VALID, 40, 0, 0))
+    assert trainer.expected_seconds() == pytest.approx(4 * batches * 0.1)
+    assert weights(model) == before

@@ -1,0 +1,42 @@
+"""What `auto` in section `train` of params.yaml stands for: a table by the size of the training split.
+
+On a small corpus an epoch has few steps, so it takes more epochs of smaller batches. The numbers are the best that
+`python -m benchmarks.corpus_size` found on validation sentences; docs/training.md has what it measured.
+"""
+
+from typing import NamedTuple
+
+from pipeline.training.params import TrainParams, TrainSettings
+
+
+class Choice(NamedTuple):
+    """The values of one row; keys are those of section `train`."""
+
+    epochs: int
+    batch_tokens: int
+    learning_rate: float
+
+
+# From so many training tokens (SENTENCE_END counted) on; the last row holds for what is larger.
+CHOICES = {
+    0: Choice(epochs=10, batch_tokens=128, learning_rate=0.01),
+    30_000: Choice(epochs=5, batch_tokens=256, learning_rate=0.01),
+    600_000: Choice(epochs=3, batch_tokens=1024, learning_rate=0.015),
+}
+
+
+def left_open(settings: TrainSettings | TrainParams) -> list[str]:
+    """The keys that are `auto`."""
+    return [key for key in Choice._fields if getattr(settings, key) == "auto"]
+
+
+def in_numbers(settings: TrainSettings | TrainParams, tokens: int) -> TrainParams:
+    """The settings with numbers instead of `auto`, for a training split of so many predicted tokens."""
+    row = CHOICES[max(size for size in CHOICES if size <= tokens)]
+    values = {key: getattr(row, key) for key in left_open(settings)}
+    return TrainParams.model_validate(settings.model_dump() | values)
+
+
+def told(settings: TrainSettings | TrainParams, params: TrainSettings | TrainParams) -> str:
+    """What was `auto` in `settings`, and its numbers in `params`, such as `epochs 3, batch_tokens 1024`."""
+    return ", ".join(f"{key} {getattr(params, key)}" for key in left_open(settings))

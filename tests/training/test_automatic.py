@@ -1,0 +1,57 @@
+"""What `auto` in section `train` comes to."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.params import check_params, load_params
+from pipeline.training.automatic import CHOICES, in_numbers, told
+from tests.conftest import PROJECT
+
+DEFAULT_CORPUS = 1_496_770  # training tokens, as the README says
+
+
+def test_the_default_corpus_is_trained_as_before() -> None:
+    cells = load_params(PROJECT / "params.yaml").cells
+    found = {name: in_numbers(cell.train, DEFAULT_CORPUS) for name, cell in cells.items()}
+    assert {name: (train.epochs, train.batch_tokens, train.learning_rate) for name, train in found.items()} == {
+        "rnn": (3, 1024, 0.005),
+        "lstm": (3, 1024, 0.015),
+        "gru": (3, 1024, 0.015),
+    }
+    assert told(cells["rnn"].train, found["rnn"]) == "epochs 3, batch_tokens 1024"
+
+
+def test_every_size_has_its_row_and_what_is_given_stays() -> None:
+    content: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    content["train"]["epochs"] = 5
+    content["cells"] = {"lstm": {"cell": "lstm", "batch_tokens": 64}}
+    (cell,) = check_params(content).cells.values()
+    for size, row in CHOICES.items():
+        for tokens in (size, size + 1):
+            found = in_numbers(cell.train, tokens)
+            assert (found.epochs, found.batch_tokens, found.learning_rate) == (5, 64, row.learning_rate)
+            assert in_numbers(found, 1) == found
+    automatic = load_params(PROJECT / "params.yaml").cells["lstm"].train
+    assert in_numbers(automatic, 29_999).epochs > in_numbers(automatic, 30_000).epochs
+
+
+def test_the_docs_have_the_table() -> None:
+    rows = re.findall(
+        r"^\| from ([\d,]+) \| (\d+) \| ([\d,]+) \| ([\d.]+) \|$",
+        (PROJECT / "docs/training.md").read_text(),
+        re.MULTILINE,
+    )
+    assert [[float(cell.replace(",", "")) for cell in row] for row in rows] == [
+        [size, *row] for size, row in CHOICES.items()
+    ]
+
+
+@pytest.mark.parametrize("value", ["car", -1, 0, 1.5])
+def test_nothing_else_is_taken_for_a_number(value: Any) -> None:
+    content: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    content["train"]["epochs"] = value
+    with pytest.raises(Exception, match=r"^params\.yaml: train\.epochs: Input should be [^;]*$"):
+        check_params(content)
