@@ -36,9 +36,9 @@ settings.load_profile("patient")
 SOAK = os.environ.get("RNNLM_SOAK") == "1"
 PROJECT = Path(__file__).resolve().parents[1]
 # The files that take longest, which begin first, so that no process of pytest waits long for the other.
-LONGEST = ["test_retraining", "test_versions", "test_pipeline", "test_interruptions", "test_workflows", "test_limits"]
-LONGEST += ["test_code_changes", "test_hostile", "test_serving", "test_registry", "test_promotion", "test_sources"]
-LONGEST += ["test_ui", "test_cli"]
+LONGEST = ["test_retraining", "test_pipeline", "test_interruptions", "test_versions", "test_serving", "test_parallel"]
+LONGEST += ["test_same_bytes", "test_workflows", "test_retrain", "test_limits", "test_backup", "test_promotion"]
+LONGEST += ["test_code_changes", "test_corpus", "test_cleaning", "test_ui", "test_report", "test_comparison"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
