@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -395,6 +396,23 @@ def gc(
                 raise_if_stopped("the rest stays")
                 item.free()
     print("freed" if yes else "nothing was freed yet; `rnnlm gc --yes` frees it")
+
+
+@app.command()
+def corpus(
+    path: Annotated[str | None, typer.Argument(help="a file, folder or URL; default: what params.yaml says")] = None,
+    text_column: Annotated[str | None, typer.Option(help="of tables; default: download.text_column")] = None,
+) -> None:
+    """Show what would be read and trained on, before anything is; nothing changes."""
+    from pipeline.review.preview import look
+
+    where = path and (path if "://" in path else str(Path(path).resolve()))
+    params = _project()
+    changes = {"source": "files", "path": where} if where else {}
+    changes |= {"text_column": text_column} if text_column else {}
+    download = params.download.model_copy(update=changes)
+    for line in look(replace(params, download=download)):
+        print(line, flush=True)
 
 
 @app.command()
