@@ -61,12 +61,15 @@ def closure(stage: str, root: Path) -> list[str]:
         InputError: a file cannot be parsed, or imports what cannot be known (`from package import *`).
     """
     found: set[str] = set()
+    names: set[str] = set()
     waiting = list(_files(f"stages.{stage}", root))
     while waiting:
         path = waiting.pop()
         if path not in found and not any(PurePosixPath(path).match(pattern) for pattern in EXEMPT):
             found.add(path)
-            waiting.extend(file for name in _imported(path, root) for file in _files(name, root))
+            new = set(_imported(path, root)) - names
+            names |= new
+            waiting.extend(file for name in new for file in _files(name, root))
     return sorted(found)
 
 
