@@ -34,8 +34,8 @@ PINNED := --constraint constraints.txt
 locked = $(PIP_INSTALL) --require-hashes $(PINNED) --requirement requirements/$(1).txt $(2) || \
 	{ echo 'error: pip refused; if you changed constraints.txt, run `make lock` first' >&2; false; }
 .venv/ready: pyproject.toml constraints.txt $(wildcard requirements/*.txt)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
-		echo 'error: $(PYTHON) is not Python 3.11, which the locked packages are for; install it, or say where it is: make PYTHON=/path/to/python3.11' >&2; false; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo 'error: $(PYTHON) is not Python 3.11, 3.12 or 3.13, which the locked packages are for; install 3.11, or say where it is: make PYTHON=/path/to/python3.11' >&2; false; }
 	$(PYTHON) -m venv --clear .venv
 	$(call locked,build)
 	$(PIP) download --no-deps --only-binary :all: --dest .venv/torch "$$(grep -o '^torch==[^ ]*' requirements/torch.txt)"

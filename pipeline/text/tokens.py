@@ -192,7 +192,10 @@ def _check_not_empty(documents: int, distinct: int, found: dict[Split, int], kep
         if not kept[split]:
             reason = "no document with a sentence falls into it"
             if found[split]:
-                reason = f"earlier splits hold all {found[split]} of its sentences (tokenize.deduplicate drops those)"
+                reason = (
+                    f"earlier splits hold all {found[split]} of its sentences (tokenize.deduplicate drops those; "
+                    "`false` keeps them)"
+                )
             others = " and ".join(f"{number:,} in {name}" for name, number in kept.items() if number)
             raise InputError(
                 f"the {split} split of {there} is empty: {reason}"

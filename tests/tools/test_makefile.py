@@ -26,12 +26,12 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_another_python_is_noticed_first(folder: Path) -> None:
     other = folder / "python"
-    other.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 12, 1)\n'\"$2\"\n")
+    other.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 14, 0)\n'\"$2\"\n")
     other.chmod(0o755)
     for python in (str(other), "no-such-python"):
         done = make(folder, "setup", f"PYTHON={python}")
         assert done.returncode == 2
-        assert f"error: {python} is not Python 3.11" in done.stderr
+        assert f"error: {python} is not Python 3.11, 3.12 or 3.13" in done.stderr
         assert not (folder / ".venv").exists()
 
 
