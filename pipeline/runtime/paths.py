@@ -16,6 +16,7 @@ WARM_START = DATA / "warm_start"  # a model's files, or none where the first wei
 MODELS = DATA / "models"  # holds a folder for each cell
 EVALUATION = DATA / "evaluation"  # likewise, and one for the baselines
 REPORT = DATA / "report"
+LEARNING_CURVES = DATA / "curves"  # the histories of all cells in one table
 
 WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE = MODEL_FILES = ("model.safetensors", "config.json", "vocabulary.tsv")
 WARM_START_REQUEST = Path("warm_start.json")

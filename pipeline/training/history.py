@@ -92,6 +92,13 @@ def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
     write_rows(path, columns, map(dataclasses.astuple, history))
 
 
+def write_curves(path: Path, histories: Mapping[str, Sequence[EpochRecord]]) -> None:
+    """Write the histories of several cells as one table, whose first column `cell` has their names."""
+    columns = ["cell", *(field.name for field in dataclasses.fields(EpochRecord))]
+    rows = ([name, *dataclasses.astuple(record)] for name, history in histories.items() for record in history)
+    write_rows(path, columns, rows)
+
+
 def read_history(path: Path) -> list[EpochRecord]:
     """The epochs of a training run, in order.
 

@@ -249,7 +249,7 @@ def encoded(plain: Clone, tmp_path: Path) -> Clone:
 
 def forget_models(clone: Clone) -> None:
     """Take away what the stages after the text ones have made; DVC's cache still has it."""
-    for folder in ("data/models", "data/evaluation", "data/report", ".rnnlm"):
+    for folder in ("data/models", "data/evaluation", "data/report", "data/curves", ".rnnlm"):
         shutil.rmtree(clone.folder / folder)
 
 

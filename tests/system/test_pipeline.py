@@ -45,9 +45,12 @@ def test_the_plots_page_needs_nothing_from_the_web(built: Clone) -> None:
     page = (built.folder / "dvc_plots" / "index.html").read_text()
     assert "window.vegaEmbed=" in page.replace(" ", "")
     assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
-    # Each cell's curve, with a point an epoch.
-    points = re.findall(r'{"epoch": "(\d)", [^}]*"filename": "(\w+)/history.csv"', page)
-    assert {(cell, epoch) for epoch, cell in points} == {(cell, epoch) for cell in CELLS for epoch in "12"}
+    # First of all validation perplexity: each cell's curve, in a colour of its own, with a point an epoch.
+    chart = json.loads(re.findall(r"var spec = ({.*?});\n", page, re.DOTALL)[0])
+    points = [(point["cell"], point["epoch"]) for point in chart["data"]["values"]]
+    assert points == [(cell, epoch) for cell in CELLS for epoch in "12"]
+    assert chart["encoding"]["y"]["field"] == "valid_perplexity"
+    assert chart["encoding"]["color"]["field"] == "cell"
 
 
 def test_one_run_a_cell_in_mlflow(built: Clone) -> None:
@@ -63,7 +66,8 @@ def test_a_second_repro_runs_nothing_and_git_stays_clean_of_stray_files(built: C
     assert built.repro() == []
     untracked = [line for line in built.git("status", "--porcelain", "-uall").splitlines() if line.startswith("??")]
     for line in untracked:
-        assert re.fullmatch(r"\?\? (dvc\.lock|data/(models/\w+/history\.csv|evaluation/\w+/metrics\.json))", line), line
+        results = r"curves/history\.csv|models/\w+/history\.csv|evaluation/\w+/metrics\.json"
+        assert re.fullmatch(rf"\?\? (dvc\.lock|data/({results}))", line), line
 
 
 def test_data_comes_back_from_the_cache_without_training(built: Clone) -> None:

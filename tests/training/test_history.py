@@ -1,14 +1,25 @@
+import json
 import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.runtime.errors import InputError
-from pipeline.training.history import EpochRecord, best_cell, best_epoch, read_history, remark, write_history
+from pipeline.runtime.paths import LEARNING_CURVES
+from pipeline.training.history import (
+    EpochRecord,
+    best_cell,
+    best_epoch,
+    read_history,
+    remark,
+    write_curves,
+    write_history,
+)
 from tests.conftest import PROJECT
 from tests.training.conftest import history
 
@@ -31,6 +42,19 @@ def test_the_file_is_a_plain_table(tmp_path: Path):
         b"1,10,0.015,0.30000000000000004,0.3333333333333333,1.3956124250860895\n"
         b"2,20,1e-05,4.0,3.0,2e+22\n"
     )
+
+
+def test_the_curves_of_all_cells_are_one_table_that_the_chart_of_dvc_colours_by_cell(tmp_path: Path):
+    rows = history(train_nats=[3.5, 2.0], valid_nats=[3.0, 2.5])
+    write_curves(tmp_path / "history.csv", {"lstm": rows[:1], "wide": rows})
+    header, *lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines] == [["lstm", "1"], ["wide", "1"], ["wide", "2"]]
+    template = json.loads((PROJECT / ".dvc/plots/cells.json").read_text())
+    assert template["encoding"]["color"]["field"] == header.split(",")[0] == "cell"
+    ((chart,),) = (entry.values() for entry in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["plots"])
+    assert chart["template"] == "cells"
+    assert chart["y"] == {f"{LEARNING_CURVES}/history.csv": "valid_perplexity"}
+    assert "valid_perplexity" in header.split(",")
 
 
 @pytest.mark.parametrize(
