@@ -115,10 +115,10 @@ def evaluation_note(training: str, metrics: dict[str, float], samples: Sequence[
     return f"{headline} {training}\n\nIt writes:\n\n{written}\n" if written else f"{headline} {training}\n"
 
 
-def experiment_note(report: str, link: str | None) -> str:
-    """Markdown for the experiment: the report's first chapter, with a link to all of it below its title."""
-    title, _, rest = report.partition("\n\n")
-    return f"{title}\n\n[The whole report, with its figures]({link})\n\n{rest}" if link else report
+def with_report(note: str, address: str) -> str:
+    """Markdown with a link to the report below its first paragraph: the description of a run, or of the experiment."""
+    first, _, rest = note.partition("\n\n")
+    return f"{first}\n\n[The whole report, with its figures]({address})\n\n{rest}"
 
 
 def report_page(report: Path) -> str:

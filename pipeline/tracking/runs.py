@@ -221,14 +221,22 @@ def add_report(store: Store, names: Sequence[str]) -> bool:
         changed = True
         store.client.log_artifacts(run.info.run_id, str(REPORT), "report")
         store.client.log_text(run.info.run_id, pages.report_page(REPORT / "report.md"), REPORT_PAGE)
+        note = run.data.tags.get(NOTE, "")
+        link = _report_address(store, run)
+        if link not in note:
+            store.note(run.info.run_id, pages.with_report(note, link))
         store.tag(run.info.run_id, report_digest=digest)
     if changed:
         # The report up to its first chapter: what was measured, the table, the verdicts.
         table = (REPORT / "report.md").read_text(encoding="utf-8").partition("\n## ")[0]
         run = store.find_run(model_digest(MODELS / best_cell(MODELS, names)))
-        link = run and f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/{REPORT_PAGE}"
-        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting(pages.experiment_note(table, link)))
+        note = pages.with_report(table, _report_address(store, run)) if run else table
+        store.client.set_experiment_tag(store.experiment_id, NOTE, fitting(note))
     return changed
+
+
+def _report_address(store: Store, run: "Run") -> str:
+    return f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/{REPORT_PAGE}"
 
 
 def _dataset(corpus: str, split: str, context: str) -> "DatasetInput":

@@ -52,6 +52,9 @@ def test_evaluation_and_report_go_into_the_run_of_their_model(
     linked = {metric.key: metric for metric in model.metrics or []}["test/perplexity"]
     assert linked.dataset_digest == dvc_digest(Path("data/encoded/test"))
     note = store.client.get_experiment(store.experiment_id).tags["mlflow.note.content"]
+    page = f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/report/report.html"
+    for text in (run.data.tags["mlflow.note.content"], note):
+        assert text.split("\n\n")[1] == f"[The whole report, with its figures]({page})"
     assert "| model | perplexity |" in note
     assert "more" not in note
     assert capsys.readouterr().err == ""
