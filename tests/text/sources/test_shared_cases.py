@@ -14,6 +14,7 @@ from pipeline.text.encoding import encode_tokens
 from pipeline.text.params import SourceFile, SplitShares, TokenizeParams
 from pipeline.text.sentences import SentenceSplitter
 from pipeline.text.sources.text_files import file_documents
+from pipeline.text.splits import SPLITS
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.tokens import write_tokens
 from tests.conftest import PROJECT
@@ -126,8 +127,31 @@ def test_the_setting_for_text_without_spaces_leaves_no_unknown_words(name: str, 
         warned[language], of_test = len(remarks.warnings), remarks.sums["tokens of test"]
         unknown[language] = of_test["unknown"] / of_test.total()
         train, test = (load_split(tmp_path / "encoded" / split, len(vocabulary)) for split in ("train", "test"))
-        perplexities = {model: sums.sentences for model, sums in baseline_scores(train, test, len(vocabulary))}
+        perplexities = {model: sums.sentences for model, sums in baseline_scores(train, test, vocabulary.counts)}
     assert unknown["characters"] < 0.05
     assert warned["characters"] == 0
     assert warned["english"] == 2
     assert perplexities["trigram"].nats.sum() < 0.6 * perplexities["unigram"].nats.sum()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("reddit-comments-sample.csv", {}),
+        ("ptb/ptb.valid.txt", {"split": "valid", "tokenized": True}),
+        ("nltk/brown.zip", {"format": "word/tag", "tokenized": True}),
+    ],
+)
+def test_nothing_is_odd_about_the_corpora_of_params_yaml(
+    name: str, settings: dict[str, object], shared_data: Path, tmp_path: Path
+) -> None:
+    remarks, source = Remarks(), SourceFile.model_validate({"url": "x", **settings})
+    members = "zip://brown/ca0?" if name.endswith(".zip") else ""
+    settings_of_all = download_params(txt_documents="auto")
+    found = list(file_documents(shared_data / name, members, source, settings_of_all, remarks=remarks))
+    found = [document._replace(split=SPLITS[number % 3]) for number, document in enumerate(found)]
+    shares = SplitShares(train=1, valid=1, test=1)
+    params = TokenizeParams(language="english", lowercase=True, deduplicate=True, splits=shares)
+    write_tokens(found, SentenceSplitter("english"), Tokenizer(True), params, tmp_path / "tokens", 1, Bar(), remarks)
+    assert remarks.warnings == []
+    assert sum(became["documents"] for became in remarks.sums.values()) == len(found)
