@@ -153,10 +153,10 @@ def answers(*command: str, threads: int) -> str:
 @pytest.mark.slow
 def test_scores_and_sentences_do_not_depend_on_threads(model: Path, tmp_path: Path) -> None:
     lines = tmp_path / "lines.txt"
-    lines.write_text("".join(" ".join(f"w{n * k % 8101}" for k in range(n % 23)) + "\n" for n in range(4_000)))
-    for arguments in (["score", str(lines)], ["generate", "--count", "200", "--max-length", "20"]):
+    lines.write_text("".join(" ".join(f"w{n * k % 8101}" for k in range(n % 23)) + "\n" for n in range(10_000)))
+    for arguments in (["score", str(lines)], ["generate", "--count", "400", "--max-length", "20"]):
         one, four = (answers("rnnlm", *arguments, "--model", str(model), threads=threads) for threads in (1, 4))
-        assert one.count("\n") == (4_000 if arguments[0] == "score" else 200)
+        assert one.count("\n") == (10_000 if arguments[0] == "score" else 400)
         assert one == four
 
 
