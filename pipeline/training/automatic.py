@@ -20,7 +20,7 @@ class Choice(NamedTuple):
 # From so many training tokens (SENTENCE_END counted) on; the last row holds for what is larger.
 CHOICES = {
     0: Choice(epochs=10, batch_tokens=128, learning_rate=0.01),
-    30_000: Choice(epochs=5, batch_tokens=256, learning_rate=0.01),
+    60_000: Choice(epochs=5, batch_tokens=256, learning_rate=0.01),
     600_000: Choice(epochs=3, batch_tokens=1024, learning_rate=0.015),
 }
 

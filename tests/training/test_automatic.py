@@ -35,7 +35,7 @@ def test_every_size_has_its_row_and_what_is_given_stays() -> None:
             assert (found.epochs, found.batch_tokens, found.learning_rate) == (5, 64, row.learning_rate)
             assert in_numbers(found, 1) == found
     automatic = load_params(PROJECT / "params.yaml").cells["lstm"].train
-    assert in_numbers(automatic, 29_999).epochs > in_numbers(automatic, 30_000).epochs
+    assert in_numbers(automatic, 59_999).epochs > in_numbers(automatic, 60_000).epochs
 
 
 def test_the_docs_have_the_table() -> None:
