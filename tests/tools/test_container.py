@@ -20,7 +20,10 @@ def test_the_image_has_the_python_of_the_makefile_and_runs_its_two_commands() ->
     commands = re.findall(r"^#     docker run --rm rnnlm *(make \w+)$", (PROJECT / "Dockerfile").read_text(), re.M)
     assert commands == ["make repro", "make test"]
     container = json.loads((PROJECT / ".devcontainer/devcontainer.json").read_text())
-    assert container["image"].split(":")[1].startswith(python.removeprefix("python"))
+    # Both paths are relative to the file.
+    folder = PROJECT / ".devcontainer"
+    assert (folder / container["build"]["dockerfile"]).resolve() == PROJECT / "Dockerfile"
+    assert (folder / container["build"]["context"]).resolve() == PROJECT
     assert container["postCreateCommand"] == "make setup"
 
 
