@@ -58,7 +58,7 @@ def rows() -> Iterator[Result]:
 
         def ours() -> None:
             with redirect_stdout(io.StringIO()):
-                show_runs(list_runs(store, store.runs()))
+                show_runs(list_runs(store, store.runs()), wide=True)
 
         pairs = taken(ours, lambda: store.client.search_runs([store.experiment_id], max_results=LISTED_RUNS))
         yield from_pairs(f"list_{LISTED_RUNS}_runs", "MLflow's search, not shown", pairs, 0, "ms")

@@ -293,7 +293,7 @@ def test_mlflow_5265_4886_served_without_building_an_environment_and_400_for_bad
         "unknown parameter": 200,
         "not JSON": 400,  # fixed upstream since
     }
-    ours = application(saved_model(project.train(), project.vocabulary))
+    ours = application(saved_model(project.train(), project.vocabulary), None)
     assert ask(ours, b'{"inputs": ["the cat"]}')[0] == 200
     for name, sent in bad.items():
         status, answer = ask(ours, *sent)
