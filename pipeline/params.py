@@ -138,7 +138,7 @@ def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:
         raise InputError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     try:
         content = YAML(typ="safe").load(text)  # as DVC does: YAML 1.2, by which 010 is ten and `yes` a word
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-13-45, or brackets by the thousand
         raise InputError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold sections such as `download:` and `train:`, not {type(content).__name__}")

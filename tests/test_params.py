@@ -177,6 +177,13 @@ def test_numbers_and_words_are_read_as_dvc_reads_them(scalar: str, tmp_path_fact
     assert repr(found) == repr(wanted)  # not a number is not equal to itself
 
 
+@pytest.mark.parametrize("value", ["2024-13-45", "0x_", "9" * 5000, "[" * 3000])
+def test_what_yaml_cannot_turn_into_a_value_is_one_line(value: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(f"train: {{seed: {value}}}\n")
+    with pytest.raises(InputError, match=r"params.yaml is not valid YAML: "):
+        read_params(tmp_path / "params.yaml")
+
+
 def test_a_word_that_yaml_once_read_as_true_is_refused_in_one_line(tmp_path: Path) -> None:
     text = (PROJECT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("lowercase: true", "lowercase: yes"))

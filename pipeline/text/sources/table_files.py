@@ -7,7 +7,7 @@ line.
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from typing import IO, Any, cast
 
@@ -51,14 +51,22 @@ def csv_texts(file: TextFile, column: str, group: str | None) -> Iterator[Groupe
     def whole(rows: Iterator[list[str]]) -> Iterator[list[str]]:
         """The rows; of a file that was cut inside a quoted field, what is there of the last one."""
         nonlocal held
+        columns, quoted = 1, False
         try:
             for row in rows:
                 yield row
+                columns = len(row) or columns
+                quoted = quoted or any('"' in line for line in row_lines)
                 held = 0
                 row_lines.clear()
         except csv.Error as error:
             if str(error) != "unexpected end of data":
                 raise
+            if _is_row_by_row(row_lines[1:], columns, quoted, delimiter):
+                raise InputError(
+                    f"{file}, line {number - len(row_lines) + 1}: nothing closes a quote, and the lines after it look "
+                    "like rows; close it, or write a quote that is text twice, in a quoted field"
+                ) from None
             yield next(csv.reader([*row_lines, '"'], delimiter=delimiter))
 
     lines = counted()
@@ -89,6 +97,18 @@ def csv_texts(file: TextFile, column: str, group: str | None) -> Iterator[Groupe
         ) from None
 
 
+def _is_row_by_row(lines: Sequence[str], columns: int, quoted: bool, delimiter: str) -> bool:
+    """Whether the lines after an open quote are rows of their own, and not what is left of a field that was cut.
+
+    Most have as many fields as the header; or it is the first quote of the file, `quoted` being whether rows before
+    had any, so that this table does not quote at all.
+    """
+    if not quoted:
+        return bool(lines)
+    fitting = sum(len(row) == columns for row in csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE))
+    return columns > 1 and len(lines) > 1 and fitting > len(lines) / 2
+
+
 def _names_delimiter(line: str) -> bool:
     """Whether it is the line in which Excel names the delimiter."""
     return line.startswith("sep=") and len(line.rstrip("\r\n")) == len("sep=") + 1
@@ -117,7 +137,7 @@ def jsonl_texts(file: TextFile, column: str, group: str | None) -> Iterator[Grou
         if number == 1 and line.lstrip().startswith("["):
             raise InputError(f"{file} is one JSON array; write an object a line, say with jq -c '.[]'")
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_once_each)
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", "nested too deep or a number too long")
             raise InputError(f"{file}, line {number}: not valid JSON: {reason}") from None
@@ -135,6 +155,16 @@ def jsonl_texts(file: TextFile, column: str, group: str | None) -> Iterator[Grou
         if value is not None and not isinstance(value, str | int):
             raise InputError(f"{file}, line {number}: {group!r} holds {json.dumps(value)[:40]}, not a text or a number")
         yield text, None if value is None else str(value)
+
+
+def _once_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose keys are there once: of two, the reader would drop the first in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise json.JSONDecodeError(f"the key {twice!r} is there twice", "", 0)
+    return found
 
 
 def parquet_texts(file: TextFile, column: str, group: str | None) -> Iterator[Grouped]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from hashlib import sha256
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.remarks import Remarks, named
@@ -101,7 +101,11 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
     if path.is_dir():
         files = [
             TextFile(
-                str(path / file), file, partial((path / file).open, "rb"), Room(str(path / file), max_bytes), remarks
+                str(path / file),
+                file,
+                partial(_checked(path / file).open, "rb"),
+                Room(str(path / file), max_bytes),
+                remarks,
             )
             for file in _wanted(_below(path), source, str(path), remarks)
         ]
@@ -116,12 +120,42 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
 
 
 def _below(folder: Path) -> Iterator[PurePosixPath]:
-    """Every file below a folder, links followed, each folder once: links may lead back."""
-    seen: set[Path] = set()
-    for where, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in sorted(folders) if (Path(where) / name).resolve() not in seen]
-        seen |= {(Path(where) / name).resolve() for name in folders} | {Path(where).resolve()}
+    """Every file below a folder, links followed, each folder once: links may lead back, or several to one place."""
+    seen = {os.path.realpath(folder)}
+    for where, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        # A folder that lies here comes before a link to it.
+        folders.sort(key=lambda name: ((Path(where) / name).is_symlink(), name))
+        folders[:] = [name for name in folders if not _seen_before(Path(where) / name, seen)]
         yield from (PurePosixPath((Path(where) / name).relative_to(folder)) for name in names)
+
+
+def _seen_before(folder: Path, seen: set[str]) -> bool:
+    real = os.path.realpath(folder)
+    known = real in seen
+    seen.add(real)
+    return known
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}; make it readable, or take it out") from None
+
+
+def _checked(path: Path) -> Path:
+    """A file of a folder that is to be read.
+
+    Raises:
+        InputError: its name is not UTF-8, or it is a pipe, or a link to nothing.
+    """
+    if not path.is_file():
+        raise InputError(f"{_shown(path)} is neither a file nor a link to one; take it out of the folder")
+    if _shown(path) != str(path):
+        raise InputError(f"the name of the file {_shown(path)} is not UTF-8; rename it")
+    return path
+
+
+def _shown(path: PurePath) -> str:
+    """A path as text that can be printed and written: bytes that are not UTF-8 as `\\xe9`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _wanted(found: Iterable[PurePosixPath], source: SourceFile, where: str, remarks: Remarks) -> list[PurePosixPath]:
@@ -136,7 +170,7 @@ def _wanted(found: Iterable[PurePosixPath], source: SourceFile, where: str, rema
             remarks.count("files", became, len(paths))
     if others := kinds["of another kind"]:
         remarks.warn(
-            f"in {where} these are not read, as their names do not end in {KNOWN}: {named([*map(str, others)])}"
+            f"in {where} these are not read, as their names do not end in {KNOWN}: {named([*map(_shown, others)])}"
         )
     return kinds["read"]
 

@@ -64,3 +64,27 @@ def test_text_in_parquet_that_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "corpus.parquet").write_bytes(parquet_bytes(damaged))
     with pytest.raises(InputError, match="column 'body' is not UTF-8"):
         read(tmp_path / "corpus.parquet")
+
+
+ROWS = "".join(f"{number},row {number}\n" for number in range(9))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        f'id,body\n0,"closed"\n1,"open\n{ROWS}',
+        f'id,body\n1,"open\n{ROWS}',
+        'body\nfirst\n"open\nanother\n',
+    ],
+)
+def test_an_open_quote_takes_no_rows_along(tmp_path: Path, table: str) -> None:
+    (tmp_path / "corpus.csv").write_text(table)
+    line = 1 + next(number for number, text in enumerate(table.split("\n")) if "open" in text)
+    with pytest.raises(InputError, match=rf"corpus.csv, line {line}: nothing closes a quote, .* look like rows"):
+        read(tmp_path / "corpus.csv")
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"body": "real text", "body": "x"}\n')
+    with pytest.raises(InputError, match=r"line 1: not valid JSON: the key 'body' is there twice"):
+        read(tmp_path / "corpus.jsonl")

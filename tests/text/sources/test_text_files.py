@@ -1,4 +1,5 @@
 import gzip
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -181,3 +182,38 @@ def test_words_with_tags(tmp_path: Path) -> None:
         Document("ca01", "The and/or `` 1/2 odd .\nEnd", None, True),
         Document("ca02", "Two", None, True),
     ]
+
+
+def test_what_cannot_be_read_in_a_folder_is_named(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.txt").write_text("text")
+    for odd, make, said in (
+        ("b.txt", lambda path: path.symlink_to("nowhere"), r"b\.txt is neither a file nor a link to one"),
+        ("c.txt", lambda path: path.symlink_to("c.txt"), r"c\.txt is neither a file nor a link to one"),
+        ("d.txt", os.mkfifo, r"d\.txt is neither a file nor a link to one"),
+        ("caf\udce9.txt", Path.touch, r"caf\\xe9\.txt is not UTF-8; rename it"),
+    ):
+        make(corpus / odd)
+        with pytest.raises(InputError, match=said):
+            read(corpus)
+        (corpus / odd).unlink()
+    assert read(corpus) == ["text"]
+
+
+def test_a_folder_that_several_links_lead_to_is_read_once(tmp_path: Path) -> None:
+    for name in ("corpus", "elsewhere", "corpus/z"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "elsewhere/a.txt").write_text("once")
+    (tmp_path / "corpus/z/b.txt").write_text("here")
+    for name, target in (("x", "../elsewhere"), ("y", "../elsewhere"), ("a", "z")):
+        (tmp_path / "corpus" / name).symlink_to(target)
+    assert read(tmp_path / "corpus") == ["once", "here"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_is_closed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "corpus/closed").mkdir(parents=True)
+    (tmp_path / "corpus/closed").chmod(0)
+    with pytest.raises(InputError, match=r"closed cannot be read: Permission denied"):
+        read(tmp_path / "corpus")
