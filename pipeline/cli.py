@@ -201,8 +201,11 @@ def compare(
 @app.command()
 def promote(
     confidence: Annotated[
-        float, typer.Option(min=0.5, max=1, help="of the two-sided interval that has to speak for it")
-    ] = 0.95,
+        float | None,
+        typer.Option(
+            min=0.5, max=1, help="of the two-sided interval that has to speak for it, if not retrain.confidence"
+        ),
+    ] = None,
     without_old_sentences: Annotated[
         bool,
         typer.Option(
@@ -225,7 +228,8 @@ def promote(
     with _store() as (store, params):
         for line in bring_up_to_date(store):
             print(line, file=sys.stderr)
-        verdict = decide(store, the_challenger(store), confidence, params, without_old_sentences, without_ngram)
+        needed = params.retrain.confidence if confidence is None else confidence
+        verdict = decide(store, the_challenger(store), needed, params, without_old_sentences, without_ngram)
         carry_out(store, verdict)
     if as_json:
         _print_json(verdict.as_json())

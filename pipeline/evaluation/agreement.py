@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FEWEST_SEEDS = (
-    4  # of three, another seed of the default GRU passed for the same model in 4 of 60 tries, of four in none
-)
+# Of the default GRU's eight seeds, another one passed for the same model in 57 of 840 tries with three seeds to go by,
+# in 9 of 1,120 with four, and in none of 840 with five.
+FEWEST_SEEDS = 5
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _markdown(
     over_seeds = results.seed_cells(networks)
     parts = [
         "# Language models compared",
-        *filter(None, [results.counting_is_better(rows)]),
+        *filter(None, [results.counting_is_better(rows, matrix)]),
         *(f"**Warning** ({stage}): {quoted(told)}" for stage, said in remarks.items() for told in said.warnings),
         f"All models predicted the same {counted['tokens']:,} tokens of {counted['sentences']:,} test sentences "
         f"(SENTENCE_END counted, SENTENCE_START not); {counted['unknown_share']:.1%} of them are UNKNOWN_TOKEN. "

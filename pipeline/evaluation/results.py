@@ -12,6 +12,7 @@ from typing import TypeVar, get_type_hints
 import numpy as np
 
 from pipeline.evaluation.bootstrap import CONFIDENCE, drawn_in_words, too_few
+from pipeline.evaluation.matrix import Matrix
 from pipeline.evaluation.recipes import SEED_COUNT, paired_recipes
 from pipeline.evaluation.scores import (
     EFFECTIVE_DOCUMENTS,
@@ -122,15 +123,17 @@ def about_unseen(metrics: Mapping[str, float]) -> str:
     return "Which sentences share an 8-gram with the training split was not looked at: `dvc repro` does."
 
 
-def counting_is_better(rows: Sequence[Row]) -> str | None:
+def counting_is_better(rows: Sequence[Row], matrix: Matrix) -> str | None:
     """The sentence that says so where a model that counts has a lower test perplexity than the best network."""
     counting = min(rows[: len(BASELINES)], key=lambda row: row.metrics["perplexity"])
     best = next(row for row in rows if row.best)
     if best.metrics["perplexity"] <= counting.metrics["perplexity"]:
         return None
+    is_told = matrix.beats(counting.model, best.model)
     return (
-        f"**Counting words is better on this corpus** than the best network: the {counting.model} has a test "
-        f"perplexity of {counting.metrics['perplexity']:.1f}, {best.model} of {best.metrics['perplexity']:.1f}."
+        f"**Counting words {'is' if is_told else 'did'} better on this corpus** than the best network: the "
+        f"{counting.model} has a test perplexity of {counting.metrics['perplexity']:.1f}, {best.model} of "
+        f"{best.metrics['perplexity']:.1f}{'' if is_told else '; by a paired test they cannot be told apart'}."
     )
 
 

@@ -49,11 +49,17 @@ def better(test: ModelComparison, recipes: RecipeResult | None, champion: str, t
     )
     if recipes is None:
         return Gate("better", False, " ".join((f"{told}.", *test.remarks)), made=False)
+    known = ((recipes.seed_sd_a, recipes.seeds_a), (recipes.seed_sd_b, recipes.seeds_b))
+    spreads = ", and ".join(f"{sd:.4f}, {_whence(seeds)}" for sd, seeds in known)
     told += (
-        f"; with what other seeds would give (standard deviations of {recipes.seed_sd_a:.4f} and "
-        f"{recipes.seed_sd_b:.4f} nats a token), {recipes.ratio_interval}: {WORDS[recipes.better]} ({turn})."
+        f"; with what other seeds would give (standard deviations, in nats a token: {spreads}), "
+        f"{recipes.ratio_interval}: {WORDS[recipes.better]} ({turn})."
     )
     return Gate("better", recipes.better == "B", " ".join((told, *test.remarks)))
+
+
+def _whence(seeds: int | None) -> str:
+    return "stated by retrain.seed_sd" if seeds is None else f"of {seeds} seeds"
 
 
 def not_trained_on(test: ModelComparison, waived: bool) -> tuple[Gate, ...]:

@@ -1,7 +1,7 @@
 """What `auto` in section `train` of params.yaml stands for: a table by the size of the training split.
 
-On a small corpus an epoch has few steps, so it takes more epochs of smaller batches. The numbers are the best that
-`python -m benchmarks.corpus_size` found on validation sentences; docs/training.md has what it measured.
+On a small corpus an epoch has few steps, so it takes more epochs of smaller batches. The numbers did
+well on validation sentences, mostly of one seed; docs/training.md has what `python -m benchmarks.corpus_size` measured.
 """
 
 from typing import NamedTuple

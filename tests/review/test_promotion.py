@@ -102,14 +102,15 @@ def test_retraining_one_recipe_promotes_nobody_by_luck(project: Project) -> None
     verdict = decide(store, "2", 0.95, load_params())
     assert verdict.test is not None
     assert (verdict.test.result.better, verdict.outcome) == ("B", "kept")
-    assert "other seeds would give (standard deviations of 0.0090 and 0.0090 nats a token)" in verdict.reason
+    stated = "0.0090, stated by retrain.seed_sd"
+    assert f"(standard deviations, in nats a token: {stated}, and {stated})" in verdict.reason
     assert "they cannot be told apart (judgement 2 on this test split, 98.3% needed)." in verdict.reason
     # What the recipes' own seeds say counts for more than what is stated.
     for run in store.runs():
         store.log_points(run.info.run_id, {"test/seeds": 5.0, "test/seed_nats_sd": 0.0001}, 0)
     sure = decide(store, "2", 0.95, load_params())
     assert sure.outcome == "promoted"
-    assert "0.0001 and 0.0001 nats a token" in sure.reason
+    assert "0.0001, of 5 seeds, and 0.0001, of 5 seeds)" in sure.reason
 
 
 def test_further_gates_can_keep_a_challenger_out(project: Project) -> None:

@@ -217,7 +217,7 @@ def test_equal_bytes_are_identical_whatever_the_machine(tree: Path) -> None:
 
 @pytest.fixture
 def scored(tree: Path) -> list[bytes]:
-    """The scores of four seeds; the model that was made again, in `tree`, scores as the first does, rounded."""
+    """The scores of five seeds; the model that was made again, in `tree`, scores as the first does, rounded."""
     generator = np.random.default_rng(0)
     tokens, path = generator.integers(3, 40, 500), tree / "data/evaluation/lstm/sentences.parquet"
     common = generator.gamma(20, 0.2, 500) * tokens
@@ -243,7 +243,7 @@ def test_where_bytes_may_differ_the_same_model_is_equivalent_and_the_machine_is_
     told = found.lines()
     assert told[0] == "equivalent: test perplexity 49.10 then, 50.00 now"
     assert told[1:3] == [f"{MODEL} has other bytes", f"{METRICS} has other bytes"]
-    assert re.match(r"scores of sentences correlate to 0\.9\d+, those of 4 seeds of the recipe to 0\.\d+ to", told[4])
+    assert re.match(r"scores of sentences correlate to 0\.9\d+, those of 5 seeds of the recipe to 0\.\d+ to", told[4])
     assert any(line.startswith("machine.threads: 100000 then, ") for line in told)
     assert STATUS["equivalent"] == 10
 
@@ -264,7 +264,7 @@ def test_other_bytes_are_different_where_they_should_be_the_same(tree: Path, sco
 
 def test_without_scores_of_enough_seeds_nobody_can_tell_which_is_no_proof(tree: Path, scored: list[bytes]) -> None:
     for scores, told in (
-        (scored[:-1], "MLflow has scores of 3 of its recipe's seeds, and 4 are"),
+        (scored[:-1], "MLflow has scores of 4 of its recipe's seeds, and 5 are"),
         ((), "no scores of"),
     ):
         found = made_again(tree, 50.0, (MODEL,), then=FP32, scores=scores)
