@@ -12,6 +12,7 @@ from pipeline.evaluation.recipes import (
     SeedSpread,
     as_percentage,
     paired_recipes,
+    recipe_interval,
     recipe_test,
     seed_spread,
 )
@@ -117,8 +118,11 @@ def test_recipes_that_differ_by_more_than_their_seeds_are_told_apart() -> None:
     assert "over 4 and 5 seeds and 40 documents" in found.ratio_interval
 
 
-def test_two_seeds_each_say_too_little_where_they_vary_most() -> None:
+@pytest.mark.parametrize("spread", [0.05, 1e-6])
+def test_two_seeds_each_say_too_little_even_where_they_came_close(spread: float) -> None:
     tokens, document, chance = np.full(120, 10), np.arange(120) // 3, np.random.default_rng(1)
-    found = paired_recipes(models_of(chance, 2, 0.05), models_of(chance, 2, 0.05), tokens, document, 100, 1)
+    a, b = models_of(chance, 2, spread), models_of(chance, 2, spread, gain=0.05)
+    found = paired_recipes(a, b, tokens, document, 100, 1)
     assert found.better is None
     assert found.ratio_interval == "no interval, as 2 and 2 seeds say too little"
+    assert recipe_interval(a, tokens, document, 100, 1) is None

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.evaluation import results
+from pipeline.evaluation.matrix import Matrix
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scores import write_metrics
 from pipeline.runtime.errors import InputError
@@ -162,6 +163,16 @@ def test_the_first_sentence_says_where_counting_is_better(make_run) -> None:
     said = "**Counting words is better on this corpus** than the best network: the 5-gram has a test perplexity of "
     assert first == said + "65.1, lstm of 71.9."
     assert "Counting" not in report_on(make_run({"rnn": 4.3, "lstm": 4.1}), ["rnn", "lstm"])
+
+
+def test_where_no_test_says_so_counting_only_did_better(make_run) -> None:
+    folder = make_run({"lstm": 4.3})
+    rows = [*results.baseline_rows(folder / "evaluation"),
+            *results.network_rows(folder / "evaluation", folder / "models", ["lstm"])]  # fmt: skip
+    said = results.counting_is_better(rows, Matrix({}, (), None, 1.0))
+    assert said is not None
+    assert said.startswith("**Counting words did better on this corpus**")
+    assert said.endswith("; by a paired test they cannot be told apart.")
 
 
 def test_what_more_epochs_may_give_stands_below_the_table(make_run) -> None:
