@@ -88,7 +88,7 @@ def read_model(store: Store, uri: str, called: str) -> SavedModel:
             # Versions before this one did not record it; what is read of their files, `model_digest` covers.
             intact = intact and entry.tags.get(FILES_DIGEST) in (None, _files_digest(root))
             if intact and "vocabulary" in files:
-                _complete(**files)
+                _complete(files["model"], files["vocabulary"], files["text"])
             if intact:
                 return load_model(files["model"])
     except (MlflowException, FileNotFoundError, NotADirectoryError, KeyError, ValueError, InputError):

@@ -43,6 +43,7 @@ def trained(project: Project, power: float) -> str:
     logged = Path("mlruns/models") / output.model_id / "artifacts"
     content = yaml.safe_load((logged / "MLmodel").read_text())
     kept = content["flavors"]["python_function"]["artifacts"]
+    del kept["unknown_types"]  # which came later
     digest = as_commit_726b98c(logged / kept["model"]["path"], logged / "artifacts/vocabulary.tsv")
     for name in ("vocabulary.tsv", "text.json"):
         kept[name.partition(".")[0]] = {"path": f"artifacts/{name}", "uri": f"/elsewhere/{name}"}
