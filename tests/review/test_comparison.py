@@ -63,10 +63,11 @@ def test_a_quarter_of_the_vocabulary_does_not_win_and_the_models_come_from_mlflo
 def test_recipes_are_compared_where_both_have_several_seeds(pair: tuple[Store, str, str]) -> None:
     store, whole, quarter = (pair[0], *(find(pair[0], run) for run in pair[1:]))
     models = compare_models(store, whole, quarter, load_params())
-    recipes = compare_recipes(store, [whole, whole], [quarter, quarter, quarter], load_params())
+    recipes = compare_recipes(store, [whole] * 3, [quarter] * 4, load_params())
     assert (models.result.compares, recipes.result.compares) == ("models", "recipes")
-    assert (recipes.result.seeds_a, recipes.result.seeds_b) == (2, 3)
+    assert (recipes.result.seeds_a, recipes.result.seeds_b) == (3, 4)
     assert recipes.result.better == "A"
+    assert compare_recipes(store, [whole] * 2, [quarter] * 4, load_params()).result.better is None  # two tell nothing
     assert recipes.result.difference == pytest.approx(models.result.difference)
     twins = [with_one_seed_more(store, run, f"recipe {number}") for number, run in enumerate((whole, quarter))]
     for options, expected in (((), "recipes"), (("--models",), "models")):
