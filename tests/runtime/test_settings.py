@@ -21,7 +21,7 @@ ALLOWED = {
     # MLflow's scoring server has no hook, and in its process nothing but the server runs.
     "pipeline/inference/request.py": {"scoring_server.invocations ="},
     # `rnnlm` works from any folder of a project, as git does.
-    "pipeline/cli.py": {"os.chdir()"},
+    "pipeline/commands/common.py": {"os.chdir()"},
     # Handlers are given back when a block ends.
     "pipeline/runtime/stopping.py": {"signal.signal()"},
     # MLflow's server reads its settings there, and in this process nothing but the server runs.

@@ -1,0 +1,108 @@
+"""What several commands share: the project around them, its store, the model that is named, options, JSON."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.paths import MODELS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.inference.predictor import Predictor
+    from pipeline.model.folder import SavedModel
+    from pipeline.params import Params
+    from pipeline.tracking.store import Store
+
+MODEL_NAMES = (
+    "a cell such as lstm, champion, challenger, a version such as v3, or a run's id, its first characters or name"
+)
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help=f"{MODEL_NAMES}, or a model's folder; default: the best on validation")
+]
+RunArgument = Annotated[str, typer.Argument(help=MODEL_NAMES)]
+WideOption = Annotated[bool, typer.Option("--wide", help="all columns")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def enter_project() -> "Params":
+    """Change to the project's folder, this one or one above, and read its parameters."""
+    from pipeline.params import load_params
+    from pipeline.provenance.git import left_branch
+
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
+            os.chdir(folder)
+            if branch := left_branch():
+                print(
+                    f"warning: git is on no branch, as `dvc exp run` leaves it while it runs and when it is killed; "
+                    f"once it has ended, `git switch {branch}` before you commit",
+                    file=sys.stderr,
+                )
+            return load_params()
+    raise InputError(f"no dvc.yaml and params.yaml in {here} or above it; run the command inside the project")
+
+
+def refuse_in_ci(option: str, given: bool) -> None:
+    """Raise InputError where an option that only a person may give is given in CI."""
+    if given and os.environ.get("CI"):
+        raise InputError(f"{option} is a person's decision, and CI is set here; run it on your machine")
+
+
+@contextmanager
+def project_store(moved: bool = False) -> "Iterator[tuple[Store, Params]]":
+    """The project's store and parameters; `moved` as in `open_store`."""
+    from pipeline.tracking.store import open_store
+
+    params = enter_project()
+    with open_store(moved) as store:
+        yield store, params
+
+
+def predictor_called(model: str | None) -> "Predictor":
+    """The model that `--model` names, in use."""
+    from pipeline.inference.predictor import Predictor
+    from pipeline.runtime.exactness import warn_if_not_exact
+
+    warn_if_not_exact(numpy=False)
+    return Predictor(saved_model_called(model))
+
+
+def saved_model_called(model: str | None) -> "SavedModel":
+    """The model that `--model` names; a folder needs no project around it."""
+    from pipeline.model.folder import load_model
+
+    if model == "":
+        raise InputError(f"--model names nothing; it takes {MODEL_NAMES}")
+    if model is not None and not model.startswith("models:") and (Path(model).parts != (model,) or model == ".."):
+        return load_model(Path(model))
+    from pipeline.review.names import model_called
+    from pipeline.training.history import best_cell
+
+    here = Path.cwd()
+    cells = list(enter_project().cells)
+    name = model or best_cell(MODELS, cells)
+    return load_model(MODELS / name) if name in cells else model_called(name, here / name)
+
+
+def unknown_types_for(model: "Predictor | SavedModel") -> "np.ndarray":
+    """Word types of the project's corpus that the model does not know, as hashes; see word_types.py."""
+    from pipeline.inference.scoring import unknown_types_of
+    from pipeline.inference.word_types import check_reads_corpus
+    from pipeline.provenance.dvc import current_tokens
+
+    check_reads_corpus(model.text, enter_project().tokenize.lowercase)
+    return unknown_types_of(current_tokens(), model.vocabulary)
+
+
+def print_json(value: object) -> None:
+    """Print what a program reads; NaN and infinities are no JSON."""
+    print(json.dumps(value, indent=1, allow_nan=False))
