@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from pipeline.runtime.section import Section
 
+Delimiter = Annotated[str, Field(pattern=r'^[^"\r\n]$')]
+
 
 class SourceFile(Section):
     """One line of a corpus in `download.sources`; what is left out is None or false."""
@@ -14,6 +16,7 @@ class SourceFile(Section):
     checksum: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|git:[0-9a-f]{40})$")] | None = None
     format: Literal["txt", "csv", "jsonl", "parquet", "word/tag"] | None = None
     text_column: Annotated[str, Field(min_length=1)] | None = None
+    delimiter: Delimiter | None = None
     group_column: Annotated[str, Field(min_length=1)] | None = None
     split: Literal["train", "valid", "test"] | None = None
     tokenized: bool = False
@@ -31,6 +34,7 @@ class DownloadParams(Section):
     source: Annotated[str, Field(min_length=1)]
     path: Annotated[str, Field(min_length=1)]
     text_column: Annotated[str, Field(min_length=1)]
+    delimiter: Literal["auto"] | Delimiter
     group_column: Annotated[str, Field(min_length=1)] | None
     group_by_folder: bool
     txt_documents: Literal["auto", "line", "blank-line"]

@@ -23,14 +23,17 @@ from pipeline.text.sources.unpacking import TextFile
 PARQUET_ROWS = 1024
 LARGEST_PACKED_TABLE = 500_000_000  # bytes that a .parquet.gz unpacks to, in memory
 HIGHEST_PACKING = 100  # bytes of text from one byte of a column in Parquet; text gives 2 to 20
-DELIMITERS = ",;\t|"  # of a .csv file: the first one with which its header has the column
+DELIMITERS = ",;\t|"  # that are looked for in a .csv file: the first one with which its header has the column
 
 # What readers yield of a row: a text, and the value of the column of groups, where there is one.
 Grouped = tuple[str | None, str | None]
 
 
-def csv_texts(file: TextFile, column: str, group: str | None) -> Iterator[Grouped]:
+def csv_texts(file: TextFile, column: str, group: str | None, delimiter: str = "auto") -> Iterator[Grouped]:
     """The text and the group of each row of a CSV file; None and None of a blank row.
+
+    What `auto` finds is the delimiter of the line `sep=;`, or the one with which the header has the column; a tab of
+    a `.tsv` file.
 
     Raises:
         InputError: it lacks a column, or a row does not fit the header or its own quotes.
@@ -73,7 +76,8 @@ def csv_texts(file: TextFile, column: str, group: str | None) -> Iterator[Groupe
     first = next(lines, None)
     if first is None:
         return
-    delimiter = _delimiter(first, column, file)
+    if delimiter == "auto":
+        delimiter = _delimiter(first, column, file)
     # Strict, as otherwise a quote that is escaped by a backslash, or that nothing closes, takes other rows along.
     lines = lines if _names_delimiter(first) else chain([first], lines)
     rows = whole(csv.reader(lines, delimiter=delimiter, strict=True))

@@ -186,7 +186,8 @@ def _reader(
                 return "lines", partial(_alone, _lines)
             return "paragraphs", partial(_alone, _blocks)
         case "csv" | "tsv":
-            return "rows", partial(csv_texts, column=column, group=group)
+            delimiter = source.delimiter or params.delimiter
+            return "rows", partial(csv_texts, column=column, group=group, delimiter=delimiter)
         case "jsonl" | "ndjson":
             return "rows", partial(jsonl_texts, column=column, group=group)
         case "word/tag":

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.runtime.errors import InputError
-from tests.text.sources.text_bytes import ANY_TEXT, csv_bytes, parquet_bytes, read
+from pipeline.text.params import SourceFile
+from pipeline.text.sources.text_files import file_documents
+from tests.text.sources.text_bytes import ANY_TEXT, csv_bytes, download_params, parquet_bytes, read
 
 
 def test_the_tutorials_comments_are_read_as_pythons_csv_module_does(shared_data: Path) -> None:
@@ -40,6 +42,23 @@ def test_any_delimiter_is_found(
         file.write(f"sep={delimiter}\r\n" if named else "")
         csv.writer(file, delimiter=delimiter).writerows([("id", "body"), *rows])
     assert read(path) == [text for _, text in rows]
+
+
+@given(
+    rows=st.lists(st.tuples(ANY_TEXT, ANY_TEXT.filter(str.strip)), min_size=1),
+    delimiter=st.characters(exclude_categories=["Cs"], exclude_characters='"\r\n\0\ufeff'),
+    kind=st.sampled_from(["csv", "tsv"]),
+)
+def test_any_delimiter_may_be_named(
+    rows: list[tuple[str, str]], delimiter: str, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("any") / f"corpus.{kind}"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([("id", "body"), *rows])
+    for params, source in ((delimiter, {}), ("auto", {"delimiter": delimiter})):
+        settings = SourceFile.model_validate({"url": "x", **source})
+        found = file_documents(path, "", settings, download_params(delimiter=params))
+        assert [document.text for document in found] == [text for _, text in rows]
 
 
 def test_a_table_that_was_cut_keeps_the_beginning_of_its_last_row(tmp_path: Path) -> None:

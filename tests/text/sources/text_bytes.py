@@ -24,9 +24,10 @@ def download_params(
     max_bytes: int = 1 << 30,
     group_column: str | None = None,
     group_by_folder: bool = False,
+    delimiter: str = "auto",
 ) -> DownloadParams:
     values = {"source": "files", "path": "corpus", "packages": ["numpy"], "sources": {}}
-    values |= {"group_column": group_column, "group_by_folder": group_by_folder}
+    values |= {"delimiter": delimiter, "group_column": group_column, "group_by_folder": group_by_folder}
     values |= {"text_column": text_column, "txt_documents": txt_documents, "max_bytes": max_bytes}
     return DownloadParams.model_validate(values)
 
