@@ -76,6 +76,48 @@ OUTCOMES: dict[str, int | str] = {
     "21-gutenberg/pg1.txt": 154,
     "24-emoji/tweets.txt": 400,
 }
+# Folders that hold commands: what comes of them, and the test that shows it.
+COMMANDS = {
+    "08-symlinked-folder": ("links are followed", "test_a_folder_as_people_have_them"),
+    "10-folder-of-other-kinds": ("known kinds are read, the others named", "test_a_folder_as_people_have_them"),
+    "16-punkt-hang": ("three words in one sentence, at once", "test_a_line_without_an_end_is_one_sentence"),
+    "17-long-sentence": ("100,000 words in one sentence, at once", "test_a_line_without_an_end_is_one_sentence"),
+    "22-readable": (
+        "as a person would write it",
+        "tests/inference/test_generation.py::test_what_a_person_wrote_comes_back_from_its_tokens",
+    ),
+    "24-emoji": ("printed with replacements", "tests/test_cli.py::test_a_terminal_of_another_encoding_gets_escapes"),
+    "26-exp-temp": (
+        "the missing text is named, and `dvc add` gives it to DVC",
+        "tests/system/test_dvc_complaints.py::test_dvc_6465_9162_text_that_git_does_not_track",
+    ),
+    "30-autocrlf": (
+        "the same bytes in every checkout",
+        "tests/provenance/test_git.py::test_a_checkout_has_the_bytes_of_the_commit_whatever_git_is_set_to",
+    ),
+    "32-monorepo": (
+        "rebuilt and retrained like any project",
+        "tests/system/test_versions.py::test_a_project_in_a_folder_of_a_larger_repository_is_rebuilt_and_retrained",
+    ),
+    "38-folder-names": (
+        "runs and models as anywhere, and nothing outside",
+        "tests/tracking/test_store.py::test_a_project_folder_may_have_any_name",
+    ),
+    "39-deleted-experiment": (
+        "the command that brings it back",
+        "tests/tracking/test_store.py::test_of_a_deleted_experiment_the_command_is_named_that_brings_it_back",
+    ),
+    "41-missing-driver": ("one line", "tests/tracking/test_store.py::test_a_missing_driver_is_one_line"),
+    "42-two-first-uses": ("one store", "tests/tracking/test_store.py::test_two_first_uses_at_once_make_one_store"),
+    "44-newline-in-uri": (
+        "no second database",
+        "tests/tracking/test_store.py::test_blanks_around_the_address_are_no_part_of_it",
+    ),
+    "45-no-affinity": (
+        "all processors count",
+        "tests/runtime/test_processors.py::test_a_system_that_does_not_say_which_it_assigns_counts_all",
+    ),
+}
 # What is said besides, of files that are read.
 WARNINGS = {
     "13-not-the-data/page.txt": "HTML, whose markup",
@@ -107,6 +149,39 @@ def test_each_file_is_read_or_refused_in_one_line(name: str) -> None:
         with pytest.raises(InputError, match=expected) as refused:
             read(CASES / name)
         assert "\n" not in str(refused.value)
+
+
+def test_every_case_has_its_outcome() -> None:
+    if not CASES.is_dir():
+        pytest.skip("shared/cases is not here")
+    assert {name.partition("/")[0] for name in OUTCOMES} | set(COMMANDS) == {path.name for path in CASES.iterdir()}
+    for _, test in COMMANDS.values():
+        file, _, name = test.rpartition("::")
+        code = (PROJECT / file if file else Path(__file__)).read_text()
+        assert f"\ndef {name}(" in code, test
+
+
+def test_a_folder_as_people_have_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mix, elsewhere = tmp_path / "mix", tmp_path / "elsewhere"
+    for folder, said in ((elsewhere, "Sentence number {} here.\n"), (mix, "Another line {} there.\n")):
+        folder.mkdir()
+        (folder / "a.txt").write_text("".join(said.format(number) for number in range(60)))
+    (mix / "part").symlink_to(elsewhere)
+    (mix / "more.ndjson").write_text('{"body": "one"}\n')
+    (mix / "table.tsv").write_text("id\tbody\n1\ttwo\n")
+    for name in ("old.zip", "y.txt.bz2"):
+        (mix / name).touch()
+    remarks = Remarks()
+    assert len([*file_documents(mix, "", SourceFile(url="x"), download_params(), remarks=remarks)]) == 122
+    assert remarks.sums["files"] == {"read": 4, "of another kind": 2}
+    assert "not read" in capsys.readouterr().err
+    assert remarks.warnings[0].endswith(": old.zip, y.txt.bz2")
+
+
+@pytest.mark.parametrize(("line", "words"), [("swirley thing w" + "e" * 884_764, 3), ("word " * 100_000, 100_000)])
+def test_a_line_without_an_end_is_one_sentence(line: str, words: int) -> None:
+    (sentence,) = SentenceSplitter("english").split(line)
+    assert len(Tokenizer(lowercase=True).tokenize(sentence)) == words
 
 
 @pytest.mark.parametrize("name", WITHOUT_SPACES)
