@@ -15,7 +15,17 @@ from pipeline.provenance.code import code_lines
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.files import write_text
-from pipeline.runtime.paths import ENCODED, MODELS, SEEDS_FILE, SEEDS_FOLDER, TIMINGS, VOCABULARY, seed_folders
+from pipeline.runtime.hashes import sha256
+from pipeline.runtime.paths import (
+    ENCODED,
+    MODELS,
+    SEEDS_FILE,
+    SEEDS_FOLDER,
+    TIMINGS,
+    VOCABULARY,
+    WEIGHTS_FILE,
+    seed_folders,
+)
 from pipeline.runtime.progress import duration
 from pipeline.runtime.stage import run_stage
 from pipeline.runtime.stopping import heeded_signals
@@ -104,7 +114,8 @@ def _train_seed(
         raise
     # Times differ from run to run, so no output of the stage holds them.
     seconds = checkpoints.seconds
-    timing = {"seconds": seconds, "tokens_per_second": len(history) * train_split.tokens / seconds}
+    timing: dict[str, object] = {"seconds": seconds, "tokens_per_second": len(history) * train_split.tokens / seconds}
+    timing[WEIGHTS_FILE] = sha256(folder / WEIGHTS_FILE)  # so that they are shown beside these alone
     write_text(TIMINGS / f"{cell.folder}.json", json.dumps(timing) + "\n")
     listener.finished(seconds)
     checkpoints.discard()

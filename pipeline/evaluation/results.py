@@ -28,7 +28,8 @@ from pipeline.evaluation.scores import (
     UNSEEN_TOKENS,
 )
 from pipeline.runtime.errors import InputError, is_of_the_machine
-from pipeline.runtime.paths import SEEDS_FOLDER, seed_folders
+from pipeline.runtime.hashes import sha256
+from pipeline.runtime.paths import SEEDS_FOLDER, WEIGHTS_FILE, seed_folders
 from pipeline.runtime.rows import read_rows
 from pipeline.training.history import HISTORY_FILE, best_cell, best_epoch, read_history, remark
 
@@ -59,7 +60,8 @@ def comparison_table(
     """The baselines and then the networks, in the order of `names`.
 
     `evaluation_folder` holds NAME/metrics.json for every name, of which there is one at least, and for the baselines,
-    `models_folder` NAME/history.csv. `timings_folder` may hold NAME.json, `{"seconds": ...}`, of networks trained here.
+    `models_folder` NAME/history.csv. `timings_folder` may hold NAME.json of networks trained here: the seconds,
+    and which weights came of them.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -83,7 +85,8 @@ def network_rows(
         history = read_history(models_folder / name / HISTORY_FILE)
         path = evaluation_folder / name / "metrics.json"
         valid_perplexity = best_epoch(history).valid_perplexity
-        seconds = _seconds(timings_folder / f"{name}.json") if timings_folder else None
+        weights = models_folder / name / WEIGHTS_FILE
+        seconds = _seconds(timings_folder / f"{name}.json", weights) if timings_folder else None
         metrics = _complete(read_metrics(path), path)
         rows.append(Row(name, metrics, valid_perplexity, len(history), name == best, seconds, remark(history)))
     return rows
@@ -374,9 +377,10 @@ def _stage(path: Path) -> str:
     return "baselines" if is_baseline else f"evaluate@{folder.name}"
 
 
-def _seconds(path: Path) -> float | None:
-    """Training times are optional: without the file, or with a broken one, there is none to show."""
+def _seconds(path: Path, weights: Path) -> float | None:
+    """Training times are optional: none to show without the file, with a broken one, or with that of other weights."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+        timing = json.loads(path.read_text(encoding="utf-8"))
+        return float(timing["seconds"]) if timing[WEIGHTS_FILE] == sha256(weights) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

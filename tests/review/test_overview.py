@@ -9,6 +9,7 @@ import yaml
 from pipeline.evaluation.results import BASELINES
 from pipeline.params import load_params
 from pipeline.review.overview import Overview, overview
+from pipeline.runtime.hashes import sha256
 from tests.projects import Project, lock_everything
 
 
@@ -53,6 +54,18 @@ def test_corpus_and_commit_stand_above_a_few_columns() -> None:
     assert rows[-1][1:3] == ["6.0", "5.0 to 7.0"]
     assert found.remarks[:2] == ["Best on validation: lstm.", "95% interval over 3 documents (effective number 2.5)."]
     assert "known words only" in shown(wide=True).models[0]
+
+
+@pytest.mark.usefixtures("results")
+def test_training_took_what_it_took_to_make_these_weights_and_no_others() -> None:
+    path = Path(".rnnlm/timings/lstm.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digests = {"these": sha256(Path("data/models/lstm/model.safetensors")), "others": "0" * 64}
+    for weights, training in (("these", "61 s"), ("others", "-")):
+        path.write_text(json.dumps({"seconds": 61.2, "model.safetensors": digests[weights]}))
+        assert shown().models[-1][-1] == training
+    path.write_text('{"seconds": 61.2}')  # of an earlier version
+    assert shown().models[-1][-1] == "-"
 
 
 @pytest.mark.usefixtures("results")
