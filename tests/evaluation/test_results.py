@@ -1,3 +1,5 @@
+import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,12 @@ def test_baselines_come_first_then_the_networks_as_params_names_them(make_run) -
     assert all(row.seconds is None for row in rows)
 
 
-def test_times_are_shown_where_they_are_known(make_run, tmp_path: Path) -> None:
+def test_times_are_shown_where_those_of_these_weights_are_known(make_run, tmp_path: Path) -> None:
     folder = make_run({"rnn": 4.1, "lstm": 4.0, "gru": 4.0})
-    (tmp_path / "rnn.json").write_text('{"seconds": 1234.56, "tokens_per_second": 1000}')
+    timing = {"seconds": 1234.56, "tokens_per_second": 1000, "model.safetensors": sha256(b"weights").hexdigest()}
+    for name, weights in (("rnn", b"weights"), ("gru", b"others")):
+        (folder / "models" / name / "model.safetensors").write_bytes(weights)
+        (tmp_path / f"{name}.json").write_text(json.dumps(timing))
     (tmp_path / "lstm.json").write_text("{")
     rows = comparison_table(folder / "evaluation", folder / "models", ["rnn", "lstm", "gru"], tmp_path)
     header, *lines = table_cells(rows, with_times=True)
