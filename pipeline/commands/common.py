@@ -3,10 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -30,6 +30,22 @@ ModelOption = Annotated[
 RunArgument = Annotated[str, typer.Argument(help=MODEL_NAMES)]
 WideOption = Annotated[bool, typer.Option("--wide", help="all columns")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="print JSON, an object on each line")]
+
+
+class Row(Protocol):
+    """What a command prints a line for: a NamedTuple that says how it is shown."""
+
+    def row(self) -> str:
+        """Tab-separated."""
+        ...
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help."""
+    return "\n".join(("Examples:", *(f"  {command}" for command in commands)))
 
 
 def enter_project() -> "Params":
@@ -106,3 +122,17 @@ def unknown_types_for(model: "Predictor | SavedModel") -> "np.ndarray":
 def print_json(value: object) -> None:
     """Print what a program reads; NaN and infinities are no JSON."""
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def print_rows(what: str, parts: Iterable[Sequence[Row]], as_json: bool) -> None:
+    """Print rows, each part as soon as it is there; the progress of `what` is shown where they go elsewhere."""
+    from pipeline.runtime.progress import progress_bar
+
+    out = sys.stdout  # a bar in the terminal puts another in its place
+    with nullcontext() if out.isatty() else progress_bar(what, None, "rows") as bar:
+        for rows in parts:
+            for row in rows:
+                print(json.dumps(row._asdict(), allow_nan=False) if as_json else row.row(), file=out)
+            out.flush()
+            if bar:
+                bar.advance(len(rows))

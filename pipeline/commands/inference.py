@@ -2,12 +2,20 @@
 
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.commands.common import ModelOption, enter_project, predictor_called, saved_model_called, unknown_types_for
+from pipeline.commands.common import (
+    JsonLinesOption,
+    ModelOption,
+    enter_project,
+    examples,
+    predictor_called,
+    print_rows,
+    saved_model_called,
+    unknown_types_for,
+)
 from pipeline.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,35 +47,50 @@ def generate(
         print(readable(tokens))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rnnlm score sentences.txt",
+        "tail -f comments.txt | rnnlm score - --model lstm",
+        "rnnlm score stimuli.txt --per-word > surprisal.tsv",
+        "rnnlm score sentences.txt --json",
+    )
+)
 def score(
     file: Annotated[str, typer.Argument(metavar="FILE", help="UTF-8, one sentence per line; - for standard input")],
     model: ModelOption = None,
+    per_word: Annotated[
+        bool,
+        typer.Option("--per-word", help="a row for each token: line, word, text, token, nats, bits, rank, unknown"),
+    ] = False,
     over_types: Annotated[
         bool,
         typer.Option("--over-types", help="share the probability of unknown words among those of the corpus and FILE"),
     ] = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Score sentences: print each line's natural-log probability, its tokens, counting the end, and how many of these
     are words that the model does not know; tab-separated.
 
     All unknown words have one probability together, unless --over-types: then a line is charged for naming them.
+    Lines are answered as they come.
     """
-    from pipeline.evaluation.paired import nats_over_types
-    from pipeline.inference.scoring import score_split, several_sentences
+    from pipeline.inference.lines import SeveralSentences, opened, parts_of
+    from pipeline.inference.surprisal import Word, surprisal_of_lines, surprisal_of_words
     from pipeline.inference.word_types import unknown_types_with
 
-    lines = lines_of(file)
-    predictor = predictor_called(model)
-    sentences = predictor.tokens(lines)
-    scores = score_split(predictor, predictor.encode(sentences), "score").sentences
-    nats = scores.nats
-    if over_types:
-        types = unknown_types_with(unknown_types_for(predictor), predictor.vocabulary, sentences)
-        nats = nats_over_types(nats, scores.unknown, types)
-    for spent, tokens, unknown in zip(nats, scores.tokens, scores.unknown, strict=True):
-        print(f"{-spent:.6f}\t{tokens}\t{unknown}")
-    if remark := several_sentences(lines):
+    several = SeveralSentences()
+    with opened(file, twice=over_types) as source:
+        predictor, types = predictor_called(model), None
+        if over_types:
+            start = source.tell()
+            words = (tokens for lines in parts_of(source, file) for tokens in predictor.tokens(lines))
+            types = unknown_types_with(unknown_types_for(predictor), predictor.vocabulary, words)
+            source.seek(start)
+        surprisal = surprisal_of_words if per_word else surprisal_of_lines
+        if per_word and not as_json:
+            print("\t".join(Word._fields))
+        print_rows("score", surprisal(predictor, several.looking(parts_of(source, file)), types), as_json)
+    if remark := several.remark():
         print(remark, file=sys.stderr)
 
 
@@ -114,16 +137,3 @@ def serve(
     first = other()
     assert first is not None  # the first call gives the one to begin with
     serve(first, port, other)
-
-
-def lines_of(file: str) -> list[str]:
-    """The lines of a file, or of standard input for `-`, without line ends."""
-    try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        text = raw.decode("utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{file} is not a file; name one with a sentence per line") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    lines = text.replace("\r\n", "\n").split("\n")
-    return lines[:-1] if lines[-1] == "" else lines

@@ -1,6 +1,5 @@
 """All figures of a model on a whole split or text; a served model needs none of them, nor the packages they need."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,9 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.word_types import type_hashes
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.encoded import EncodedSplit
-from pipeline.text.params import BY_CHARACTER
-from pipeline.text.sentences import LANGUAGES, SentenceSplitter
 from pipeline.text.splits import SPLITS
 from pipeline.text.tokens import read_tokens
 from pipeline.text.vocabulary import Vocabulary
-
-ENGLISH = "english"  # what several_sentences takes where Punkt has no model of the language
 
 
 def score_split(predictor: Predictor, split: EncodedSplit, task: str) -> ScoreSums:
@@ -49,22 +44,3 @@ def unknown_types_of(tokens: Path, vocabulary: Vocabulary) -> np.ndarray:
                 found.append(type_hashes(vocabulary, [word or "" for word in rows.flatten().unique().to_pylist()]))
                 bar.advance(len(rows))
     return np.unique(np.concatenate(found))
-
-
-def several_sentences(lines: Iterable[str], language: str = ENGLISH) -> str | None:
-    """A remark on lines that hold more than one sentence, by Punkt: models learn single ones; None: there are none.
-
-    Between sentences a model expects SENTENCE_END, and the tokenizer leaves a period on its word unless it is the last.
-    """
-    splitter = SentenceSplitter(language if language in (*LANGUAGES, BY_CHARACTER) else ENGLISH)
-    counts = ((number, len(splitter.split(line))) for number, line in enumerate(lines, 1))
-    found = [(number, sentences) for number, sentences in counts if sentences > 1]
-    if not found:
-        return None
-    number, sentences = found[0]
-    more = len(found) - 1
-    others = f", and {more:,} other {'line holds' if more == 1 else 'lines hold'} several" if more else ""
-    return (
-        f"remark: line {number} holds {sentences} sentences{others}; models learn single sentences, so these lines "
-        "look less likely than they are: put each sentence on a line of its own"
-    )

@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.inference.scoring import several_sentences
 from pipeline.model.packed import pack
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.tokens import TOKEN_SCHEMA
@@ -62,12 +61,7 @@ def test_a_line_of_unknown_words_can_be_charged_for_naming_them(
     assert same == known
 
 
-def test_lines_of_several_sentences_get_one_remark(project: Path) -> None:
-    assert several_sentences(["Dr. Smith sat on a mat. The cat did."] * 3 + ["The cat sat.", ""]) == (
-        "remark: line 1 holds 2 sentences, and 2 other lines hold several; models learn single sentences, so these "
-        "lines look less likely than they are: put each sentence on a line of its own"
-    )
-    assert several_sentences(["Dr. Smith sat on a mat.", "the cat"]) is None
+def test_lines_of_several_sentences_get_a_remark(project: Path) -> None:
     lines = b"The cat sat.\nThe cat sat. The cat sat on a mat.\n"
     with chdir(project):
         done = CliRunner().invoke(app, ["score", "-"], input=lines)
@@ -84,7 +78,7 @@ def test_generation_is_seeded_and_continues_the_prompt(project: Path) -> None:
 
 
 def test_text_that_is_not_utf8_is_refused(project: Path) -> None:
-    assert "not UTF-8 (byte 1)" in rnnlm(project, "score", "-", status=1, stdin=b"a\xff\n")
+    assert "not UTF-8 (line 1, byte 1)" in rnnlm(project, "score", "-", status=1, stdin=b"a\xff\n")
 
 
 def test_a_file_that_is_not_there_is_refused(project: Path) -> None:
