@@ -3,24 +3,31 @@
 import re
 from collections.abc import Iterator, Sequence
 
-UNKNOWN_MARKS = frozenset({"<unk>", "<unknown>", "[unk]"})
-EDGES = frozenset({"<s>", "</s>", "<bos>", "<sos>", "<eos>", "<pad>", "[cls]", "[sep]", "[pad]"})
-IN_TEXT = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, sorted(UNKNOWN_MARKS | EDGES)))})(?!\S)", re.IGNORECASE)
+UNKNOWN_MARKS = r"<(?:unk|unknown|oov|mask)>|\[(?:unk|oov|mask)\]|__unk__|<\|(?:unk|mask)\|>"
+# Ends of sentences, turns, paragraphs and documents, and what fills up a line.
+SENTENCE_EDGES = "bos|eos|sos|sot|eot|eod|eop|eou|pad"
+BARRED = r"<\|[\w.-]+\|>"  # such as <|endoftext|>, which stands in text without spaces
+EDGE_MARKS = rf"</?s>|<(?:{SENTENCE_EDGES}|cls|sep)>|\[(?:{SENTENCE_EDGES}|cls|sep)\]|__(?:{SENTENCE_EDGES})__|{BARRED}"
+UNKNOWN_MARK, EDGE_MARK = re.compile(UNKNOWN_MARKS, re.IGNORECASE), re.compile(EDGE_MARKS, re.IGNORECASE)
+IN_TEXT = re.compile(rf"(?<!\S)(?:{UNKNOWN_MARKS}|{EDGE_MARKS})(?!\S)|{BARRED}", re.IGNORECASE)
+FIRST_OF_MARKS = "<[_"  # characters of a mark
 
 
 def sentences_of(words: Sequence[str]) -> Iterator[list[str | None]]:
     """The sentences of a line of a tokenized corpus: none of its marks is a word, and an unknown word is None."""
     sentence: list[str | None] = []
     for word in words:
-        mark = word.lower() if word[0] in "<[" else ""
-        if mark in EDGES:
+        is_odd = word[0] in FIRST_OF_MARKS
+        if is_odd and UNKNOWN_MARK.fullmatch(word):
+            sentence.append(None)
+        elif is_odd and EDGE_MARK.fullmatch(word):
             yield sentence
             sentence = []
         else:
-            sentence.append(None if mark in UNKNOWN_MARKS else word)
+            sentence.append(word)
     yield sentence
 
 
 def holds_marks(text: str) -> bool:
     """Whether a text has such a token between spaces, as text has that is tokenized already."""
-    return ("<" in text or "[" in text) and IN_TEXT.search(text) is not None
+    return any(first in text for first in FIRST_OF_MARKS) and IN_TEXT.search(text) is not None

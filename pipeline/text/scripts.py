@@ -11,13 +11,14 @@ UNSPACED = (
     "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef"
     "\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
-ONE, RUN = re.compile(f"[{UNSPACED}]"), re.compile(f"[{UNSPACED}]+")
+ONE = re.compile(f"[{UNSPACED}]")
+BETWEEN = re.compile(f"(?<=[{UNSPACED}]) +(?=[{UNSPACED}])")
 BLANK_BESIDE = re.compile(f"(?<=[{UNSPACED}]) | (?=[{UNSPACED}])")
 # The end of a sentence, closing quotes and brackets included; where ASCII marks end it, white space follows.
 SENTENCE_END_MARK = re.compile(r"[。！？｡]+[」』”’）】》\"')]*|[.!?…]+[」』”’）】》\"')]*(?=\s)")
 
 MUCH = 0.2  # share of the characters from which text counts as one of such a script
-LONGEST_WORDS = 6  # characters of a run, on average, as words of segmented text have: 2 in Chinese, 5 in Thai
+LONGEST_WORDS = 8  # characters to a blank, on average, where blanks are between words: 2 in Chinese, 5 in Thai
 
 
 def spaced(text: str) -> str:
@@ -38,11 +39,10 @@ def sentences_by_mark(paragraph: str) -> list[str]:
 
 
 def unspaced_characters(text: str) -> tuple[int, int]:
-    """How many such characters a text has, and how many runs of them."""
-    runs = () if text.isascii() else RUN.findall(text)
-    return sum(map(len, runs)), len(runs)
+    """How many such characters a text has, and how many times there are blanks between two of them."""
+    return (0, 0) if text.isascii() else (len(ONE.findall(text)), len(BETWEEN.findall(text)))
 
 
-def is_unspaced(characters: int, unspaced: int, runs: int) -> bool:
-    """Whether text with so many characters, `unspaced` of them such, in so many runs, has no spaces between words."""
-    return unspaced > max(MUCH * characters, LONGEST_WORDS * runs)
+def is_unspaced(characters: int, unspaced: int, blanks: int) -> bool:
+    """Whether text with so many characters, `unspaced` of them such, has too few blanks for one between any words."""
+    return unspaced > max(MUCH * characters, LONGEST_WORDS * blanks)

@@ -162,7 +162,7 @@ def write_tokens(
 
 def _warn_of_text(seen: Counter[str], params: TokenizeParams, remarks: Remarks) -> None:
     """Say what makes figures mean nothing: words that are not split, and special tokens that are taken for words."""
-    if not params.by_character and is_unspaced(seen["characters"], seen["unspaced"], seen["runs"]):
+    if not params.by_character and is_unspaced(seen["characters"], seen["unspaced"], seen["blanks"]):
         remarks.warn(
             f"{seen['unspaced'] / seen['characters']:.0%} of the characters are of a script without spaces between "
             "words (Chinese, Japanese, Thai and others), so neither sentences nor words were split and no figure means "
@@ -218,9 +218,9 @@ def _tokenize_block(
             lines = map(str.split, text.split("\n"))
             sentences = (sentence for words in lines for sentence in sentences_of(words))
         else:
-            unspaced, runs = unspaced_characters(document.text)
+            unspaced, blanks = unspaced_characters(document.text)
             marked = holds_marks(document.text)
-            seen.update(characters=len(document.text), unspaced=unspaced, runs=runs, marked=marked)
+            seen.update(characters=len(document.text), unspaced=unspaced, blanks=blanks, marked=marked)
             sentences = map(tokenizer.tokenize, splitter.split(document.text))
         for tokens in filter(None, sentences):
             digest = _digest(tokens) if params.deduplicate and not is_benchmark else None

@@ -1,5 +1,6 @@
 """Text without spaces between words is known, cut at its own marks and read by character."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,9 +47,15 @@ def seen(text: str) -> bool:
     return is_unspaced(len(text), *unspaced_characters(text))
 
 
-@pytest.mark.parametrize("text", [CHINESE, THAI, JAPANESE, f"He said {CHINESE}"])
+@pytest.mark.parametrize("text", [CHINESE, THAI, JAPANESE, f"He said {CHINESE}", "我用 iPhone 打电话给他"])
 def test_text_without_spaces_is_known(text: str) -> None:
     assert seen(text)
+
+
+@given(st.lists(st.text(st.sampled_from("今天很好我们东がカ"), min_size=1, max_size=5), min_size=1))
+def test_short_lines_of_it_are_known_too(lines: list[str]) -> None:
+    counts = np.array([(len(line), *unspaced_characters(line)) for line in lines]).sum(axis=0).tolist()
+    assert is_unspaced(*counts)
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,12 @@ from pipeline.runtime.remarks import Remarks, named
 from pipeline.text.documents import Document
 from pipeline.text.params import DownloadParams, SourceFile
 from pipeline.text.sources.table_files import Grouped, csv_texts, jsonl_texts, parquet_texts
-from pipeline.text.sources.text_lines import is_wrapped, joined, text_lines
+from pipeline.text.sources.text_lines import MARK, first_lines, is_wrapped, joined, looks_wrapped, text_lines
 from pipeline.text.sources.unpacking import Room, TextFile, archive_kind, archive_members, kind_of
 
 KINDS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 KNOWN = f"{', '.join(KINDS)}, or one of these and .gz"
 SURROGATE = re.compile("[\ud800-\udfff]")
-MARK = "\ufeff"
 README = PurePosixPath("README.md")  # as the folder corpus/ has
 
 
@@ -202,7 +201,15 @@ def _is_by_line(file: TextFile, source: SourceFile, params: DownloadParams) -> b
         return True
     if params.txt_documents == "blank-line":
         return False
-    if source.tokenized or not is_wrapped(file):
+    lines = [] if source.tokenized else first_lines(file)
+    if not is_wrapped(lines):
+        if looks_wrapped(lines):
+            file.remarks.warn(
+                "it looks like running text whose lines were broken, but each line is read as a document, so sentences "
+                "are cut; join the lines of a paragraph, or put blank lines between paragraphs alone and set "
+                "download.txt_documents to `blank-line`",
+                str(file),
+            )
         return True
     if params.txt_documents == "line":
         file.remarks.warn(

@@ -2,7 +2,7 @@
 
 import codecs
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 
 from pipeline.runtime.errors import InputError
@@ -11,17 +11,24 @@ from pipeline.text.sources.unpacking import TextFile
 # Characters of a document, or of the row or line that it stands in: text8, 100 MB in one line, is one.
 LONGEST_DOCUMENT = 100_000_000
 LFS_POINTER = "version https://git-lfs.github.com/spec/"  # what a checkout without Git LFS has in a file's place
-HTML = ("<!doctype html", "<html")
+MARK = "\ufeff"
+PDF = b"%PDF-"
+# What files begin with that are no plain text; HTML may begin in one of the first lines.
+HTML_LINES = 20
+MARKUP_STARTS = {"<!doctype html": "HTML", "<html": "HTML", "<head>": "HTML", "<body": "HTML"}
+MARKUP_STARTS |= {"<?xml": "XML", "{\\rtf": "RTF", PDF.decode().lower(): "PDF"}
 
 # Running text as an editor or Project Gutenberg wraps it: almost every line is full, and few end a sentence.
 LOOKED_AT = 2000  # lines at the beginning of a file
 FEWEST_FULL = 20  # lines, and so many blank lines
-WIDTHS = range(40, 121)
-SENTENCE_ENDS = (".", "!", "?", '."', '!"', '?"', ".”", "!”", "?”")
+WIDTHS, ODD_WIDTHS = range(40, 121), range(25, 201)
+SENTENCE_ENDS = (".", "!", "?", '."', '!"', '?"', ".”", "!”", "?”", "。", "！", "？", "。」", "。”")
+MOSTLY = 0.7  # of the width: a line is full only from there on, however long the next word is
+QUOTED = "> \t\u3000"  # what stands before the words of a line: quotation marks of mails, indentation
 
 
 def text_lines(file: TextFile, newline: str | None = None) -> Iterator[str]:
-    """The lines of a file in UTF-8 (a byte order mark is not text), with their ends.
+    """The lines of a file in UTF-8, with their ends; no line begins with a byte order mark, as joined files have.
 
     Args:
         newline: as `open` takes it.
@@ -36,22 +43,29 @@ def text_lines(file: TextFile, newline: str | None = None) -> Iterator[str]:
                 number += 1
                 if len(line) > LONGEST_DOCUMENT:
                     raise too_long(file, number)
-                if number == 1:
-                    _check_first_line(line, file)
+                line = line.lstrip(MARK)
+                if number <= HTML_LINES:
+                    _check_markup(line, number, file)
                 yield line
     except UnicodeDecodeError:
         with file.open() as raw:
-            wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            start = raw.read(len(PDF))
+        if start == PDF:
+            raise InputError(f"{file}: PDF, not text; take its text out first, say with pdftotext") from None
+        wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         told = "UTF-16" if wide else "not UTF-8"
         how = "iconv -f UTF-16 -t UTF-8" if wide else "iconv"
         raise InputError(f"{file}{_place_of_first_bad_byte(file)}: {told}; convert it, say with {how}") from None
 
 
-def _check_first_line(line: str, file: TextFile) -> None:
-    if line.startswith(LFS_POINTER):
+def _check_markup(line: str, number: int, file: TextFile) -> None:
+    """Refuse or tell what is no plain text, by one of its first lines."""
+    if number == 1 and line.startswith(LFS_POINTER):
         raise InputError(f"{file} is what Git LFS has in place of the text; fetch that with `git lfs pull`")
-    if line.lstrip().lower().startswith(HTML):
-        file.remarks.warn("HTML, whose markup will be learned as text; take its text out first", str(file))
+    begins = line[:LOOKED_AT].lstrip().lower()
+    for start, kind in MARKUP_STARTS.items():
+        if begins.startswith(start) and (number == 1 or kind == "HTML"):
+            file.remarks.warn(f"{kind}, whose markup will be learned as text; take its text out first", str(file))
 
 
 def _place_of_first_bad_byte(file: TextFile) -> str:
@@ -68,19 +82,23 @@ def _place_of_first_bad_byte(file: TextFile) -> str:
     return ""
 
 
-def is_wrapped(file: TextFile) -> bool:
-    """Whether a file is running text whose lines were broken at a width, so that a line is no unit of it.
-
-    Then the first word of a line would not have fitted onto the line before, which seldom ends a sentence.
-    """
+def first_lines(file: TextFile) -> list[str]:
+    """The first lines, as `is_wrapped` and `looks_wrapped` want them; none where one is far too long for that."""
     lines: list[str] = []
     for line in islice(text_lines(file), LOOKED_AT):
         lines.append(line.rstrip())
         if len(line) > 10 * WIDTHS.stop:
-            return False
+            return []
+    return lines
+
+
+def is_wrapped(lines: Sequence[str]) -> bool:
+    """Whether these are running text whose lines were broken at a width, so that a line is no unit of it.
+
+    Then the first word of a line would not have fitted onto the line before, which seldom ends a sentence.
+    """
     pairs = [(line, after) for line, after in pairwise(lines) if line and after]
-    lengths = sorted(len(line) for line, _ in pairs)
-    width = lengths[int(0.95 * len(lengths))] if lengths else 0  # a line that is longer, a URL say, may be there
+    width = _width([line for line, _ in pairs])
     full = [line for line, after in pairs if len(line) + 1 + len(after.split()[0]) > width]
     ending = [line for line in full if line.endswith(SENTENCE_ENDS)]
     return (
@@ -89,6 +107,40 @@ def is_wrapped(file: TextFile) -> bool:
         and len(full) > 0.9 * len(pairs)
         and len(ending) < 0.25 * len(full)
     )
+
+
+def looks_wrapped(lines: Sequence[str]) -> bool:
+    """Whether these may be running text of another shape, whose paragraphs nobody can tell for sure.
+
+    Without blank lines, or with one behind every line; indented or quoted, as mails are; with words that are cut at
+    hyphens; narrow or wide.
+    """
+    if lines.count("") > 0.9 * sum(map(bool, lines)):
+        lines = [line for line in lines if line]
+    pairs = [(line, words) for line, after in pairwise(lines) if line.strip(QUOTED) and (words := after.strip(QUOTED))]
+    width = _width([line for line, _ in pairs])
+    full = short = ending = 0
+    for line, words in pairs:
+        next_word = words.split()[0]
+        is_full = line.endswith(("-", "\u00ad")) or len(line) + 1 + len(next_word) > width
+        ends = line.endswith(SENTENCE_ENDS)
+        # Where a word takes half a line, as in a script without spaces, a full line shows nothing.
+        if len(line) > MOSTLY * width and is_full and 2 * len(next_word) < width:
+            full, ending = full + 1, ending + ends
+        elif not ends:  # the end of a paragraph is short
+            short += 1
+    return (
+        width in ODD_WIDTHS
+        and full >= max(FEWEST_FULL, len(pairs) / 2)
+        and short < 0.1 * len(pairs)
+        and ending < 0.25 * full
+    )
+
+
+def _width(lines: Sequence[str]) -> int:
+    """That of nearly all lines: one that is longer, a URL say, may be there; 0 without lines."""
+    lengths = sorted(map(len, lines))
+    return lengths[int(0.95 * len(lengths))] if lengths else 0
 
 
 def joined(lines: Iterable[str], file: TextFile) -> str:

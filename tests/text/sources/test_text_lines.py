@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.runtime.errors import InputError
 from pipeline.runtime.remarks import Remarks
 from pipeline.text.params import SourceFile
 from pipeline.text.sources.text_files import file_documents
@@ -20,14 +21,40 @@ WORDS = ["the", "a", "of", "some", "when", "little", "garden", "yesterday", "hou
 def test_byte_order_marks_and_record_separators_are_no_text(mark: str, tmp_path: Path) -> None:
     (tmp_path / "corpus.ndjson").write_text(f'\x1e{{"body": "{mark}one"}}\n\x1e{{"body": "two{mark}"}}\r\n\n\x1e\n')
     assert read(tmp_path / "corpus.ndjson") == ["one", "two"]
+    (tmp_path / "joined.jsonl").write_text(f'{mark}{{"body": "one"}}\n{mark}{mark}{{"body": "two"}}\n')
+    assert read(tmp_path / "joined.jsonl") == ["one", "two"]
+    (tmp_path / "joined.csv").write_text(f'{mark}body,id\n"one",1\n{mark}"two",2\n')
+    assert read(tmp_path / "joined.csv") == ["one", "two"]
     (tmp_path / "corpus.txt").write_text(f"{mark}one\n{mark}two\n{mark}\n")
     assert read(tmp_path / "corpus.txt") == ["one", "two"]
 
 
-def test_html_gets_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "corpus.txt").write_text("<!DOCTYPE html>\n<p>text\n")
-    assert read(tmp_path / "corpus.txt") == ["<!DOCTYPE html>", "<p>text"]
-    assert "corpus.txt: HTML, whose markup will be learned as text" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("lines", "kinds"),
+    [
+        (["<!DOCTYPE html>", "<p>text"], ["HTML"]),
+        (["Saved from a page", "", "  <HTML lang=en>", "<p>text"], ["HTML"]),
+        (["<?xml version='1.0'?>", "<html>"], ["XML", "HTML"]),
+        ([*["A line."] * 30, "<html>"], []),
+        (["{\\rtf1\\ansi", "text}"], ["RTF"]),
+        (["%PDF-1.4", "text"], ["PDF"]),
+        (["A line about <html>", "{\\em} text", "%PDF- is how it begins"], []),
+    ],
+)
+def test_markup_gets_a_warning(lines: list[str], kinds: list[str], tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("\n".join(lines))
+    number, told = read_with_remarks(tmp_path / "corpus.txt", "auto")
+    assert number == len([line for line in lines if line])
+    file = tmp_path / "corpus.txt"
+    assert [warning.partition(", whose markup will be learned as text")[0] for warning in told] == [
+        f"{file}: {kind}" for kind in kinds
+    ]
+
+
+def test_a_pdf_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_bytes(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n")
+    with pytest.raises(InputError, match=r"corpus\.txt: PDF, not text; take its text out first, say with pdftotext$"):
+        read(tmp_path / "corpus.txt")
 
 
 def sentences(chance: random.Random, number: int) -> list[str]:
@@ -57,6 +84,43 @@ def test_wrapped_text_is_read_in_paragraphs_or_warned_of(
     assert number > 80
     assert "set download.txt_documents to `auto`" in told[0]
     assert read_with_remarks(path, "blank-line") == (40, [])
+
+
+def hyphenated(text: str, width: int) -> str:
+    """Cut anywhere, with hyphens inside words, as in a printed book."""
+    lines, place = [], 0
+    while place < len(text):
+        line = text[place : place + width]
+        inside = text[place + width : place + width + 1].isalpha() and line[-1].isalpha()
+        lines.append(line + "-" * inside)
+        place += width
+    return "\n".join(line.strip() for line in lines)
+
+
+SHAPES = {
+    "without blank lines": lambda blocks, width: "\n".join(textwrap.fill(block, width) for block in blocks),
+    "indented": lambda blocks, width: "\n".join(textwrap.fill(block, width, initial_indent="    ") for block in blocks),
+    "quoted": lambda blocks, width: "\n>\n".join(
+        textwrap.fill(block, width, initial_indent="> ", subsequent_indent="> ") for block in blocks
+    ),
+    "double-spaced": lambda blocks, width: "\n\n".join("\n\n".join(textwrap.wrap(block, width)) for block in blocks),
+    "hyphenated": lambda blocks, width: "\n\n".join(hyphenated(block, width) for block in blocks),
+    "few": lambda blocks, width: "\n\n".join(textwrap.fill(block, width) for block in blocks[:8]),
+}
+
+
+@given(seed=st.integers(0, 1 << 30), width=st.integers(35, 180), shape=st.sampled_from(sorted(SHAPES)))
+def test_wrapped_text_of_other_shapes_is_warned_of(
+    seed: int, width: int, shape: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    chance = random.Random(seed)
+    blocks = [" ".join(sentences(chance, chance.randint(12, 24))) for _ in range(18)]
+    path = tmp_path_factory.mktemp("any") / "book.txt"
+    path.write_text(SHAPES[shape](blocks, width))
+    for txt_documents in ("auto", "line"):
+        _, told = read_with_remarks(path, txt_documents)
+        assert len(told) == 1, shape
+        assert "it looks like running text whose lines were broken" in told[0]
 
 
 @given(seed=st.integers(0, 1 << 30), blank=st.sampled_from([0, 2, 5]), one_length=st.booleans())
