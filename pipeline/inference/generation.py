@@ -24,8 +24,11 @@ REJOINED = [
         (r"([“„«‹‘¿¡]) ", r"\1"),
         (r" (\.?) ?([”»›])", r"\1\2"),
         (r"„([^„“”]*?) ?“", r"„\1“ "),  # German quotes, whose closing mark opens English ones
+        (r"(?<!’ )\b([dljmoyDLJMOY]|[Qq]u) ’ (?=[^\W\d_])", r"\1’"),  # O’Brien, d’être, y’all
         (r"(?<=\w) ’ (s|t|re|ve|ll|d|m)\b", r"’\1"),
-        (r" ’", r"’"),
+        (r"(?<![^\s“‘«(])’ ([Nn]) ’ ", r"’\1’ "),  # rock ’n’ roll
+        (r"(?i)(?<![^\s“‘«(])’ (?=(?:tis|twas|til|em|cause|\d\ds)\b)", "’"),
+        (r" ’(?!\w)", r"’"),
         (r"(?<=[”“»›’\"]) (?=[.,;:!?)\]])", ""),
         (r"([(\[]) (?=[“„«‹‘])", r"\1"),
         (r"\b([b-hj-zB-HJ-Z]) \((?=[^\s()]{1,9}\))", r"\1("),  # f(x), but not `a (b)`

@@ -150,7 +150,7 @@ WRITTEN = [
     "«oui» „ja“", "„ja“, sagte er.", "a <b> c", "x > 0", "foo.bar() is", "the dogs’ toys", "“Why?” “Because.”",
     "“Yes”, he said; ‘yes’.", "¿Qué? ¡No!", "He left... “Gone...” (really...).", "one [two “three”] (four).",
     "don’t, can’t, I’ll, we’re, he’d.", "https://example.com/a", "Mr. Smith's 3:30 p.m. flight.",
-    "今天很好。我的iPhone",
+    "今天很好。我的iPhone", "O’Brien’s house, ‘O’Brien’s’ house.", "‘I’d’ he said.", "‘no’ and ‘so’, of the dogs’.",
 ]  # fmt: skip
 
 
@@ -167,6 +167,22 @@ MARKED = st.tuples(PHRASE, st.sampled_from(["{}", "“{}”", "‘{}’", '"{}"'
 @given(st.lists(MARKED.map(lambda pair: pair[1].format(pair[0])), min_size=1, max_size=4), st.sampled_from(".?!"))
 def test_marks_around_any_words_come_back(parts: list[str], end: str) -> None:
     text = f"So {', and '.join(parts)} went{end}"
+    assert readable(Tokenizer(lowercase=False).tokenize(text)) == text
+
+
+ELIDED = st.tuples(
+    st.sampled_from(["O", "o", "D", "d", "L", "l", "j", "qu"]),
+    st.sampled_from(["Brien", "neill", "Angelo", "être", "Ávila"]),
+    st.sampled_from(["", "’s", "s’", "’d", "’ll’ve"]),
+).map(lambda parts: f"{parts[0]}’{parts[1]}{parts[2]}")
+APOSTROPHES = ELIDED | st.sampled_from(
+    ["rock ’n’ roll", "y’all’re", "the ’90s", "’tis", "’Twas", "I’d’ve", "James’ dog"]
+)
+
+
+@given(st.lists(APOSTROPHES, min_size=1, max_size=4), st.sampled_from(["{}", "“{}”", "({})", "«{}»"]))
+def test_apostrophes_come_back_wherever_a_word_has_them(words: list[str], marks: str) -> None:
+    text = f"So {marks.format(' and '.join(words))} went."
     assert readable(Tokenizer(lowercase=False).tokenize(text)) == text
 
 
