@@ -31,19 +31,24 @@ setup: .venv/ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_INSTALL := $(PIP) install --no-deps --no-build-isolation
 PINNED := --constraint constraints.txt
-locked = $(PIP_INSTALL) --require-hashes $(PINNED) --requirement requirements/$(1).txt $(2) || \
+# A line for every 25 packages instead of several for each; errors are on standard error, whole.
+briefly = { $(1) || touch .venv/refused; } | { n=0; while read -r verb rest; do case $$verb in \
+	Collecting) n=$$((n + 1)); test $$((n % 25)) -ne 0 || echo "  $$n packages found" ;; \
+	Installing) echo "  installing $$n packages" ;; esac; done; }; ! rm .venv/refused 2> /dev/null
+locked = echo 'requirements/$(1).txt'; \
+	$(call briefly,$(PIP_INSTALL) --require-hashes $(PINNED) --requirement requirements/$(1).txt $(2)) || \
 	{ echo 'error: pip refused; if you changed constraints.txt, run `make lock` first' >&2; false; }
 .venv/ready: pyproject.toml constraints.txt $(wildcard requirements/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 		echo 'error: $(PYTHON) is not Python 3.11, 3.12 or 3.13, which the locked packages are for; install 3.11, or say where it is: make PYTHON=/path/to/python3.11' >&2; false; }
 	$(PYTHON) -m venv --clear .venv
-	$(call locked,build)
-	$(PIP) download --no-deps --only-binary :all: --dest .venv/torch "$$(grep -o '^torch==[^ ]*' requirements/torch.txt)"
-	$(call locked,torch,--no-index --find-links .venv/torch)
+	@$(call locked,build)
+	@$(call briefly,$(PIP) download --no-deps --only-binary :all: --dest .venv/torch "$$(grep -o '^torch==[^ ]*' requirements/torch.txt)")
+	@$(call locked,torch,--no-index --find-links .venv/torch)
 	rm -r .venv/torch
-	$(call locked,packages)
-	if $(BIN)/python -m pip show torch | grep '^Requires:.*nvidia-' > /dev/null; then $(call locked,cuda); fi
-	$(PIP_INSTALL) --editable .
+	@$(call locked,packages)
+	@if $(BIN)/python -m pip show torch | grep '^Requires:.*nvidia-' > /dev/null; then $(call locked,cuda); fi
+	@$(call briefly,$(PIP_INSTALL) --editable .)
 	$(BIN)/python -m pip check
 	$(BIN)/python -m tools.plots_page .dvc/plots.html
 	touch $@

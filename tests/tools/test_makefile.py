@@ -35,6 +35,32 @@ def test_another_python_is_noticed_first(folder: Path) -> None:
         assert not (folder / ".venv").exists()
 
 
+# Stands in for Python, for the one that it puts into .venv, and for pip there.
+PIP_THAT_REFUSES = """#!/bin/sh
+case "$*" in
+    *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+    *" download "*) mkdir .venv/torch ;;
+    *requirements/packages.txt*) echo "Collecting numpy"; echo "ERROR: no such hash\nExpected abc" >&2; exit 1 ;;
+    *" install "*) for n in $(seq 60); do echo "Collecting p$n==1 (from -r x)\n  Downloading p$n"; done
+        echo "Installing collected packages: many"; echo "Successfully installed many" ;;
+esac
+"""
+
+
+def test_set_up_is_short_where_all_goes_well_and_shows_all_of_an_error(folder: Path) -> None:
+    (folder / "requirements").mkdir()
+    (folder / "requirements" / "torch.txt").write_text("torch==2.13.0 \\\n")
+    (folder / "python").write_text(PIP_THAT_REFUSES)
+    (folder / "python").chmod(0o755)
+    done = make(folder, "setup", f"PYTHON={folder / 'python'}")
+    assert done.returncode == 2
+    told = done.stdout.split("requirements/build.txt\n")[1].splitlines()
+    assert told[:3] == ["  25 packages found", "  50 packages found", "  installing 60 packages"]
+    assert len(told) < 15
+    assert "ERROR: no such hash\nExpected abc\nerror: pip refused; if you changed constraints.txt" in done.stderr
+    assert not (folder / ".venv" / "ready").exists()
+
+
 def test_set_up_shows_each_package_and_repro_ends_with_what_to_look_at(folder: Path) -> None:
     told = make(folder, "--dry-run", "repro").stdout
     installs = [line for line in told.splitlines() if " install --no-deps" in line]
