@@ -1,6 +1,8 @@
 """Commands that use a model: what it writes, what it says of texts, and its server."""
 
+import json
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,10 +10,12 @@ import typer
 
 from pipeline.commands.common import (
     JsonLinesOption,
+    JsonOption,
     ModelOption,
     enter_project,
     examples,
     predictor_called,
+    print_json,
     print_rows,
     saved_model_called,
     unknown_types_for,
@@ -19,32 +23,56 @@ from pipeline.commands.common import (
 from pipeline.runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from io import BufferedIOBase
+
+    from pipeline.inference.predictor import Predictor
     from pipeline.model.folder import SavedModel
 
 app = typer.Typer()
+OverTypesOption = Annotated[
+    bool,
+    typer.Option("--over-types", help="share the probability of unknown words among those of the corpus and FILE"),
+]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rnnlm generate --count 5",
+        "rnnlm generate --prompt 'The function' --prompt 'Return the' --count 3",
+        "rnnlm generate --top-p 0.9 --temperature 0.8 --max-length 20 --seed 7",
+        "rnnlm generate --model data/models/lstm --max-length 100 --json",
+    )
+)
 def generate(
     model: ModelOption = None,
-    count: Annotated[int, typer.Option(min=1, help="number of sentences")] = 10,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="how sentences begin; may be given several times", show_default=False)
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="number of sentences, of each beginning")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="equal seeds write equal sentences")] = 1,
     temperature: Annotated[float, typer.Option(min=1e-6, help="below 1 favours likely words")] = 1.0,
     top_k: Annotated[int | None, typer.Option(min=1, help="draw only from the k likeliest words")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=1e-6, max=1, help="and only from the likeliest with this probability together")
+    ] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="in words; default: evaluate.max_length")] = None,
-    prompt: Annotated[str, typer.Option(help="how every sentence begins")] = "",
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Generate sentences, one per line."""
     from pipeline.inference.generation import Decoding, readable
 
     predictor = predictor_called(model)
     try:
-        decoding = Decoding(temperature, top_k, max_length or enter_project().evaluate.max_length, seed)
+        decoding = Decoding(temperature, top_k, max_length or enter_project().evaluate.max_length, seed, top_p)
     except InputError as error:  # the folder of a model needs no project around it
         raise InputError(f"{error}, or give --max-length") from None
-    (sentences,) = predictor.generate(predictor.tokens([prompt]), count, decoding)
-    for tokens in sentences:
-        print(readable(tokens))
+    prompts = prompt or [""]
+    for beginning, sentences in zip(
+        prompts, predictor.generate(predictor.tokens(prompts), count, decoding), strict=True
+    ):
+        for tokens in sentences:
+            told = {"prompt": beginning, "sentence": readable(tokens), "tokens": tokens}
+            print(json.dumps(told) if as_json else told["sentence"])
 
 
 @app.command(
@@ -62,10 +90,7 @@ def score(
         bool,
         typer.Option("--per-word", help="a row for each token: line, word, text, token, nats, bits, rank, unknown"),
     ] = False,
-    over_types: Annotated[
-        bool,
-        typer.Option("--over-types", help="share the probability of unknown words among those of the corpus and FILE"),
-    ] = False,
+    over_types: OverTypesOption = False,
     as_json: JsonLinesOption = False,
 ) -> None:
     """Score sentences: print each line's natural-log probability, its tokens, counting the end, and how many of these
@@ -76,35 +101,70 @@ def score(
     """
     from pipeline.inference.lines import SeveralSentences, opened, parts_of
     from pipeline.inference.surprisal import Word, surprisal_of_lines, surprisal_of_words
-    from pipeline.inference.word_types import unknown_types_with
 
     several = SeveralSentences()
-    with opened(file, twice=over_types) as source:
-        predictor, types = predictor_called(model), None
-        if over_types:
-            start = source.tell()
-            words = (tokens for lines in parts_of(source, file) for tokens in predictor.tokens(lines))
-            types = unknown_types_with(unknown_types_for(predictor), predictor.vocabulary, words)
-            source.seek(start)
+    with opened(file, twice=over_types) as (source, name):
+        predictor = predictor_called(model)
+        types = _types(predictor, source, parts_of(source, name)) if over_types else None
         surprisal = surprisal_of_words if per_word else surprisal_of_lines
         if per_word and not as_json:
             print("\t".join(Word._fields))
-        print_rows("score", surprisal(predictor, several.looking(parts_of(source, file)), types), as_json)
+        print_rows("score", surprisal(predictor, several.looking(parts_of(source, name)), types), as_json)
     if remark := several.remark():
         print(remark, file=sys.stderr)
 
 
-@app.command()
+@app.command(
+    epilog=examples("rnnlm suggest 'The function returns the'", "rnnlm suggest 'The function' --count 3 --json")
+)
 def suggest(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="the text so far")],
     model: ModelOption = None,
     count: Annotated[int, typer.Option(min=1, help="number of words")] = 5,
+    as_json: JsonOption = False,
 ) -> None:
     """Suggest the next word: print words and probabilities, tab-separated, the likeliest first."""
     predictor = predictor_called(model)
     (words,) = predictor.suggest(predictor.tokens([text]), count)
-    for word, probability in words:
-        print(f"{word}\t{probability:.4f}")
+    _show_words("probability", words, as_json)
+
+
+@app.command(epilog=examples("rnnlm neighbours array", "rnnlm neighbours returns --count 20 --model lstm"))
+def neighbours(
+    word: Annotated[str, typer.Argument(metavar="WORD", help="one that the model knows")],
+    model: ModelOption = None,
+    count: Annotated[int, typer.Option(min=1, help="number of words")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the words that the model reads most alike: print words and cosines, tab-separated, the nearest first."""
+    from pipeline.inference.neighbours import neighbours
+
+    _show_words("similarity", neighbours(predictor_called(model), word, count), as_json)
+
+
+@app.command(
+    epilog=examples("rnnlm rescore nbest.txt --weight 0.5 > rescored.txt", "decode | rnnlm rescore - --weight 1 --json")
+)
+def rescore(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="an n-best list; - for standard input")],
+    weight: Annotated[float, typer.Option(min=0, help="of the model's log probability beside the list's score")],
+    model: ModelOption = None,
+    over_types: OverTypesOption = False,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Rescore n-best lists in the format of Moses: `ID ||| hypothesis ||| features ||| score`.
+
+    Hypotheses of an ID are sorted by score + weight * ln P, the new score. With weight 0 all keep their order.
+    """
+    from pipeline.inference.lines import opened, parts_of
+    from pipeline.inference.nbest import hypotheses_of, rescored
+
+    with opened(file, twice=over_types) as (source, name):
+        predictor, types = predictor_called(model), None
+        if over_types:
+            read = hypotheses_of(parts_of(source, name), name)
+            types = _types(predictor, source, ([hypothesis.text for hypothesis in part] for part in read))
+        print_rows("rescore", rescored(predictor, parts_of(source, name), weight, name, types), as_json)
 
 
 @app.command()
@@ -137,3 +197,21 @@ def serve(
     first = other()
     assert first is not None  # the first call gives the one to begin with
     serve(first, port, other)
+
+
+def _types(predictor: "Predictor", source: "BufferedIOBase", parts: Iterable[list[str]]) -> int:
+    """Word types of the corpus and of the lines of `source` that the model does not know; it is read, and sought."""
+    from pipeline.inference.word_types import unknown_types_with
+
+    start = source.tell()
+    words = (tokens for lines in parts for tokens in predictor.tokens(lines))
+    types = unknown_types_with(unknown_types_for(predictor), predictor.vocabulary, words)
+    source.seek(start)
+    return types
+
+
+def _show_words(figure: str, words: Sequence[tuple[str, float]], as_json: bool) -> None:
+    if as_json:
+        print_json([{"word": word, figure: value} for word, value in words])
+    else:
+        print("\n".join(f"{word}\t{value:.4f}" for word, value in words))

@@ -48,6 +48,7 @@ class Decoding:
     top_k: int | None  # draw from the k likeliest words only; None draws from all
     max_length: int  # words drawn before a sentence is cut
     seed: int  # of each prompt; equal seeds give equal sentences on one kind of machine
+    top_p: float | None = None  # and only from the likeliest that together have this probability; None draws from all
 
 
 @torch.no_grad()
@@ -176,10 +177,16 @@ def _each(state: Sequence[State], change: Callable[[Tensor], Tensor]) -> list[St
 
 
 def _draw(logits_BC: Tensor, decoding: Decoding, generator: torch.Generator) -> Tensor:
-    """One word id a row `(B,)`, in proportion to exp(logits / temperature) among the `top_k` largest."""
+    """One word id a row `(B,)`, in proportion to exp(logits / temperature) among those that `decoding` admits.
+
+    `top_p` is the nucleus of Holtzman et al. 2020, of what temperature and `top_k` leave: the fewest of the likeliest
+    words that together reach it, so that how many there are follows from how sure the model is.
+    """
     # On the CPU and in float64: the same draws whatever the device, and no overflow at small temperatures.
     logits_BC = logits_BC.double().cpu()
     allowed = int((logits_BC[0] > -torch.inf).sum())
     logits_BC, ids_BC = logits_BC.topk(min(decoding.top_k or allowed, allowed))
     weights_BC = ((logits_BC - logits_BC[:, :1]) / decoding.temperature).softmax(1)
+    if decoding.top_p is not None:
+        weights_BC[weights_BC.cumsum(1) - weights_BC >= decoding.top_p] = 0.0
     return ids_BC.gather(1, torch.multinomial(weights_BC, 1, generator=generator))[:, 0]

@@ -17,8 +17,10 @@ BOM = b"\xef\xbb\xbf"
 
 
 @contextmanager
-def opened(file: str, twice: bool = False) -> Iterator[BufferedIOBase]:
-    """A file, or standard input for `-`; `twice`: it will be read, and sought, again, so a pipe is copied first.
+def opened(file: str, twice: bool = False) -> Iterator[tuple[BufferedIOBase, str]]:
+    """A file, or standard input for `-`, and its name in messages.
+
+    With `twice` it will be sought and read again, so a pipe is copied first.
 
     Raises:
         InputError: there is no such file.
@@ -35,7 +37,7 @@ def opened(file: str, twice: bool = False) -> Iterator[BufferedIOBase]:
             shutil.copyfileobj(source, copy)
             copy.seek(0)
             source = copy
-        yield source
+        yield source, "standard input" if file == "-" else file
 
 
 def parts_of(source: BufferedIOBase, name: str) -> Iterator[list[str]]:

@@ -97,7 +97,7 @@ def surprisal_of_words(
 def _scored(predictor: Predictor, tokens: list[list[str]]) -> Iterator[tuple[float, int, bool]]:
     """Nats, rank and whether it is unknown, of each token and the end of each line, in order."""
     split = predictor.encode(tokens)
-    starts = np.cumsum(split.lengths) - split.lengths
+    next_row = np.cumsum(split.lengths) - split.lengths  # of each line
     nats_N, rank_N = np.zeros(split.tokens), np.zeros(split.tokens, np.int64)
     unknown_N = np.zeros(split.tokens, bool)
     for batch, sentence_N in predictor.passes(split):
@@ -105,7 +105,8 @@ def _scored(predictor: Predictor, tokens: list[list[str]]) -> Iterator[tuple[flo
         # The steps of a sentence stand in the batch one after the other, between those of the others.
         order = np.argsort(sentence_N, kind="stable")
         sentences, first, lengths = np.unique(sentence_N[order], return_index=True, return_counts=True)
-        rows = np.arange(len(order)) + np.repeat(starts[sentences] - first, lengths)
+        rows = np.arange(len(order)) + np.repeat(next_row[sentences] - first, lengths)
+        next_row[sentences] += lengths
         nats_N[rows] = scores.nats_N.cpu().numpy()[order]
         rank_N[rows] = scores.rank_N.cpu().numpy()[order] + 1
         unknown_N[rows] = batch.y_N.cpu().numpy()[order] == predictor.vocabulary.unknown_id

@@ -1,9 +1,11 @@
 """Generate, score, suggest on a small untrained project."""
 
+import json
 import math
 from contextlib import chdir
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -83,3 +85,61 @@ def test_text_that_is_not_utf8_is_refused(project: Path) -> None:
 
 def test_a_file_that_is_not_there_is_refused(project: Path) -> None:
     assert rnnlm(project, "score", "nothing.txt", status=1).startswith("error: nothing.txt is not a file; ")
+
+
+def test_each_token_has_a_row_that_joins_with_the_words_of_its_line(project: Path) -> None:
+    lines = b"The cat.\n\ndon't qqa\n"
+    header, *rows = (line.split("\t") for line in rnnlm(project, "score", "-", "--per-word", stdin=lines).splitlines())
+    assert header == ["line", "word", "text", "token", "nats", "bits", "rank", "unknown"]
+    assert [(int(line), int(word), text, token, unknown) for line, word, text, token, _, _, _, unknown in rows] == [
+        (1, 1, "The", "the", "0"),
+        (1, 2, "cat.", "cat", "0"),
+        (1, 2, "cat.", ".", "0"),
+        (1, 0, "", "SENTENCE_END", "0"),
+        (2, 0, "", "SENTENCE_END", "0"),
+        (3, 1, "don't", "do", "0"),
+        (3, 1, "don't", "n't", "0"),
+        (3, 2, "qqa", "qqa", "1"),
+        (3, 0, "", "SENTENCE_END", "0"),
+    ]
+    told = [json.loads(line) for line in rnnlm(project, "score", "-", "--json", stdin=lines).splitlines()]
+    assert [line["tokens"] for line in told] == [4, 1, 4]
+    for line in told:
+        own = [float(row[4]) for row in rows if int(row[0]) == line["line"]]
+        assert sum(own) == pytest.approx(-line["log_probability"], abs=1e-5)
+    words = [json.loads(row) for row in rnnlm(project, "score", "-", "--per-word", "--json", stdin=lines).splitlines()]
+    assert [[str(int(word["unknown"])), word["token"]] for word in words] == [[row[7], row[3]] for row in rows]
+
+
+def test_each_beginning_gets_its_sentences(project: Path) -> None:
+    beginnings = ("--prompt", "a mat", "--prompt", "do", "--count", "2", "--top-p", "0.5", "--top-k", "3")
+    told = [json.loads(line) for line in rnnlm(project, "generate", *beginnings, "--json").splitlines()]
+    assert [sentence["prompt"] for sentence in told] == ["a mat", "a mat", "do", "do"]
+    assert all(sentence["sentence"].startswith(sentence["prompt"]) for sentence in told)
+    assert [sentence["sentence"] for sentence in told] == rnnlm(project, "generate", *beginnings).splitlines()
+
+
+def test_words_are_told_in_json_too(project: Path) -> None:
+    for command, figure in (("suggest", "probability"), ("neighbours", "similarity")):
+        rows = [line.split("\t") for line in rnnlm(project, command, "cat", "--count", "3").splitlines()]
+        told = json.loads(rnnlm(project, command, "cat", "--count", "3", "--json"))
+        assert [[word["word"], f"{word[figure]:.4f}"] for word in told] == rows
+        assert len(rows) == 3
+
+
+def test_a_list_is_rescored_by_the_words_that_it_does_not_know_too(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.commands.inference.unknown_types_for", lambda _: np.empty(0, np.uint64))
+    lists = b"u ||| the qqa ||| ||| -1\nu ||| the qqb cat ||| ||| -1.5\n"
+
+    def scores(*options: str) -> dict[str, float]:
+        told = rnnlm(project, "rescore", "-", "--weight", "1", "--json", *options, stdin=lists).splitlines()
+        return {row["text"]: row["score"] for row in map(json.loads, told)}
+
+    plain, shared = scores(), scores("--over-types")
+    assert {text: plain[text] - shared[text] for text in plain} == pytest.approx(dict.fromkeys(plain, math.log(2)))
+    kept = rnnlm(project, "rescore", "-", "--weight", "0", stdin=lists).splitlines()
+    assert [line.split(" ||| ")[1::2] for line in kept] == [["the qqa", "-1.000000"], ["the qqb cat", "-1.500000"]]
+    error = rnnlm(project, "rescore", "-", "--weight", "1", status=1, stdin=b"the cat\n")
+    assert error.startswith("error: standard input, line 1: 1 fields; a line of an n-best list is `ID ||| hypothesis")

@@ -66,10 +66,13 @@ def test_one_choice_or_no_temperature_takes_the_likeliest_word_each_time(cell, o
     assert written == [expected] * 2
 
 
-@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (2.0, None), (1.0, 3)])
-def test_words_are_drawn_in_proportion_to_their_probability(temperature, top_k, make_model, vocabulary) -> None:
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [(1.0, None, None), (2.0, None, None), (1.0, 3, None), (1.0, None, 0.5), (2.0, 4, 0.6), (1.0, None, 1e-9)],
+)
+def test_words_are_drawn_in_proportion_to_their_probability(temperature, top_k, top_p, make_model, vocabulary) -> None:
     model, draws = make_model(), 20_000
-    options = {"temperature": temperature, "top_k": top_k, "max_length": 1}
+    options = {"temperature": temperature, "top_k": top_k, "max_length": 1, "top_p": top_p}
     counted = Counter(sentence[0] for sentence in write(model, vocabulary, draws, **options))
     logits = model.next_logits(torch.tensor([START_ID]))[0][0].double().numpy() / temperature
     weights = np.where(
@@ -77,6 +80,11 @@ def test_words_are_drawn_in_proportion_to_their_probability(temperature, top_k, 
     )
     weights[np.argsort(-weights)[top_k or len(weights) :]] = 0
     weights /= weights.sum()
+    if top_p:
+        likeliest = np.argsort(-weights)
+        fewest = next(count for count in range(1, len(weights)) if weights[likeliest[:count]].sum() >= top_p)
+        weights[likeliest[fewest:]] = 0
+        weights /= weights.sum()
     for word, share in zip(vocabulary.tokens, weights, strict=True):
         # Five standard deviations, and one draw of rounding.
         assert counted[word] / draws == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / draws) + 1 / draws)

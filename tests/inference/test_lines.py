@@ -52,7 +52,8 @@ def test_a_pipe_is_copied_where_it_is_read_twice(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[b"a\nb\n"])
     writer.start()
-    with opened(str(tmp_path / "pipe"), twice=True) as source:
+    with opened(str(tmp_path / "pipe"), twice=True) as (source, name):
+        assert name == str(tmp_path / "pipe")
         writer.join()
         assert source.read() == b"a\nb\n"
         source.seek(0)
