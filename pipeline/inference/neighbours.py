@@ -4,7 +4,6 @@ from difflib import get_close_matches
 from typing import NamedTuple, cast
 
 import torch
-from torch.nn.functional import normalize
 
 from pipeline.inference.predictor import Predictor
 from pipeline.model.arithmetic import product
@@ -38,8 +37,9 @@ def neighbours(predictor: Predictor, text: str, count: int) -> list[Neighbour]:
         near = get_close_matches(words[0], vocabulary.tokens[END_ID + 1 : -1], 3)
         meant = f"did you mean {', '.join(near)}?" if near else "it stands for all rare ones as UNKNOWN_TOKEN"
         raise InputError(f"the model does not know the word {words[0]!r}; {meant}")
-    rows_CX = normalize(cast(Layer, model.layers[0]).U if model.E is None else model.E)
-    similarity_C = product(rows_CX, rows_CX[word, :, None])[:, 0]
+    rows_CX = cast(Layer, model.layers[0]).U if model.E is None else model.E
+    length_C = product(rows_CX * rows_CX, rows_CX.new_ones(rows_CX.shape[1], 1))[:, 0].sqrt()
+    similarity_C = product(rows_CX, rows_CX[word, :, None])[:, 0] / (length_C * length_C[word]).clamp_min(1e-12)
     similarity_C[[START_ID, END_ID, vocabulary.unknown_id, word]] = -torch.inf
     best = similarity_C.topk(min(count, len(vocabulary) - 4))
     return [
