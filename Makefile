@@ -9,11 +9,13 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An active virtual environment must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help setup lock repro headline retrain check test soak ui clean
+.PHONY: help setup lock repro headline docs site retrain check test soak ui clean
 
 help:
 	@echo 'make repro    set up, run what is out of date of the pipeline, and show the figures of all models'
 	@echo 'make headline train every cell with five seeds beside that, and write the record to recipes/default/'
+	@echo 'make docs     measure what the tutorial says on the trained models, and write docs/tutorial.md in both languages'
+	@echo 'make site     docs/ as a site in build/site, with the API; a dead link is an error'
 	@echo 'make test     set up, then check types, style and what the code does (ALL=1: slow tests, too)'
 	@echo 'make ui       open MLflow'
 	@echo 'make retrain  what CI runs: train on what changed, and promote the model if it is better'
@@ -71,6 +73,14 @@ repro: setup
 SEEDS ?= 5
 headline: setup
 	python -m tools.headline --seeds $(SEEDS)
+
+docs: setup
+	python -m tools.tutorial
+
+# The variable: no advertisement of another program.
+site: setup
+	NO_MKDOCS_2_WARNING=1 mkdocs build
+	@echo 'Open build/site/index.html; for the search: python -m http.server --directory build/site'
 
 # What CI calls on a push, a schedule or a webhook: docs/retraining.md. LIMIT, such as 5h, ends it in good time, so that
 # a job has some left to keep the checkpoint that the next one resumes from.
