@@ -1,5 +1,7 @@
 """The `rnnlm` command: what a person does with the trained models. Its commands are in `pipeline/commands/`."""
 
+from typing import Annotated
+
 import typer
 
 from pipeline.commands import inference, retraining, review, tracking
@@ -11,9 +13,33 @@ from pipeline.runtime.settings import (
 )
 from pipeline.runtime.stage import run
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Use and inspect the trained language models.")
-for room in (inference, review, retraining, tracking):
+app = typer.Typer(no_args_is_help=True, epilog="`rnnlm COMMAND --help` shows examples; docs/command_line.md has more.")
+for room, panel in (
+    (inference, "Use a model"),
+    (review, "Compare models, and look around"),
+    (retraining, "Train again"),
+    (tracking, "Look after MLflow's store"),
+):
+    for command in room.app.registered_commands:
+        command.rich_help_panel = panel
     app.add_typer(room.app)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"rnnlm {version('rnnlm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def rnnlm(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Use and inspect the trained language models."""
 
 
 def main() -> None:

@@ -24,10 +24,27 @@ if TYPE_CHECKING:
 MODEL_NAMES = (
     "a cell such as lstm, champion, challenger, a version such as v3, or a run's id, its first characters or name"
 )
+
+
+def models_here() -> list[str]:
+    """The models that lie in data/models, by name."""
+    return sorted(path.name for path in MODELS.iterdir()) if MODELS.is_dir() else []
+
+
+def _names() -> list[str]:
+    """What shells complete names with."""
+    return [*models_here(), "champion", "challenger"]
+
+
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help=f"{MODEL_NAMES}, or a model's folder; default: the best on validation")
+    str | None,
+    typer.Option(
+        "--model",
+        help=f"{MODEL_NAMES}, or a model's folder; default: the best on validation",
+        autocompletion=_names,
+    ),
 ]
-RunArgument = Annotated[str, typer.Argument(help=MODEL_NAMES)]
+RunArgument = Annotated[str, typer.Argument(help=MODEL_NAMES, autocompletion=_names)]
 WideOption = Annotated[bool, typer.Option("--wide", help="all columns")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="print JSON, an object on each line")]
@@ -101,12 +118,25 @@ def saved_model_called(model: str | None) -> "SavedModel":
     if model is not None and not model.startswith("models:") and (Path(model).parts != (model,) or model == ".."):
         return load_model(Path(model))
     from pipeline.review.names import model_called
-    from pipeline.training.history import best_cell
 
     here = Path.cwd()
-    cells = list(enter_project().cells)
-    name = model or best_cell(MODELS, cells)
+    cells = enter_project().cells
+    name = best_model() if model is None or (model in cells and not models_here()) else model
     return load_model(MODELS / name) if name in cells else model_called(name, here / name)
+
+
+def best_model() -> str:
+    """The name of the project's best model, on the validation split.
+
+    Raises:
+        InputError: none is trained yet, or one is missing.
+    """
+    from pipeline.training.history import HISTORY_FILE, best_cell
+
+    cells = list(enter_project().cells)
+    if not any((MODELS / name / HISTORY_FILE).exists() for name in cells):
+        raise InputError(f"no model is trained yet: `dvc repro` trains those of params.yaml ({', '.join(cells)})")
+    return best_cell(MODELS, cells)
 
 
 def unknown_types_for(model: "Predictor | SavedModel") -> "np.ndarray":
@@ -122,6 +152,15 @@ def unknown_types_for(model: "Predictor | SavedModel") -> "np.ndarray":
 def print_json(value: object) -> None:
     """Print what a program reads; NaN and infinities are no JSON."""
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def print_lines(lines: Iterable[str], as_json: bool) -> None:
+    """Print lines as they come, or all as a list in JSON."""
+    if as_json:
+        print_json(list(lines))
+    else:
+        for line in lines:
+            print(line, flush=True)
 
 
 def print_rows(what: str, parts: Iterable[Sequence[Row]], as_json: bool) -> None:

@@ -12,8 +12,10 @@ from pipeline.commands.common import (
     JsonLinesOption,
     JsonOption,
     ModelOption,
+    best_model,
     enter_project,
     examples,
+    models_here,
     predictor_called,
     print_json,
     print_rows,
@@ -167,7 +169,20 @@ def rescore(
         print_rows("rescore", rescored(predictor, parts_of(source, name), weight, name, types), as_json)
 
 
-@app.command()
+@app.command(epilog=examples("rnnlm play", "rnnlm play --model lstm"))
+def play(model: ModelOption = None) -> None:
+    """Type a text and see the next words with their probabilities; Up and Down switch models."""
+    from pipeline.inference.play import play
+
+    if not is_terminal():
+        raise InputError("`rnnlm play` needs a terminal; `rnnlm suggest TEXT` prints the next words anywhere")
+    name = model or best_model()
+    first = predictor_called(name)  # what is wrong with it is said before the screen changes
+    others = [other for other in models_here() if other != name]
+    play([name, *others], lambda other: first if other == name else predictor_called(other))
+
+
+@app.command(epilog=examples("rnnlm serve", "rnnlm serve --model lstm --port 5002"))
 def serve(
     model: Annotated[str, typer.Option("--model", help="as of `rnnlm generate`")] = "champion",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
@@ -197,6 +212,11 @@ def serve(
     first = other()
     assert first is not None  # the first call gives the one to begin with
     serve(first, port, other)
+
+
+def is_terminal() -> bool:
+    """Whether somebody types and sees."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _types(predictor: "Predictor", source: "BufferedIOBase", parts: Iterable[list[str]]) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.common import enter_project, refuse_in_ci
+from pipeline.commands.common import enter_project, examples, refuse_in_ci
 from pipeline.runtime.errors import InputError
 
 app = typer.Typer()
@@ -18,7 +18,7 @@ def train() -> None:
     raise InputError("models are trained by the pipeline: `dvc repro` runs what is out of date, as `make repro` does")
 
 
-@app.command()
+@app.command(epilog=examples("rnnlm retrain", "rnnlm retrain --branch nightly --exit-code"))
 def retrain(
     branch: Annotated[str, typer.Option(help="git branch for the results; created if missing")] = "retrained",
     output: Annotated[Path, typer.Option(help="folder for report.md and retrain.json")] = Path(".rnnlm/retrain"),

@@ -12,7 +12,9 @@ from pipeline.commands.common import (
     RunArgument,
     WideOption,
     enter_project,
+    examples,
     print_json,
+    print_lines,
     project_store,
     refuse_in_ci,
 )
@@ -21,21 +23,27 @@ from pipeline.runtime.errors import InputError
 app = typer.Typer()
 
 
-@app.command()
-def table(wide: WideOption = False) -> None:
+@app.command(epilog=examples("rnnlm table", "rnnlm table --wide", "rnnlm table --json"))
+def table(wide: WideOption = False, as_json: JsonOption = False) -> None:
     """Compare all models: test perplexity with its interval, parameters, training time on this machine."""
     from pipeline.review.overview import overview
     from pipeline.runtime.terminal import show_table, show_text
 
     shown = overview(enter_project(), wide)
-    show_text(*shown.about)
+    if as_json:
+        tables = {"models": shown.models, "seeds": shown.seeds}
+        rows = {name: [dict(zip(table[0], row, strict=True)) for row in table[1:]] for name, table in tables.items()}
+        print_json({"about": shown.about, **rows, "remarks": shown.remarks})
+        return
+    if shown.about:
+        show_text(*shown.about)
     show_table(shown.models[0], shown.models[1:])
     show_text(*shown.remarks)
     if shown.seeds:
         show_table(shown.seeds[0], shown.seeds[1:])
 
 
-@app.command()
+@app.command(epilog=examples("rnnlm runs --limit 10", "rnnlm runs --wide", "rnnlm runs --json"))
 def runs(
     limit: Annotated[int | None, typer.Option(min=1, help="only the newest; default: all", show_default=False)] = None,
     wide: WideOption = False,
@@ -53,7 +61,7 @@ def runs(
         show_runs(listed, wide)
 
 
-@app.command()
+@app.command(epilog=examples("rnnlm show champion", "rnnlm show lstm --json"))
 def show(run: RunArgument, as_json: JsonOption = False) -> None:
     """Show all of one run in MLflow: figures with intervals, settings, code, model, version, machine."""
     from pipeline.review.listing import list_runs
@@ -68,7 +76,7 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         show_run(listed)
 
 
-@app.command()
+@app.command(epilog=examples("rnnlm compare lstm gru", "rnnlm compare champion challenger --json"))
 def compare(
     a: RunArgument,
     b: RunArgument,
@@ -110,7 +118,7 @@ def compare(
         raise refusal
 
 
-@app.command()
+@app.command(epilog=examples("rnnlm promote", "rnnlm promote --confidence 0.99 --json"))
 def promote(
     confidence: Annotated[
         float | None,
@@ -149,17 +157,22 @@ def promote(
         print(f"v{verdict.challenger}: {verdict.outcome}. {verdict.reason}")
 
 
-@app.command()
-def rollback(reason: Annotated[str, typer.Option(help="for both versions' pages in MLflow")] = "") -> None:
+@app.command(epilog=examples("""rnnlm rollback --reason 'worse on names'"""))
+def rollback(
+    reason: Annotated[str, typer.Option(help="for both versions' pages in MLflow")] = "", as_json: JsonOption = False
+) -> None:
     """Restore the previous champion."""
     from pipeline.review import promotion
 
     with project_store() as (store, _):
         left, champion = promotion.rollback(store, reason)
-    print(f"v{champion} is champion again, in place of v{left}")
+    if as_json:
+        print_json({"champion": champion, "replaced": left})
+    else:
+        print(f"v{champion} is champion again, in place of v{left}")
 
 
-@app.command()
+@app.command(epilog=examples("rnnlm reproduce champion", "rnnlm reproduce v3 --from download"))
 def reproduce(
     run: RunArgument,
     start: Annotated[
@@ -185,20 +198,22 @@ def reproduce(
     sys.exit(reproduction.STATUS[result.verdict])
 
 
-@app.command()
-def data(run: RunArgument, folder: Annotated[Path, typer.Argument(help="a new folder")]) -> None:
+@app.command(epilog=examples("rnnlm data champion /tmp/data-of-champion"))
+def data(
+    run: RunArgument, folder: Annotated[Path, typer.Argument(help="a new folder")], as_json: JsonOption = False
+) -> None:
     """Bring back the exact text, vocabulary and splits that a run was made from, by their hashes, from DVC."""
     from pipeline.review.names import find
     from pipeline.review.run_data import restore_data
 
     folder = folder.absolute()
     with project_store() as (store, _):
-        for path in restore_data(store, find(store, run).info.run_id, folder):
-            print(folder / path)
+        paths = [str(folder / path) for path in restore_data(store, find(store, run).info.run_id, folder)]
+    print_lines(paths, as_json)
 
 
-@app.command()
-def verify() -> None:
+@app.command(epilog=examples("rnnlm verify", "rnnlm verify --json"))
+def verify(as_json: JsonOption = False) -> None:
     """Compare every byte of the results in data/ with dvc.lock, whether or not DVC's cache has them.
 
     Exit status 1: one is missing, or is not what dvc.lock says.
@@ -207,16 +222,20 @@ def verify() -> None:
 
     enter_project()
     count, others = outputs_unlike_lock()
+    if as_json:
+        print_json({"results": count, "unlike": {str(path): what for path, what in others.items()}})
+        sys.exit(1 if others else 0)
     for path, what in others.items():
         print(f"{path}: {what}")
     print(f"{count - len(others)} of {count} results are as dvc.lock says")
     sys.exit(1 if others else 0)
 
 
-@app.command()
+@app.command(epilog=examples("rnnlm corpus corpus/comments.csv", "rnnlm corpus corpus/comments.csv --text-column body"))
 def corpus(
     path: Annotated[str | None, typer.Argument(help="a file, folder or URL; default: what params.yaml says")] = None,
     text_column: Annotated[str | None, typer.Option(help="of tables; default: download.text_column")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what would be read and trained on, before anything is; nothing changes."""
     from pipeline.review.preview import look
@@ -226,11 +245,10 @@ def corpus(
     changes = {"source": "files", "path": where} if where else {}
     changes |= {"text_column": text_column} if text_column else {}
     download = params.download.model_copy(update=changes)
-    for line in look(replace(params, download=download)):
-        print(line, flush=True)
+    print_lines(look(replace(params, download=download)), as_json)
 
 
-@app.command()
+@app.command(epilog=examples("rnnlm ui", "rnnlm ui --port 5005 --no-browser"))
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
     browser: Annotated[bool, typer.Option(help="open a browser window, if there is a screen")] = True,
@@ -242,10 +260,11 @@ def ui(
         serve(store, port, browser)
 
 
-@app.command()
+@app.command(epilog=examples("rnnlm gc", "rnnlm gc --older-than 7 --yes"))
 def gc(
     days: Annotated[int, typer.Option("--older-than", min=1, metavar="DAYS", help="nothing younger goes")] = 30,
     yes: Annotated[bool, typer.Option("--yes", help="free it; otherwise only say what would be freed")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Free what nobody needs any more: old models of no rank, data of no commit or run, old checkpoints, leftovers."""
     from pipeline.review.cleaning import in_words, leftovers
@@ -254,12 +273,15 @@ def gc(
 
     with project_store() as (store, _), store_lock(), heeded_signals():
         found = leftovers(store, days)
-        if not found:
-            print(f"nothing to free: all that is older than {days} days is needed")
-            return
-        print("\n".join(in_words(found)))
+        told = in_words(found) if found else [f"nothing to free: all that is older than {days} days is needed"]
+        if not as_json:
+            print("\n".join(told))
         if yes:
             for item in found:
                 raise_if_stopped("the rest stays")
                 item.free()
-    print("freed" if yes else "nothing was freed yet; `rnnlm gc --yes` frees it")
+    if as_json:
+        items = [{"kind": item.kind, "bytes": item.size, "paths": list(map(str, item.paths))} for item in found]
+        print_json({"leftovers": items, "freed": yes})
+    elif found:
+        print("freed" if yes else "nothing was freed yet; `rnnlm gc --yes` frees it")

@@ -1,6 +1,7 @@
 """What a person may call a model, the same in every command, and the run or the model that is meant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,11 @@ def find(store: Store, text: str) -> "Run":
     ]
     if len(fitting) == 1:
         return store.run(fitting[0].info.run_id)
+    if not runs:
+        raise InputError(f"no run fits {text!r}: there are none yet; `dvc repro` makes them")
     if not fitting:
-        raise InputError(f"no run fits {text!r}; give {WAYS}; `rnnlm runs` lists them")
+        names = [str(run.info.run_name) for run in runs]
+        raise InputError(f"no run fits {text!r}{_meant(text, names)}; give {WAYS}; `rnnlm runs` lists them")
     shown = ", ".join(map(named, fitting[:NAMED_RUNS]))
     more = ", ..." if len(fitting) > NAMED_RUNS else ""
     raise InputError(f"{text!r} fits {len(fitting)} runs: {shown}{more}; give more characters of its id")
@@ -67,7 +71,9 @@ def model_called(text: str, folder: Path) -> SavedModel:
         if folder.is_dir():
             return load_model(folder)
         if is_off():
-            raise InputError(f"no model named {text!r} in {MODELS}, no such folder, and RNNLM_TRACKING is off")
+            raise InputError(
+                f"no model named {text!r} in {MODELS}{_meant(text)}, no such folder, and RNNLM_TRACKING is off"
+            )
     with open_store() as store:
         return model_of_run(store, find(store, text))
 
@@ -107,6 +113,13 @@ def model_of_run(store: Store, run: "Run") -> SavedModel:
 def named(run: "Run") -> str:
     """A run as messages name it."""
     return f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})"
+
+
+def _meant(text: str, names: Iterable[str] = ()) -> str:
+    """A question about a name that is nearly one of the models that lie here, of the aliases and of `names`."""
+    here = [path.name for path in MODELS.iterdir()] if MODELS.is_dir() else []
+    near = get_close_matches(text, [*here, CHAMPION, CHALLENGER, *names])
+    return f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
 
 
 def _is_version(text: str) -> bool:

@@ -46,7 +46,8 @@ def overview(params: Params, wide: bool) -> Overview:
     baselines = baseline_rows(EVALUATION) if (EVALUATION / "baselines" / "metrics.json").exists() else []
     models = [*baselines, *(network_rows(EVALUATION, MODELS, done, TIMINGS) if done else [])]
     if not models:
-        return Overview([], [["model", ""], *map(list, lacks.items())])
+        remarks = ["`dvc repro` trains and evaluates them, as `make repro` does."]
+        return Overview([], [["model", "state"], *map(list, lacks.items())], remarks)
     locked = read_lock() if LOCK.exists() else {}
     changes = {stage: [f"{LOCK} lacks {stage}"] for name in (None, *done) for stage in _stages(name)}
     changes |= changed_since(locked, read_params())

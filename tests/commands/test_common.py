@@ -1,6 +1,7 @@
 """Which model and project a command finds, and what it says where there is none."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,22 @@ def test_the_folder_of_a_model_needs_no_project(project: Path, tmp_path_factory:
 
 
 @pytest.mark.parametrize(
-    ("model", "expected"), [("", "--model names nothing"), ("../rnn", "../rnn/config.json is missing")]
+    ("model", "expected"),
+    [
+        ("", "--model names nothing"),
+        ("../rnn", "../rnn/config.json is missing"),
+        ("lstn", "no model named 'lstn' in data/models (did you mean lstm?), no such folder"),
+        ("chamption", "(did you mean champion?)"),
+        ("zzz", "no model named 'zzz' in data/models, no such folder"),
+    ],
 )
 def test_a_model_that_cannot_be_is_refused(project: Path, model: str, expected: str) -> None:
     assert expected in rnnlm(project, "suggest", "a", "--model", model, status=1)
+
+
+@pytest.mark.parametrize("model", [(), ("--model", "gru")])
+def test_before_anything_is_trained_it_says_what_trains(project: Path, tmp_path: Path, model: tuple[str, ...]) -> None:
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(project / name, tmp_path)
+    expected = "error: no model is trained yet: `dvc repro` trains those of params.yaml (rnn, lstm, gru)\n"
+    assert rnnlm(tmp_path, "generate", *model, status=1) == expected

@@ -143,3 +143,18 @@ def test_a_list_is_rescored_by_the_words_that_it_does_not_know_too(
     assert [line.split(" ||| ")[1::2] for line in kept] == [["the qqa", "-1.000000"], ["the qqb cat", "-1.500000"]]
     error = rnnlm(project, "rescore", "-", "--weight", "1", status=1, stdin=b"the cat\n")
     assert error.startswith("error: standard input, line 1: 1 fields; a line of an n-best list is `ID ||| hypothesis")
+
+
+def test_play_needs_a_terminal_and_begins_with_the_best_of_the_models(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "`rnnlm play` needs a terminal; `rnnlm suggest TEXT` prints" in rnnlm(project, "play", status=1)
+    played = []
+    monkeypatch.setattr("pipeline.inference.play.play", lambda names, load: played.append((names, load)))
+    monkeypatch.setattr("pipeline.commands.inference.is_terminal", lambda: True)
+    rnnlm(project, "play")
+    rnnlm(project, "play", "--model", "lstm")
+    (best, load), (lstm, _) = played
+    assert (best, lstm) == (["gru", "lstm", "rnn"], ["lstm", "gru", "rnn"])
+    with chdir(project):
+        assert load("rnn").model.params.cell == "rnn"

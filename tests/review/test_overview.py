@@ -111,7 +111,7 @@ def test_before_the_first_run_every_model_is_not_trained(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     params = load_params(PROJECT / "params.yaml")
     assert overview(params, wide=False).models == [
-        ["model", ""],
+        ["model", "state"],
         ["rnn", "not trained"],
         ["lstm", "not trained"],
         ["gru", "not trained"],
