@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pipeline.evaluation import figures, results
 from pipeline.evaluation.bands import ALL_WORDS, RelativeBand, relative_bands, write_relative_bands
+from pipeline.evaluation.bootstrap import for_verdicts
 from pipeline.evaluation.matrix import Matrix, compare_all, listed
 from pipeline.runtime.files import write_text
 from pipeline.runtime.markdown import markdown_table, plain, quoted
@@ -34,7 +35,7 @@ def write_report(
         models_folder: holds NAME/history.csv.
         names: of the networks, at least one; they stand in this order everywhere.
         report_folder: where the files go.
-        resamples: of the test documents, in the paired tests.
+        resamples: of the test documents, at least; paired tests take more.
         seed: of the resampling.
         together: which documents count as one, in a sentence; None: each is by itself.
         remarks: what each stage said of the corpus, by its name.
@@ -61,7 +62,8 @@ def write_report(
     )
     one = scores[names[0]]
     nats = {model: of_model.nats for model, of_model in scores.items()}
-    matrix = compare_all(nats, one.tokens, one.document, resamples, seed)
+    of_tests = for_verdicts(resamples, one.tokens, one.document)
+    matrix = compare_all(nats, one.tokens, one.document, of_tests, seed)
     matrix.write(report_folder / "pairs.csv")
     recipes = results.recipe_tests(evaluation_folder, rows, resamples, seed)
     write_text(

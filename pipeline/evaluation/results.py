@@ -11,7 +11,7 @@ from typing import TypeVar, get_type_hints
 
 import numpy as np
 
-from pipeline.evaluation.bootstrap import CONFIDENCE, drawn_in_words, too_few
+from pipeline.evaluation.bootstrap import CONFIDENCE, drawn_in_words, for_verdicts, too_few
 from pipeline.evaluation.matrix import Matrix
 from pipeline.evaluation.recipes import SEED_COUNT, paired_recipes
 from pipeline.evaluation.scores import (
@@ -183,7 +183,8 @@ def recipe_tests(evaluation_folder: Path, rows: Sequence[Row], resamples: int, s
         (nats_a, scores), (nats_b, others) = (_of_all_seeds(evaluation_folder / name) for name in (a, b))
         if not scores.same_sentences(others):
             raise damaged(evaluation_folder / b / SENTENCES_FILE, f"other sentences than that of {a}")
-        test = paired_recipes(nats_a, nats_b, scores.tokens, scores.document, resamples, seed, confidence)
+        of_test = for_verdicts(resamples, scores.tokens, scores.document)
+        test = paired_recipes(nats_a, nats_b, scores.tokens, scores.document, of_test, seed, confidence)
         verdicts = {"A": f"{a} is better than {b}", "B": f"{b} is better than {a}"}
         equal = (
             f"{a} and {b} cannot be told apart"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.evaluation.bootstrap import CONFIDENCE
+from pipeline.evaluation.bootstrap import CONFIDENCE, for_verdicts
 from pipeline.evaluation.paired import PairedResult
 from pipeline.params import Params
 from pipeline.provenance.dvc import dvc_digest, restore
@@ -60,7 +60,8 @@ def compared_unseen(
     if documents is not None:
         documents = np.unique(documents[kept], return_inverse=True)[1]
     a, b = (part[..., kept] for part in nats)
-    result = test(a, b, counts[kept], documents, options.bootstrap_samples, options.seed, confidence)
+    resamples = for_verdicts(options.bootstrap_samples, counts[kept], documents)
+    result = test(a, b, counts[kept], documents, resamples, options.seed, confidence)
     together = params.download.together if documents is not None else None
     return result, left_out, (*remarks, *([together] if together else []))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.evaluation.bootstrap import FEWEST_UNITS, Bootstrap
+from pipeline.evaluation.bootstrap import FEWEST_UNITS, Bootstrap, for_verdicts
 from pipeline.evaluation.matrix import Matrix, Pair, compare_all, holm
 from pipeline.evaluation.paired import paired_bootstrap
 
@@ -157,3 +157,23 @@ def test_pairs_csv_has_every_pair_and_its_verdict(tmp_path: Path) -> None:
             ["a", "b", "0.9", "0.8", "1.12346", "0.03", "0.06", "cannot be told"],
             ["a", "c", "0.5", "0.4", "0.6", "1e-09", "2e-09", "yes"],
         ]
+
+
+@pytest.mark.parametrize(("gain", "told"), [(0.0032, False), (0.005, True)])  # p = 0.063 and 0.040
+def test_another_seed_of_the_resampling_turns_no_verdict_round(gain: float, told: bool) -> None:
+    chance, documents = np.random.default_rng(1), 175
+    tokens = chance.lognormal(5, 0.7, documents).astype(np.int64) + 1
+    hard = chance.normal(4, 0.5, documents)
+    nats = {
+        name: tokens * (hard - gained) + tokens**0.73 * chance.normal(0, 0.3, documents)
+        for name, gained in (("a", 0.0), ("b", gain))
+    }
+
+    def verdicts(resamples: int, seeds: int) -> set[bool]:
+        drawn = (compare_all(nats, tokens, np.arange(documents), resamples, seed) for seed in range(seeds))
+        return {matrix.pairs[0].better for matrix in drawn}
+
+    assert verdicts(for_verdicts(1000, tokens, None), 3) == {told}
+    assert verdicts(1000, 20) == {True, False}
+    assert for_verdicts(200_000, tokens, None) == 200_000
+    assert for_verdicts(1000, np.ones(10**6), np.arange(10**6) // 2) == 1000
