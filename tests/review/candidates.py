@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,20 @@ def candidate(
     runs.log_report(["lstm"])
     log_challenger(["lstm"])
     return vocabulary
+
+
+def as_before(project: Project, kept: Path, make: Callable[[], None]) -> None:
+    """Do `make` in the project's folder, or leave there what it did the first time, which is in the folder `kept`."""
+    from mlflow.tracking._tracking_service import utils
+
+    if kept.exists():
+        shutil.copytree(kept, project.folder, dirs_exist_ok=True)
+        # By the id of the run, for all stores of a process: it would write into the folder of an earlier test.
+        utils._artifact_repos_cache.clear()
+        assert rnnlm("relocate").exit_code == 0
+    else:
+        make()
+        shutil.copytree(project.folder, kept)
 
 
 def write_scores(path: Path, nats: float) -> None:

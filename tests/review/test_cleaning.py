@@ -20,7 +20,7 @@ from pipeline.tracking import sync
 from pipeline.tracking.logged_model import read_model
 from pipeline.tracking.store import connect
 from tests.projects import Project
-from tests.review.candidates import candidate, write_corpus
+from tests.review.candidates import as_before, candidate, write_corpus
 
 LATER = 40 * cleaning.DAY
 
@@ -53,19 +53,27 @@ def has_model(version: str) -> bool:
     return True
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "ranked"
+
+
 @pytest.fixture
-def ranked(project: Project) -> Project:
+def ranked(project: Project, kept: Path) -> Project:
     """v1 and v2 were champion, v3 was and was rolled back, v4 never was anything, v5 is the challenger, v6 in data/."""
-    write_corpus()
-    for number, power in enumerate((0.0, 0.4, 1.0), 1):
-        candidate(project, power)
-        promote(str(number))
-    rollback(connect())
-    for power in (0.1, 0.2, 0.3):
-        candidate(project, power)
-    store = connect()
-    store.set_alias("challenger", "5")
-    assert store.aliases() == {"champion": "2", "challenger": "5"}
+
+    def make() -> None:
+        write_corpus()
+        for number, power in enumerate((0.0, 0.4, 1.0), 1):
+            candidate(project, power)
+            promote(str(number))
+        rollback(connect())
+        for power in (0.1, 0.2, 0.3):
+            candidate(project, power)
+        connect().set_alias("challenger", "5")
+
+    as_before(project, kept, make)
+    assert connect().aliases() == {"champion": "2", "challenger": "5"}
     return project
 
 
