@@ -49,6 +49,7 @@ SIGNALS = {
 }
 _kept: list[Any] = []  # what a forked process has from its parent and must neither use nor clean up
 _loggers: dict[str, dict[str, Any]] = {}  # as the libraries made them
+_idle_threads = 0  # those of libraries that know of forks, OpenBLAS and jemalloc, which began as these were loaded
 
 
 class Server:
@@ -113,8 +114,34 @@ def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if READ_AT_START.match(name)}
 
 
+# As `python`, but that what follows is run with the libraries loaded, and what it starts in its turn is forked from it.
+LOADED = (sys.executable, "-c", "from tests.forking import run_loaded; run_loaded()")
+
+
+def run_loaded() -> None:
+    """Be the `python` of the arguments of this process: see `LOADED`."""
+    global _idle_threads
+    _load()
+    _idle_threads = _native_threads()
+    become_python(sys.argv[1:], (0, 1, 2), (), None, dict(os.environ))
+
+
 def serve() -> None:
     """Import what takes long; then fork for each task on standard input and answer with its status."""
+    _load()
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        task = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            streams = [os.open(os.devnull, os.O_RDONLY)]
+            streams += [os.open(task[name], os.O_WRONLY | os.O_CREAT) for name in ("out", "err")]
+            become_python(task["argv"], streams, (), task["folder"], task["environment"])
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers, flush=True)
+
+
+def _load() -> None:
+    """Import what takes long, and fork from now on."""
     import stages  # noqa: F401  (its switches come before torch)
     from pipeline.runtime.settings import nltk_alone
 
@@ -128,15 +155,10 @@ def serve() -> None:
     mlflow.utils.requirements_utils._init_modules_to_packages_map()
     _loggers.update((logger.name, _settings(logger)) for logger in _all_loggers())
     subprocess.Popen = ForkingPopen  # type: ignore[misc]
-    answers = os.fdopen(os.dup(1), "w")
-    for line in sys.stdin:
-        task = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            streams = [os.open(os.devnull, os.O_RDONLY)]
-            streams += [os.open(task[name], os.O_WRONLY | os.O_CREAT) for name in ("out", "err")]
-            become_python(task["argv"], streams, (), task["folder"], task["environment"])
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers, flush=True)
+
+
+def _native_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir())) - threading.active_count()
 
 
 class ForkingPopen(subprocess.Popen):
@@ -151,12 +173,13 @@ class ForkingPopen(subprocess.Popen):
         environment = dict(os.environ if env is None else env)
         plain = not (executable or preexec_fn) and (gid, gids, uid, umask, group) == (None, None, None, -1, -1)
         # OpenMP's threads would be missing after a fork; Python's idle ones are not missed.
-        native = len(list(Path("/proc/self/task").iterdir())) - threading.active_count()
+        native = _native_threads() > _idle_threads
         if argv is None or not plain or native or read_at_start(environment) != read_at_start(os.environ):
             start: Any = super()
             return start._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest)
         self.pid = os.fork()
         if self.pid == 0:
+            globals()["_idle_threads"] = 0
             if session:
                 os.setsid()
             if guard:

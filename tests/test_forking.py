@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.forking import Server, python_arguments
+from tests.conftest import PROJECT
+from tests.forking import LOADED, Server, python_arguments
 
 # What a process can see of how it began, and a child of its own.
 PROBE = """
@@ -54,6 +55,20 @@ def test_a_forked_command_is_as_a_real_one(server: Server, tmp_path: Path, how: 
     forked = server.run(command, tmp_path, environment)
     assert (forked.returncode, forked.stdout) == (real.returncode, real.stdout)
     assert forked.stderr.splitlines()[-1:] == real.stderr.splitlines()[-1:]  # tracebacks begin elsewhere
+
+
+def test_a_process_with_the_libraries_loaded_is_as_a_real_one(tmp_path: Path) -> None:
+    (tmp_path / "probe.py").write_text(PROBE)
+    (tmp_path / "pipeline.py").write_text("NAME = 'of the clone'\n")
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path), MINE="1")
+    code = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); {LOADED[-1]}"
+    printed = []
+    for python in ([sys.executable], [*LOADED[:-1], code]):
+        command = [*python, "-m", "probe", "parent"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+    assert printed[0] == printed[1]
 
 
 def test_what_is_read_when_a_process_begins_is_left_to_real_ones(server: Server, tmp_path: Path) -> None:

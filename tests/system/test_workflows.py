@@ -18,6 +18,7 @@ import yaml
 from pipeline.training.checkpoint import CHECKPOINTS, SECONDS_VARIABLE
 from pipeline.training.trained import TRAINED
 from tests.conftest import PROJECT
+from tests.forking import BIN, LOADED
 from tests.system.conftest import Site, tracking_server, write_corpus
 
 GITHUB = sorted((PROJECT / ".github/workflows").glob("*.yml"))
@@ -204,7 +205,7 @@ class Runner:
         tools.mkdir(parents=True)
         # The workspace's own code comes first, as it does where the environment was made there.
         python = f'exec {shlex.quote(sys.executable)} "$@"'
-        rnnlm = f'exec {shlex.quote(sys.executable)} -c "from pipeline.cli import main; main()" "$@"'
+        rnnlm = f'PYTHONPATH="$PWD" exec {shlex.join([*LOADED, str(BIN / "rnnlm")])} "$@"'
         for name, command in (("python", python), ("rnnlm", rnnlm)):
             (tools / name).write_text(f"#!/bin/sh\n{command}\n")
             (tools / name).chmod(0o755)
