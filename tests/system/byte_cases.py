@@ -1,8 +1,9 @@
 """Small training runs, and digests of what comes of each, in the order in which it is computed.
 
-`python -m tests.system.byte_cases THREADS FAULT NAME...` prints them as JSON. As a stage does, it first sets what the
-process needs; MKL_DYNAMIC=FALSE lets it have more threads than processors. FAULT breaks the code on purpose: one of
-`FAULTS`, or `none`. Without arguments, byte_digests.json is written anew, after a change that is meant to change bytes.
+`python -m tests.system.byte_cases THREADS CASE...` prints them as JSON. As a stage does, it first sets what the process
+needs; MKL_DYNAMIC=FALSE lets it have more threads than processors. A case may end in ` with ` and one of `FAULTS`,
+which breaks the code on purpose. Without arguments, byte_digests.json is written anew, after a change that is meant to
+change bytes.
 """
 
 import hashlib
@@ -10,8 +11,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -104,26 +107,23 @@ def digest(value: Any) -> str:
     return hashlib.sha256(value if isinstance(value, bytes) else value.tobytes()).hexdigest()[:12]
 
 
-def _sums_in_the_order_of_threads() -> None:
-    recurrence.column_sums = lambda x_NM: x_NM.sum(0)
+def _seed_of_the_process(entropy: Any, sequence: Any = np.random.SeedSequence) -> Any:
+    return sequence([*entropy, os.getpid()])
 
 
-def _a_seed_of_the_process() -> None:
-    sequence = np.random.SeedSequence
-    trainer.np.random.SeedSequence = lambda entropy: sequence([*entropy, os.getpid()])
-
-
-def _a_set_in_the_order_of_hashes() -> None:
-    global in_order
-    in_order = lambda words: list(set(words))  # noqa: E731
-
-
-FAULTS = {
-    "sums in the order of threads": _sums_in_the_order_of_threads,
-    "a seed of the process": _a_seed_of_the_process,
-    "a set in the order of hashes": _a_set_in_the_order_of_hashes,
-    "none": lambda: None,
+FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "": nullcontext,
+    "sums in the order of threads": lambda: patch.object(recurrence, "column_sums", lambda x_NM: x_NM.sum(0)),
+    "a seed of the process": lambda: patch.object(trainer.np.random, "SeedSequence", _seed_of_the_process),
+    "a set in the order of hashes": lambda: patch.dict(globals(), in_order=lambda words: list(set(words))),
 }
+
+
+def computed(case: str) -> dict[str, str]:
+    """The digests of all that comes of a case, by name."""
+    name, _, fault = case.partition(" with ")
+    with FAULTS[fault]():
+        return {part: digest(value) for part, value in parts(name)}
 
 
 def whole(digests: dict[str, str]) -> str:
@@ -132,10 +132,9 @@ def whole(digests: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    threads, fault, *names = sys.argv[1:] or ["1", "none", *SMALL, *LARGE, *FULL_SIZE]
+    threads, *cases = sys.argv[1:] or ["1", *SMALL, *LARGE, *FULL_SIZE]
     torch.set_num_threads(int(threads))
-    FAULTS[fault]()
-    found = {name: {part: digest(value) for part, value in parts(name)} for name in names}
+    found = {case: computed(case) for case in cases}
     if sys.argv[1:]:
         print(json.dumps(found))
     else:

@@ -26,9 +26,9 @@ MANY = {"MKL_DYNAMIC": "FALSE"}  # as many threads as are asked for, however few
 Parts = dict[str, dict[str, str]]
 
 
-def computed(threads: int, names: list[str], fault: str = "none") -> Parts:
+def computed(threads: int, cases: list[str]) -> Parts:
     """What a process of its own computes, with another order of hashes for another number of threads."""
-    command = [sys.executable, "-m", "tests.system.byte_cases", str(threads), fault, *names]
+    command = [sys.executable, "-m", "tests.system.byte_cases", str(threads), *cases]
     unset = {key: value for key, value in os.environ.items() if key not in SAME_ARITHMETIC}
     done = subprocess.run(
         command, cwd=PROJECT, env=unset | MANY | {"PYTHONHASHSEED": str(threads)}, capture_output=True, text=True
@@ -68,37 +68,38 @@ def test_a_small_training_run_has_one_digest(name: str) -> None:
     check({name: {part: digest(value) for part, value in parts(name)}}, 3)
 
 
-def threads_but(soak: set[int], *others: int) -> list:
-    """Numbers of threads; those in `soak` are tried by `make soak` only."""
-    return [
-        pytest.param(threads, marks=pytest.mark.soak if threads in soak else pytest.mark.slow)
-        for threads in (1, 2, 3, 4, 7, *others)
-    ]
+SOAKED = [pytest.param(threads, marks=pytest.mark.soak) for threads in (1, 2, 3, 4, 16)]
 
 
-@pytest.mark.parametrize("threads", threads_but({1, 2, 3, 4, 16}, 16))
+@pytest.mark.parametrize("threads", [*SOAKED, pytest.param(7, marks=pytest.mark.slow)])
 def test_training_runs_have_one_digest_for_any_number_of_threads(threads: int) -> None:
     check(computed(threads, [*SMALL, *LARGE]), threads)
 
 
-@pytest.mark.parametrize("threads", threads_but({1, 2, 3, 7}))
+@pytest.mark.soak
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
 def test_steps_of_full_size_have_one_digest_for_any_number_of_threads(threads: int) -> None:
     check(computed(threads, [*FULL_SIZE]), threads)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fault", "name", "part"),
-    [
-        ("sums in the order of threads", "gru", "gradient of layers.0.b"),
-        ("a seed of the process", "rnn, two layers, tied, dropout", "history"),
-        ("a set in the order of hashes", "gru", "sentences"),
-    ],
-)
-def test_a_fault_is_seen(fault: str, name: str, part: str) -> None:
-    one, another = (computed(threads, [name], fault)[name] for threads in (1, 16))
-    assert next(key for key in one if one[key] != another[key]) == part
-    assert whole(one) != COMMITTED[name]
+def test_a_step_of_full_size_has_one_digest() -> None:
+    check(computed(4, ["lstm, 650 units"]), 4)
+
+
+FAULTS = {
+    "gru with sums in the order of threads": "gradient of layers.0.b",
+    "rnn, two layers, tied, dropout with a seed of the process": "history",
+    "gru with a set in the order of hashes": "sentences",
+}
+
+
+@pytest.mark.slow
+def test_faults_are_seen() -> None:
+    one, another = (computed(threads, [*FAULTS]) for threads in (1, 16))
+    for case, first in FAULTS.items():
+        assert next(part for part in one[case] if one[case][part] != another[case][part]) == first
+        assert whole(one[case]) != COMMITTED[case.partition(" with ")[0]]
 
 
 def test_a_mismatch_names_processor_and_operation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,10 +154,10 @@ def answers(*command: str, threads: int) -> str:
 @pytest.mark.slow
 def test_scores_and_sentences_do_not_depend_on_threads(model: Path, tmp_path: Path) -> None:
     lines = tmp_path / "lines.txt"
-    lines.write_text("".join(" ".join(f"w{n * k % 8101}" for k in range(n % 23)) + "\n" for n in range(10_000)))
-    for arguments in (["score", str(lines)], ["generate", "--count", "400", "--max-length", "20"]):
+    lines.write_text("".join(" ".join(f"w{n * k % 8101}" for k in range(n % 23)) + "\n" for n in range(2000)))
+    for arguments in (["score", str(lines)], ["generate", "--count", "100", "--max-length", "20"]):
         one, four = (answers("rnnlm", *arguments, "--model", str(model), threads=threads) for threads in (1, 4))
-        assert one.count("\n") == (10_000 if arguments[0] == "score" else 400)
+        assert one.count("\n") == (2000 if arguments[0] == "score" else 100)
         assert one == four
 
 
