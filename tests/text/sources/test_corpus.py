@@ -122,25 +122,36 @@ def test_the_tutorials_comments(shared_data: Path) -> None:
         list(documents(wrong, Path("unused"), Fetcher(1 << 30)))
 
 
+# Of the packages of the default corpus: to parse some thousand modules takes half a minute.
+ALL = pytest.param(None, marks=pytest.mark.soak, id="all")
+SOME = pytest.param(["networkx", "nltk"], id="some")
+
+
 @pytest.fixture(scope="module")
-def default_corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The text of each document, by its id: to parse some thousand modules takes seconds."""
+def default_corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The text of each document, by its id."""
     params = load_params(PROJECT / "params.yaml").download
+    params = params.model_copy(update={"packages": request.param or params.packages})
     pins = tmp_path_factory.mktemp("pins") / "corpus.txt"
     write_pins(read_constraints(PROJECT / "constraints.txt"), params.packages, pins)
     return {document.id: document.text for document in documents(params, pins, Fetcher(params.max_bytes))}
 
 
-@pytest.mark.slow
-def test_the_default_corpus(default_corpus: dict[str, str]) -> None:
-    assert list(default_corpus) == sorted(default_corpus)
+@pytest.mark.parametrize("default_corpus", [ALL], indirect=True)
+def test_the_size_of_the_default_corpus(default_corpus: dict[str, str]) -> None:
     assert 4000 < len(default_corpus) < 6000
     words = sum(len(text.split()) for text in default_corpus.values())
     assert 1_200_000 < words < 2_000_000
+
+
+@pytest.mark.parametrize("default_corpus", [SOME, ALL], indirect=True)
+def test_the_default_corpus(default_corpus: dict[str, str]) -> None:
+    assert len(default_corpus) > 100
+    assert list(default_corpus) == sorted(default_corpus)
     assert not any(junk in text for text in default_corpus.values() for junk in ("`", ">>>", "{", "://"))
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("default_corpus", [SOME, ALL], indirect=True)
 def test_the_default_corpus_has_nltk_tokens(default_corpus: dict[str, str]) -> None:
     splitter = SentenceSplitter("english")
     check_lines([sentence for text in default_corpus.values() for sentence in splitter.split(text)])
