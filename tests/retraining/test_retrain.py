@@ -324,8 +324,7 @@ def test_a_remote_of_dvc_that_falls_silent_is_given_up_with_the_limit_in_the_lin
     "number",
     [
         signal.SIGTERM,
-        signal.SIGKILL,
-        *(pytest.param(other, marks=pytest.mark.soak) for other in (signal.SIGINT, signal.SIGHUP)),
+        *(pytest.param(other, marks=pytest.mark.soak) for other in (signal.SIGKILL, signal.SIGINT, signal.SIGHUP)),
     ],
 )
 def test_a_stage_ends_with_its_retraining_and_the_next_goes_on(

@@ -82,6 +82,7 @@ def test_another_clone_makes_the_first_run_again(versions: Versions, elsewhere: 
     assert not (elsewhere.folder / "data/models/lstm/model.safetensors").exists()
 
 
+@pytest.mark.soak
 def test_from_download_on_everything_is_made_again(versions: Versions, elsewhere: Clone) -> None:
     result = json.loads(elsewhere.rnnlm("reproduce", versions.runs[1], "--from", "download", "--json"))
     assert result["verdict"] == "identical"
