@@ -23,7 +23,7 @@ from pipeline.tracking.logged_model import read_model
 from pipeline.tracking.store import connect
 from tests.conftest import PROJECT
 from tests.projects import Project, empty_database
-from tests.review.candidates import candidate, write_corpus
+from tests.review.candidates import as_before, candidate, write_corpus
 
 # Makes runs until it is killed: as a stage does, but with a new model each time.
 WRITER = """
@@ -65,13 +65,22 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if ".rnnlm" not in path.parts}
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "champions"
+
+
 @pytest.fixture
-def champions(project: Project) -> Project:
+def champions(project: Project, kept: Path) -> Project:
     """A project with three champions in a row."""
-    write_corpus()
-    for number, power in enumerate((0.0, 0.5, 1.0), 1):
-        candidate(project, power)
-        carry_out(connect(), decide(connect(), f"{number}", 0.95, load_params()))
+
+    def make() -> None:
+        write_corpus()
+        for number, power in enumerate((0.0, 0.5, 1.0), 1):
+            candidate(project, power)
+            carry_out(connect(), decide(connect(), f"{number}", 0.95, load_params()))
+
+    as_before(project, kept, make)
     return project
 
 
