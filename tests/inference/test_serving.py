@@ -23,19 +23,28 @@ from tests.text.token_files import write_rows
 TEXTS = ["The cat sees the dog.", "the", "", "Nobody knows the dog."]
 
 
+@pytest.fixture(scope="module")
+def kept() -> list[Any]:
+    """The logged model as MLflow loads it, and the folder that MLflow keeps it in, once there is one."""
+    return []
+
+
 @pytest.fixture
-def model(project: Project) -> tuple[Project, Any, str]:
-    """The project, its logged model as MLflow loads it, and the folder that MLflow keeps it in."""
+def model(project: Project, kept: list[Any]) -> tuple[Project, Any, str]:
+    """A project, the logged model of one like it as MLflow loads it, and the folder that MLflow keeps it in."""
     import mlflow
 
-    runs.log_evaluation(project.params, project.cell.name)
-    store = connect()
-    (logged,) = store.client.search_logged_models([store.experiment_id])
-    folder = logged.artifact_location.removeprefix("file://")
     # Elsewhere, so that nothing is read from the project.
     (project.folder / "elsewhere").mkdir()
+    if not kept:
+        runs.log_evaluation(project.params, project.cell.name)
+        store = connect()
+        (logged,) = store.client.search_logged_models([store.experiment_id])
+        os.chdir("elsewhere")
+        kept += [mlflow.pyfunc.load_model(logged.model_uri), logged.artifact_location.removeprefix("file://")]
     os.chdir(project.folder / "elsewhere")
-    return project, mlflow.pyfunc.load_model(logged.model_uri), folder
+    served, folder = kept
+    return project, served, folder
 
 
 def test_scores_are_those_of_the_language_model(model: tuple[Project, Any, str]) -> None:
@@ -154,6 +163,7 @@ def test_a_wrong_request_is_refused_with_its_reason(
     assert refused.value.error_code == "INVALID_PARAMETER_VALUE"
 
 
+@pytest.mark.slow
 def test_the_logged_model_stands_on_its_own(model: tuple[Project, Any, str]) -> None:
     project, _, folder = model
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
