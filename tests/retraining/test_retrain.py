@@ -79,6 +79,7 @@ def read(folder: Path) -> dict:
     return json.loads((folder / "retrain.json").read_text())
 
 
+@pytest.mark.slow
 def test_without_mlflow_only_the_limits_are_held_and_results_are_pushed(
     ready: Repository, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -104,6 +105,7 @@ def test_without_mlflow_only_the_limits_are_held_and_results_are_pushed(
     assert result.judgement.reasons == ["It scores 5,000 tokens a second; at least 6,000 is needed."]
 
 
+@pytest.mark.slow
 def test_a_comment_in_the_code_is_not_a_reason_to_train_and_other_code_is_named(
     ready: Repository, tmp_path: Path
 ) -> None:
@@ -200,10 +202,10 @@ def test_a_conflict_in_a_file_whose_name_is_not_utf8_is_reported(ready: Reposito
     assert r"caf\udce9.csv" in (tmp_path / "summary.md").read_text()
 
 
-STEPS = ["git fetch", "git merge", "dvc status", "dvc repro", "git commit", "git push", "gate"]
+SLOW = [pytest.param(step, marks=pytest.mark.slow) for step in ("git fetch", "dvc status", "git commit", "git push")]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ["git merge", "dvc repro", "gate", *SLOW])
 def test_a_signal_is_heeded_before_the_next_step(
     ready: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

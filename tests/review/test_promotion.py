@@ -144,6 +144,7 @@ def test_who_decides_about_a_champion_that_is_none_any_more_changes_nothing(proj
     assert rollback(store) == ("3", "1")
 
 
+@pytest.mark.slow
 def test_rollback_goes_back_through_all_champions(project: Project) -> None:
     write_corpus()
     store = connect()
@@ -168,6 +169,7 @@ def test_rollback_goes_back_through_all_champions(project: Project) -> None:
         rollback(store)
 
 
+@pytest.mark.slow
 def test_the_commands_print_the_verdict_and_promote_syncs_first(project: Project) -> None:
     write_corpus()
     candidate(project, power=0.2)

@@ -73,6 +73,7 @@ def test_of_a_server_only_the_address_is_told_and_no_password(
     assert capsys.readouterr().out == f"{expected}\n"
 
 
+@pytest.mark.slow
 def test_pages_are_served_until_ctrl_c_by_one_process_on_one_port(project: Project) -> None:
     port = free_port()
     with serving(project, port) as ui:
@@ -98,6 +99,7 @@ def test_pages_are_served_until_ctrl_c_by_one_process_on_one_port(project: Proje
         assert list(Path(".rnnlm").glob("ui-*")) == []
 
 
+@pytest.mark.slow
 def test_nobody_else_is_let_in(project: Project, tmp_path: Path) -> None:
     """Every way in answers 403 to a user of the machine who has not seen the address, and writes nothing."""
     if os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("curl"):

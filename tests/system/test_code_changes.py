@@ -136,6 +136,7 @@ def test_words_and_annotations_rerun_nothing_but_pins(plain: Clone, tmp_path: Pa
     assert clone.repro() == []
 
 
+@pytest.mark.slow
 def test_a_constant_reruns_the_stages_that_import_it(tmp_path: Path) -> None:
     for folder in ("pipeline", "stages"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))

@@ -64,7 +64,7 @@ def test_ids_are_those_of_each_sentence(more: Rows, block: int, tmp_path_factory
         assert loaded.tokens == loaded.lengths.sum()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_word_that_the_corpus_calls_unknown_is_unknown(
     workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

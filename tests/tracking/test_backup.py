@@ -349,6 +349,7 @@ def test_no_file_is_overwritten_and_links_are_not_left_out_silently(project: Pro
         rnnlm("backup", "runs.tar")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [100, 2000], ids=["in the database", "in the artifacts"])
 def test_on_a_full_disk_nothing_is_left(project: Project, blocks: int) -> None:
     runs.log_evaluation(project.params, project.cell.name)
