@@ -1,8 +1,9 @@
 # All that a fresh machine needs: `make repro` and `make test`. Both set up .venv first.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# Two processes, each with whole files, the longest first (tests/conftest.py has the order).
-PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+# Three processes, as tests wait for disks and for each other's children, each with whole files, the longest first
+# (tests/conftest.py has the order).
+PYTEST := python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 10
 # Left out by `make test`; `make test ALL=1` leaves out what only `make soak` runs.
 LEFT_OUT := $(if $(ALL),soak,slow or soak)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
