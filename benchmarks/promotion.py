@@ -28,7 +28,7 @@ from benchmarks.harness import start
 from benchmarks.quality import train_silently
 from pipeline.evaluation.bootstrap import CONFIDENCE
 from pipeline.evaluation.paired import paired_bootstrap
-from pipeline.evaluation.recipes import SeedSpread, recipe_test
+from pipeline.evaluation.recipes import SeedSpread, recipe_test, usual_sd
 from pipeline.evaluation.scores import write_sentences
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
@@ -156,6 +156,7 @@ def main(
     if not folder.exists():
         make_seeds(folder, seeds)
     of, stated = read_seeds(folder), load_params().retrain.seed_sd
+    stated = usual_sd(load_split(ENCODED / "train").tokens) if stated == "auto" else stated
     columns = ["champion", "challengers", "recipe is better by", "judgements", "promoted", "by a test of two models"]
     table = Table(*columns, title=f"standard deviation over seeds taken: {stated}")
     for cell, nats in of.nats.items():

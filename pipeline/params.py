@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
@@ -55,7 +55,7 @@ class RetrainParams(Section):
     """Section `retrain`: how a challenger is made, and what it needs to become champion without a person."""
 
     confidence: Annotated[float, Field(ge=0.5, le=1)]
-    seed_sd: Annotated[float, Field(ge=0)]
+    seed_sd: Literal["auto"] | Annotated[float, Field(ge=0)]
     better_than_ngram: bool
     worst_perplexity: Annotated[float, Field(gt=1)]
     largest_unknown_share: Annotated[float, Field(ge=0, le=1)]

@@ -6,9 +6,9 @@ before anything changes, so that a caller can add gates before carrying it out.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.evaluation.recipes import RecipeResult, recipe_test, seed_spread
+from pipeline.evaluation.recipes import RecipeResult, SeedSpread, recipe_test, seed_spread, usual_sd
 from pipeline.params import Params
 from pipeline.review.comparison import ModelComparison, compare_models
 from pipeline.review.conditions import Gate, better, better_than_ngram, not_trained_on, reasons
@@ -20,7 +20,11 @@ from pipeline.runtime.paths import TOKENS
 from pipeline.runtime.stopping import raise_if_stopped
 from pipeline.tracking.pages import test_figures
 from pipeline.tracking.registry import note_decision
+from pipeline.tracking.runs import training_tokens
 from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 FORMER_CHAMPIONS = "former_champions"  # a tag of the registered model: comma-separated versions, the latest last
 ROLLED_BACK = "rolled_back"  # a tag of versions that a person rolled back: no machine promotes them again
@@ -108,10 +112,16 @@ def decide(
         return Verdict(challenger, None, (first, *ngram), None, turn if ngram else None)
     a, b = (find(store, f"v{version}") for version in (champion, challenger))
     test = compare_models(store, a, b, params)
-    seeds_a, seeds_b = (seed_spread(test_figures(run.data.metrics), params.retrain.seed_sd) for run in (a, b))
+    seeds_a, seeds_b = (_seeds_of(run, params.retrain.seed_sd) for run in (a, b))
     recipes = recipe_test(test.result, seeds_a, seeds_b, turn.confidence)
     leaks = not_trained_on(test, without_old_sentences)
     return Verdict(challenger, champion, (better(test, recipes, champion, turn), *leaks, *ngram), test, turn, recipes)
+
+
+def _seeds_of(run: "Run", stated: float | Literal["auto"]) -> SeedSpread:
+    """What is known of the seeds of a run's recipe."""
+    default = usual_sd(training_tokens(run)) if stated == "auto" else stated
+    return seed_spread(test_figures(run.data.metrics), default)
 
 
 def carry_out(store: Store, verdict: Verdict) -> None:

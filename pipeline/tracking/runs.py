@@ -41,6 +41,7 @@ REMOVED = "model_removed"  # a tag of runs: the digest of the model whose files 
 BEGUN_WITH = "warm_start"  # a tag of runs: the digest of the model whose weights training began with
 SEED_GROUP = "seed_group"  # a tag of runs: equal for all seeds of a recipe
 MODEL_FOLDER = "folder"  # a tag of runs: where in data/models its model lay, such as lstm/seeds/2
+TRAINING = "training"  # what a run's dataset was used for
 SAMPLES = "samples.txt"
 REPORT_PAGE = "report/report.html"  # among a run's artifacts
 
@@ -102,7 +103,7 @@ def create_run(
     run_id = store.client.create_run(store.experiment_id, run_name=title, tags=tags).info.run_id
     _delete_twins(store, run_id, tags)
     store.client.log_batch(run_id, params=[Param(key, value) for key, value in values.items()])
-    store.client.log_inputs(run_id, [_dataset(corpus, "train", "training")])
+    store.client.log_inputs(run_id, [_dataset(corpus, "train", TRAINING)])
     if restored:
         record_restored(store, run_id, cell, this_code)
     else:
@@ -255,6 +256,14 @@ def _dataset(corpus: str, split: str, context: str) -> "DatasetInput":
         ),
         [InputTag("mlflow.data.context", context)],
     )
+
+
+def training_tokens(run: "Run") -> int:
+    """How many predicted tokens the training split of a run has; 0 where the run does not say."""
+    for used in run.inputs.dataset_inputs if run.inputs else []:
+        if any(tag.value == TRAINING for tag in used.tags):
+            return int(json.loads(used.dataset.profile or "{}").get("tokens", 0))
+    return 0
 
 
 def _parameter_count(folder: Path) -> int:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from pipeline.evaluation.recipes import usual_sd
 from pipeline.params import load_params
 from pipeline.review import promotion
 from pipeline.review.conditions import Gate
@@ -105,6 +106,10 @@ def test_retraining_one_recipe_promotes_nobody_by_luck(project: Project) -> None
     stated = "0.0090, stated by retrain.seed_sd"
     assert f"(standard deviations, in nats a token: {stated}, and {stated})" in verdict.reason
     assert "they cannot be told apart (judgement 2 on this test split, 98.3% needed)." in verdict.reason
+    # What is usual depends on how much text they learned from: hardly any here.
+    params = load_params()
+    auto = dataclasses.replace(params, retrain=params.retrain.model_copy(update={"seed_sd": "auto"}))
+    assert f"{usual_sd(0):.4f}, stated by retrain.seed_sd" in decide(store, "2", 0.95, auto).reason
     # What the recipes' own seeds say counts for more than what is stated.
     for run in store.runs():
         store.log_points(run.info.run_id, {"test/seeds": 5.0, "test/seed_nats_sd": 0.0001}, 0)

@@ -13,6 +13,7 @@ import pytest
 from pipeline.model.folder import model_digest
 from pipeline.provenance.dvc import dvc_digest
 from pipeline.tracking.listener import TrainingRun
+from pipeline.tracking.runs import training_tokens
 from pipeline.tracking.store import Store, connect
 from tests.projects import HISTORY, Project
 
@@ -58,6 +59,7 @@ def test_a_training_becomes_one_finished_run_with_parameters_curves_dataset_and_
     assert used.dataset.digest == dvc_digest(Path("data/encoded/train"))
     assert len(used.dataset.digest) <= 36
     assert json.loads(used.dataset.profile) == {"sentences": 3, "tokens": 14}
+    assert training_tokens(run) == 14
     model = store.client.get_logged_model(run.outputs.model_outputs[0].model_id)
     assert model.name == "lstm"
     assert {metric.key for metric in model.metrics or []} >= {"valid/perplexity"}
