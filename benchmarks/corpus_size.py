@@ -56,7 +56,7 @@ def rows(table: pa.Table, sizes: list[int], name: str, changed: dict[str, object
     """One result for each number of training sentences; 0 stands for all."""
     params = load_params()
     cell = params.cell(name)
-    settings = TrainSettings.model_validate(cell.train.model_dump() | changed)
+    settings = TrainSettings.model_validate(dict(cell.train) | changed)
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             day = encoded(subset(table, size or len(table)), Path(folder) / "subset", params.vocabulary.size)

@@ -196,7 +196,7 @@ def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellP
         raise InputError(f"{where}: cells: {name!r} is not a usable name; use letters, digits, - and _")
     if VERSION_NAME.fullmatch(name):
         raise InputError(f"{where}: cells: {name!r} is not a usable name: commands take it for a version of the model")
-    sections: dict[str, dict[str, Any]] = {"model": file.model.model_dump(), "train": file.train.model_dump()}
+    sections: dict[str, dict[str, Any]] = {"model": dict(file.model), "train": dict(file.train)}
     for key, value in changes.items():
         owner = next((section for section in sections.values() if key in section), None)
         if owner is not None:

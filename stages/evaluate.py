@@ -3,7 +3,7 @@
 import shutil
 import sys
 
-from pipeline.evaluation.gradient_flow import gradient_norms, write_gradient_norms
+from pipeline.evaluation.gradient_flow import LAGS, gradient_norms, write_gradient_norms
 from pipeline.evaluation.scores import (
     summarise,
     summarise_seeds,
@@ -15,6 +15,7 @@ from pipeline.evaluation.scores import (
 from pipeline.inference.generation import Decoding, readable
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
+from pipeline.model.streams import pieces
 from pipeline.params import load_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.exactness import warn_if_not_exact
@@ -61,7 +62,8 @@ def evaluate() -> None:
     write_seed_figures(folder / SEEDS_FOLDER / SEEDS_FILE, of_seeds)
     write_bands(folder / "bands.csv", sums.bands(cell.name))
     write_sentences(folder / "sentences.parquet", sums, documents)
-    write_gradient_norms(folder / "gradient_flow.csv", gradient_norms(predictor.model, test))
+    texts = test if predictor.context == "sentence" else pieces(test, LAGS + 2)
+    write_gradient_norms(folder / "gradient_flow.csv", gradient_norms(predictor.model, texts))
     decoding = Decoding(options.temperature, options.top_k, options.max_length, options.seed)
     (samples,) = predictor.generate([[]], options.generated_sentences, decoding)
     write_text(folder / "samples.txt", "".join(f"{readable(tokens)}\n" for tokens in samples))

@@ -93,7 +93,7 @@ def _train_seed(
     listener = TrainingRun(project, cell, len(vocabulary), checkpoints.folder / "mlflow_run")
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(cell.train.seed))
     called = f"{cell.name}, seed {cell.train.seed}," if cell.seeds > 1 else cell.name
-    if started := warm_start(model, vocabulary):
+    if started := warm_start(model, vocabulary, context=cell.train.context):
         print(f"{called} {started}")
     try:
         with heeded_signals() as stop:

@@ -53,7 +53,12 @@ class Decoding:
 
 @torch.no_grad()
 def generate(
-    model: LanguageModel, vocabulary: Vocabulary, prompts: Sequence[Sequence[str]], count: int, decoding: Decoding
+    model: LanguageModel,
+    vocabulary: Vocabulary,
+    prompts: Sequence[Sequence[str]],
+    count: int,
+    decoding: Decoding,
+    start: int = START_ID,
 ) -> list[list[list[str]]]:
     """Draw sentences word by word from the model's distribution; UNKNOWN_TOKEN and SENTENCE_START are never drawn.
 
@@ -66,6 +71,7 @@ def generate(
         prompts: tokens that sentences begin with; the model reads words it does not know as UNKNOWN_TOKEN.
         count: sentences of each prompt.
         decoding: how they are drawn.
+        start: what the first word follows: START_ID or, of a model of running text, END_ID.
 
     Returns:
         For each prompt `count` lists of tokens, the prompt first. None is empty: a sentence cannot end before its
@@ -77,7 +83,7 @@ def generate(
     running = [index for index, rows in enumerate(unfinished) if rows]
     if not running:
         return sentences
-    logits_BC, state = _read(model, vocabulary, prompts, count)
+    logits_BC, state = _read(model, vocabulary, prompts, count, start)
     for step in range(decoding.max_length):
         logits_BC[:, [START_ID, vocabulary.unknown_id]] = -torch.inf
         drawn = []
@@ -106,14 +112,18 @@ def generate(
 
 @torch.no_grad()
 def suggest(
-    model: LanguageModel, vocabulary: Vocabulary, prefixes: Sequence[Sequence[str]], count: int
+    model: LanguageModel,
+    vocabulary: Vocabulary,
+    prefixes: Sequence[Sequence[str]],
+    count: int,
+    start: int = START_ID,
 ) -> list[list[tuple[str, float]]]:
     """The `count` likeliest words after each prefix, likeliest first, with their probabilities under the whole model.
 
     Only words are suggested: no special token is, though their share of the probability is not handed out to others.
-    All prefixes go through the model together.
+    All prefixes go through the model together; `start` as in `generate`.
     """
-    logits_BC, _ = _read(model, vocabulary, prefixes, 1)
+    logits_BC, _ = _read(model, vocabulary, prefixes, 1, start)
     probability_BC = logits_BC.double().softmax(1).cpu()
     probability_BC[:, [START_ID, END_ID, vocabulary.unknown_id]] = -1
     best = probability_BC.topk(min(count, len(vocabulary) - 3))
@@ -151,14 +161,14 @@ def _is_bracket(tokens: Sequence[str], place: int) -> bool:
 
 
 def _read(
-    model: LanguageModel, vocabulary: Vocabulary, texts: Sequence[Sequence[str]], count: int
+    model: LanguageModel, vocabulary: Vocabulary, texts: Sequence[Sequence[str]], count: int, start: int
 ) -> tuple[Tensor, list[State]]:
-    """Logits `(texts * count, C)` of the word after SENTENCE_START and each text, and the states there.
+    """Logits `(texts * count, C)` of the word after `start` and each text, and the states there.
 
     The rows of a text stand together and are equal. All but the last word is read in one packed pass.
     """
     device = next(model.parameters()).device
-    ids = [[START_ID, *vocabulary.encode(text)] for text in texts]
+    ids = [[start, *vocabulary.encode(text)] for text in texts]
     state = None
     if any(texts):
         batch = pack(EncodedSplit.of(ids), range(len(ids))).to(device)

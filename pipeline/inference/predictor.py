@@ -1,6 +1,7 @@
 """A model in use: whole as its folder holds it, so that texts are read by its own vocabulary and text rules."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,25 @@ from pipeline.inference.generation import Decoding
 from pipeline.model.batches import token_budget_batches
 from pipeline.model.folder import SavedModel, load_model
 from pipeline.model.packed import PackedBatch, pack, steps_and_sequences
+from pipeline.model.streams import Carried, Windows, context_of
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.tokenizer import Tokenizer
+from pipeline.text.vocabulary import END_ID, START_ID
 
 BATCH_TOKENS = 8192  # in one forward pass: enough to keep the processor busy; all their logits never exist at once
 
 
 class Predictor:
-    """Scores, suggests and generates with one model, which is in evaluation mode."""
+    """Scores, suggests and generates with one model, which is in evaluation mode.
+
+    As it was trained (`train.context`), it reads sentences each by itself, or as one text, in their order. What is to
+    be completed is a text of its own in both.
+    """
 
     def __init__(self, saved: SavedModel) -> None:
         self.model, self.vocabulary, self.text = saved.model, saved.vocabulary, saved.text
-        self.train = saved.train
+        self.train, self.context = saved.train, context_of(saved.train)
+        self._start = START_ID if self.context == "sentence" else END_ID  # what the first word of a text follows
         self._tokenizer = Tokenizer(**saved.text.model_dump())
 
     @classmethod
@@ -40,20 +48,33 @@ class Predictor:
     def nats(self, split: EncodedSplit) -> np.ndarray:
         """-ln P of each sentence of `split`, float64 (sentences,); see `scoring.score_split` for more."""
         nats = np.zeros(len(split))
-        for batch, sentence_N in self.passes(split):
-            np.add.at(nats, sentence_N, self.model.nats(batch).cpu().numpy().astype(np.float64))
+        for batch, sentence_N, carried in self.passes(split):
+            np.add.at(nats, sentence_N, self.model.nats(batch, carried).cpu().numpy().astype(np.float64))
         return nats
 
     def suggest(self, prefixes: Sequence[Sequence[str]], count: int) -> list[list[tuple[str, float]]]:
         """The likeliest next words after each of several beginnings, in tokens; see `generation.suggest`."""
-        return generation.suggest(self.model, self.vocabulary, prefixes, count)
+        return generation.suggest(self.model, self.vocabulary, prefixes, count, self._start)
 
     def generate(self, prompts: Sequence[Sequence[str]], count: int, decoding: Decoding) -> list[list[list[str]]]:
         """Sentences that begin with each of several prompts, in tokens; see `generation.generate`."""
-        return generation.generate(self.model, self.vocabulary, prompts, count, decoding)
+        return generation.generate(self.model, self.vocabulary, prompts, count, decoding, self._start)
 
-    def passes(self, split: EncodedSplit) -> Iterator[tuple[PackedBatch, np.ndarray]]:
-        """The batches that go through the model together, on its device, and the sentence that each row belongs to."""
-        for sentences in token_budget_batches(split, BATCH_TOKENS, seed=0, epoch=0) if len(split) else ():
-            batch = pack(split, sentences).to(self.model.output_weight.device)
-            yield batch, batch.order[steps_and_sequences(batch.batch_sizes)[1]]
+    def passes(self, split: EncodedSplit) -> Iterator[tuple[PackedBatch, np.ndarray, Carried | None]]:
+        """The batches that go through the model together, on its device.
+
+        With each the sentence that each row belongs to, and what the model goes on from, as `LanguageModel.score`
+        takes it.
+        """
+        device = self.model.output_weight.device
+        if not len(split):
+            return
+        if self.context == "sentence":
+            for sentences in token_budget_batches(split, BATCH_TOKENS, seed=0, epoch=0):
+                batch = pack(split, sentences).to(device)
+                yield batch, batch.order[steps_and_sequences(batch.batch_sizes)[1]], None
+            return
+        carried, sentence = Carried(), np.repeat(np.arange(len(split)), split.lengths)
+        for batch in Windows(split, 1, repeat(BATCH_TOKENS)):
+            yield batch.to(device), sentence[: len(batch.y_N)], carried
+            sentence = sentence[len(batch.y_N) :]

@@ -21,8 +21,8 @@ def score_split(predictor: Predictor, split: EncodedSplit, task: str) -> ScoreSu
     """
     sums = ScoreSums(len(split), len(predictor.vocabulary))
     with progress_bar(task, split.tokens, "tokens") as bar:
-        for batch, sentence_N in predictor.passes(split):
-            scores = predictor.model.score(batch)
+        for batch, sentence_N, carried in predictor.passes(split):
+            scores = predictor.model.score(batch, carried)
             target_N, nats_N, rank_N = (part.cpu().numpy() for part in (batch.y_N, scores.nats_N, scores.rank_N))
             sums.add(sentence_N, target_N, nats_N, rank_N)
             bar.advance(len(sentence_N))

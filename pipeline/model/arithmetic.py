@@ -47,7 +47,8 @@ def _accumulate(c_NM: Tensor, a_NK: Tensor, b_KM: Tensor, keep: int) -> Tensor:
     if N < FEWEST_ROWS or fewest_columns > M:
         rows, columns = max(FEWEST_ROWS - N, 0), max(fewest_columns - M, 0)
         filled = pad(c_NM, (0, columns, 0, rows)) if keep else c_NM.new_empty(N + rows, M + columns)
-        _accumulate(filled, pad(a_NK, (0, 0, 0, rows)), pad(b_KM, (0, columns)), keep)
+        wide = pad(b_KM, (0, columns)) if columns else b_KM  # which `pad` would copy in any case
+        _accumulate(filled, pad(a_NK, (0, 0, 0, rows)), wide, keep)
         return c_NM.copy_(filled[:N, :M])
     if K <= LONGEST_SUM:
         return c_NM.addmm_(a_NK, b_KM, beta=keep)

@@ -4,9 +4,28 @@ The recurrence costs a step for each position of a batch's longest sentence, so 
 together; the output layer costs by the token, so a batch is a number of tokens, not of sentences.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
+from pipeline.model.packed import PackedBatch, pack
 from pipeline.text.encoded import EncodedSplit
+
+
+class Sentences:
+    """Batches of whole sentences: a `PackedBatch` for each array of indices of `batches`."""
+
+    def __init__(self, split: EncodedSplit, batches: Sequence[np.ndarray]) -> None:
+        self._split, self._batches = split, batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> PackedBatch:
+        return pack(self._split, self._batches[index])
+
+    def __iter__(self) -> Iterator[PackedBatch]:
+        return (self[index] for index in range(len(self)))
 
 
 def token_budget_batches(split: EncodedSplit, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:

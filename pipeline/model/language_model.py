@@ -15,6 +15,7 @@ from pipeline.model.output import Precision, Sampler, Scores
 from pipeline.model.packed import PackedBatch
 from pipeline.model.params import ModelParams
 from pipeline.model.recurrence import run_layer
+from pipeline.model.streams import Carried
 
 
 class Layer(nn.Module):
@@ -106,6 +107,20 @@ class LanguageModel(nn.Module):
             last.append(after)
         return x, last
 
+    def _read(
+        self,
+        batch: PackedBatch,
+        carried: Carried | None,
+        generator: torch.Generator | None = None,
+        exact: bool = True,
+    ) -> Tensor:
+        """What the output layer reads of a batch (N, H)."""
+        before = None if carried is None else carried.first(batch.batch_sizes[0])
+        h_NH, after = self.hidden(batch.x_N, batch.batch_sizes, before, generator, exact)
+        if carried is not None:
+            carried.keep(after)
+        return h_NH
+
     def loss(
         self,
         batch: PackedBatch,
@@ -113,8 +128,9 @@ class LanguageModel(nn.Module):
         step: int = 0,
         precision: Precision = "exact",
         generator: torch.Generator | None = None,
+        carried: Carried | None = None,
     ) -> Tensor:
-        """Mean nats per token of a batch whose sentences start from state zero; `backward` runs once.
+        """Mean nats per token of a batch; `backward` runs once.
 
         Args:
             batch: what to predict.
@@ -122,24 +138,22 @@ class LanguageModel(nn.Module):
             step: which draw.
             precision: of the output layer's products; all but `exact` let torch's own kernels run layers.
             generator: draws the dropout masks in training mode.
+            carried: where the sequences go on from, and then what the next batch does; None: each starts from zero.
         """
-        exact = precision == "exact"
-        h_NH, _ = self.hidden(batch.x_N, batch.batch_sizes, generator=generator, exact=exact)
+        h_NH = self._read(batch, carried, generator, precision == "exact")
         if sampler is None:
             return output.cross_entropy(h_NH, self.output_weight, self.c, batch.y_N, precision)
         return output.sampled_cross_entropy(h_NH, self.output_weight, self.c, batch.y_N, sampler, step, precision)
 
     @torch.no_grad()
-    def score(self, batch: PackedBatch) -> Scores:
-        """Nats and rank of every target of a batch whose sentences start from state zero, under the full softmax."""
-        h_NH, _ = self.hidden(batch.x_N, batch.batch_sizes)
-        return output.score(h_NH, self.output_weight, self.c, batch.y_N)
+    def score(self, batch: PackedBatch, carried: Carried | None = None) -> Scores:
+        """Nats and rank of every target of a batch under the full softmax; `carried` as in `loss`."""
+        return output.score(self._read(batch, carried), self.output_weight, self.c, batch.y_N)
 
     @torch.no_grad()
-    def nats(self, batch: PackedBatch) -> Tensor:
+    def nats(self, batch: PackedBatch, carried: Carried | None = None) -> Tensor:
         """As `score`, without the ranks of the targets, which take a third of the time."""
-        h_NH, _ = self.hidden(batch.x_N, batch.batch_sizes)
-        return output.nats(h_NH, self.output_weight, self.c, batch.y_N)
+        return output.nats(self._read(batch, carried), self.output_weight, self.c, batch.y_N)
 
     @torch.no_grad()
     def next_logits(self, x_B: Tensor, state: Sequence[State] | None = None) -> tuple[Tensor, list[State]]:

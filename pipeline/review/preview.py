@@ -105,8 +105,9 @@ def _training(
         model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(settings.seed))
         seconds = Trainer(model, train, valid, vocabulary.counts, settings).expected_seconds() * cell.seeds
         told = f"about {duration(seconds / share)}" if share else f"more than {duration(seconds)}"
+        tokens = settings.batch_tokens if settings.context == "sentence" else settings.streams * settings.bptt
         yield (
-            f"training {cell.name}: {told} ({settings.epochs} epochs, {settings.batch_tokens:,} tokens a batch, "
+            f"training {cell.name}: {told} ({settings.epochs} epochs, {tokens:,} tokens a batch, "
             f"learning rate {settings.learning_rate:g})"
         )
 

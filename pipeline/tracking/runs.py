@@ -90,7 +90,7 @@ def create_run(
     }
     values = pages.cell_params(cell, vocabulary_size)
     values |= {"model.parameters": str(parameter_count), "data.corpus": corpus}
-    begun_with = first_weights_of(cell.model)
+    begun_with = first_weights_of(cell.model, context=cell.train.context)
     if begun_with:
         tags[BEGUN_WITH] = begun_with
     if restored:
@@ -286,7 +286,7 @@ def _training_inputs(cell: CellParams, vocabulary_size: int, of_all_seeds: bool 
 
     Without the seed, `of_all_seeds`, it is that of the recipe.
     """
-    begun_with = first_weights_of(cell.model)
+    begun_with = first_weights_of(cell.model, context=cell.train.context)
     values = pages.cell_params(cell, vocabulary_size)
     if of_all_seeds:
         del values["train.seed"]

@@ -34,9 +34,10 @@ def in_numbers(settings: TrainSettings | TrainParams, tokens: int) -> TrainParam
     """The settings with numbers instead of `auto`, for a training split of so many predicted tokens."""
     row = CHOICES[max(size for size in CHOICES if size <= tokens)]
     values = {key: getattr(row, key) for key in left_open(settings)}
-    return TrainParams.model_validate(settings.model_dump() | values)
+    return TrainParams.model_validate(dict(settings) | values)
 
 
 def told(settings: TrainSettings | TrainParams, params: TrainSettings | TrainParams) -> str:
     """What was `auto` in `settings`, and its numbers in `params`, such as `epochs 3, batch_tokens 1024`."""
-    return ", ".join(f"{key} {getattr(params, key)}" for key in left_open(settings))
+    unused = ("batch_tokens",) if params.context == "stream" else ()
+    return ", ".join(f"{key} {getattr(params, key)}" for key in left_open(settings) if key not in unused)

@@ -24,7 +24,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from pipeline.model.cells import State
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.streams import Carried
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path
 from pipeline.runtime.hashes import fingerprint, sha256
@@ -52,7 +54,7 @@ def training_key(code: Sequence[str], data: Iterable[Path], params: Mapping[str,
 class TrainingState:
     """All that a training run is between two steps.
 
-    Every epoch has equally many steps, so `step` also tells the epoch and the position in it.
+    `step` and `history`, whose epochs say where they ended, also tell the epoch and the position in it.
     """
 
     model: LanguageModel
@@ -62,6 +64,7 @@ class TrainingState:
     tokens: int = 0  # predicted in the epoch under way
     history: list[EpochRecord] = field(default_factory=list)  # the epochs that are over
     best_weights: dict[str, Tensor] = field(default_factory=dict)  # after the best of them
+    carried: Carried = field(default_factory=Carried)  # in the epoch under way, where it is one text
 
     @property
     def learning_rate(self) -> float:
@@ -125,6 +128,9 @@ class Checkpoints:
             for key, value in values.items()
             if isinstance(value, Tensor)
         }
+        for layer, values in enumerate(state.carried.states or ()):
+            both = values if isinstance(values, tuple) else (values,)
+            tensors |= {f"carried.{layer}.{part}": value for part, value in enumerate(both)}
         numbers = {
             "step": state.step,
             "nats": state.nats,
@@ -179,7 +185,7 @@ def _put(path: Path, state: TrainingState) -> float:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
         numbers = json.loads(file.metadata()["state"])
     device = next(state.model.parameters()).device
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}, "carried": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor.to(device)
@@ -191,7 +197,14 @@ def _put(path: Path, state: TrainingState) -> float:
         index, _, key = name.partition(".")
         optimizer["state"].setdefault(int(index), {})[key] = tensor
     state.optimizer.load_state_dict(optimizer)
+    if carried := parts["carried"]:
+        state.carried.keep([_state(carried, layer) for layer in range(len(state.model.layers))])
     state.learning_rate = numbers["learning_rate"]
     state.step, state.nats, state.tokens = numbers["step"], numbers["nats"], numbers["tokens"]
     state.history = [EpochRecord(**record) for record in numbers["history"]]
     return numbers["seconds"]
+
+
+def _state(carried: dict[str, Tensor], layer: int) -> State:
+    first, second = carried[f"{layer}.0"], carried.get(f"{layer}.1")
+    return first if second is None else (first, second)

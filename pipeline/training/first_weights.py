@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
-from pipeline.model.folder import model_digest, read_config, read_vocabulary, read_weights
+from pipeline.model.folder import Config, model_digest, read_config, read_vocabulary, read_weights
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.params import ModelParams
+from pipeline.model.streams import Context, context_of
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import WARM_START, WARM_START_REQUEST
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
@@ -25,23 +26,26 @@ def model_files(folder: Path = WARM_START) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name != WARM_START_REQUEST.name)
 
 
-def first_weights_of(params: ModelParams, folder: Path = WARM_START) -> str | None:
-    """The `model_digest` of the model that training runs of this shape begin with; None: with random weights.
+def first_weights_of(params: ModelParams, folder: Path = WARM_START, context: Context = "sentence") -> str | None:
+    """The `model_digest` of the model that such training runs begin with; None: with random weights.
 
     Raises:
         InputError: a file in the folder is missing, or config.json is damaged.
     """
-    if not folder.is_dir() or not model_files(folder) or _differences(read_config(folder).model, params):
+    if not folder.is_dir() or not model_files(folder) or _differences(read_config(folder), params, context):
         return None
     return model_digest(folder)
 
 
 @torch.no_grad()
-def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = WARM_START) -> str | None:
+def warm_start(
+    model: LanguageModel, vocabulary: Vocabulary, folder: Path = WARM_START, context: Context = "sentence"
+) -> str | None:
     """Give a fresh model the weights of the one in `folder`; words that are new keep their random ones.
 
-    `vocabulary` has the C tokens of the fresh model; the folder is as the stage `warm_start` leaves it. Returns what
-    was done, in a sentence; None where the folder has no model.
+    `vocabulary` has the C tokens of the fresh model, which is trained in `context`; the folder is as the stage
+    `warm_start` leaves it. A model of the other context has never read SENTENCE_START, or SENTENCE_END, so nothing is
+    taken from it. Returns what was done, in a sentence; None where the folder has no model.
 
     Raises:
         InputError: the folder is missing, or one of its files, or one is damaged.
@@ -49,7 +53,7 @@ def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = WARM
     if not model_files(folder):
         return None
     config = read_config(folder)
-    other = _differences(config.model, model.params)
+    other = _differences(config, model.params, context)
     if other:
         return f"starts from random weights, as the model in {folder} has {', '.join(other)}"
     # Not `load_model`: a champion of commit 726b98c has all that this needs, and so gives the weights it gave then.
@@ -65,8 +69,9 @@ def warm_start(model: LanguageModel, vocabulary: Vocabulary, folder: Path = WARM
     return f"starts from the weights in {folder}, which knows {int(known.sum()):,} of the {len(vocabulary):,} words"
 
 
-def _differences(there: ModelParams, here: ModelParams) -> list[str]:
-    before, now = (params.model_dump(exclude=WITHOUT_SHAPE) for params in (there, here))
+def _differences(there: Config, here: ModelParams, context: Context) -> list[str]:
+    before, now = (params.model_dump(exclude=WITHOUT_SHAPE) for params in (there.model, here))
+    before["train.context"], now["train.context"] = context_of(there.train or {}), context
     return [f"{key} {before[key]}, not {now[key]}" for key in before if before[key] != now[key]]
 
 

@@ -1,18 +1,23 @@
 """Section `train` of params.yaml."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from pipeline.model.streams import FEWEST_STEPS, Context
 from pipeline.runtime.section import Section
 
 Auto = Literal["auto"]
+ONLY_STREAM = ("context", "streams", "bptt")  # what a model that reads sentences does without
 
 
 class _Training(Section):
     """What does not depend on the size of the corpus."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    context: Context
+    streams: Annotated[int, Field(ge=1, le=65536)]
+    bptt: Annotated[int, Field(ge=FEWEST_STEPS, le=65536)]
     optimizer: Literal["adamw", "sgd"]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
@@ -30,6 +35,12 @@ class _Training(Section):
                 "precision exact runs on the processor: set device to cpu or auto, or precision to fp32, bf16 or auto"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that a new option leaves the config.json, and so the bytes, of models that do without it alone."""
+        unused = ONLY_STREAM if self.context == "sentence" else ()
+        return {key: value for key, value in dump(self).items() if key not in unused}
 
 
 class TrainSettings(_Training):

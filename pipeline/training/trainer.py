@@ -11,15 +11,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import repeat
 
 import numpy as np
 import torch
 
 from pipeline.model.arithmetic import total
-from pipeline.model.batches import token_budget_batches
+from pipeline.model.batches import Sentences, token_budget_batches
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler, uses_bf16
-from pipeline.model.packed import PackedBatch, pack
+from pipeline.model.packed import PackedBatch
+from pipeline.model.streams import Carried, Context, Windows, drawn_lengths, windows_in_all
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar, progress_bar
 from pipeline.runtime.stopping import Stop
@@ -34,6 +36,9 @@ from pipeline.training.params import TrainParams, TrainSettings
 TRIAL_BATCHES = 30
 TRIAL_SHARE = 0.05  # of all steps
 TRIAL_SECONDS = 2.0
+VALIDATION_STREAMS = 10  # as AWD-LSTM validates; the test split is one stream
+
+Batches = Sentences | Windows
 
 
 def is_over(history: Sequence[EpochRecord], params: TrainParams) -> bool:
@@ -56,17 +61,36 @@ def chosen_device(params: TrainSettings | TrainParams) -> torch.device:
     return torch.device("cuda" if there and wanted else "cpu")
 
 
+def training_batches(split: EncodedSplit, params: TrainParams, epoch: int) -> Batches:
+    """The batches of one epoch, in order: a function of (seed, epoch)."""
+    if params.context == "stream":
+        return Windows(split, params.streams, drawn_lengths(params.bptt, params.seed, epoch))
+    return Sentences(split, token_budget_batches(split, params.batch_tokens, params.seed, epoch))
+
+
+def validation_batches(split: EncodedSplit, batch_tokens: int, context: Context) -> Batches:
+    """The batches of a validation, of about so many predicted tokens."""
+    if context == "stream":
+        return Windows(split, VALIDATION_STREAMS, repeat(-(-batch_tokens // VALIDATION_STREAMS)))
+    return Sentences(split, token_budget_batches(split, batch_tokens, seed=0, epoch=0))
+
+
 def validation_nats(
-    model: LanguageModel, split: EncodedSplit, batch_tokens: int, between: Callable[[], None] = lambda: None
+    model: LanguageModel,
+    split: EncodedSplit,
+    batch_tokens: int,
+    between: Callable[[], None] = lambda: None,
+    context: Context = "sentence",
 ) -> float:
     """Mean nats per predicted token of `split`, by the full softmax and without dropout.
 
-    `between` is called after every batch, which has `batch_tokens` predicted tokens.
+    `between` is called after every batch, which has about `batch_tokens` predicted tokens.
     """
     model.eval()
     nats, device = 0.0, model.output_weight.device
-    for sentences in token_budget_batches(split, batch_tokens, seed=0, epoch=0):
-        nats += float(total(model.nats(pack(split, sentences).to(device)).double()))
+    carried = Carried() if context == "stream" else None
+    for batch in validation_batches(split, batch_tokens, context):
+        nats += float(total(model.nats(batch.to(device), carried).double()))
         between()
     return nats / split.tokens
 
@@ -147,21 +171,21 @@ class Trainer:
         """How long all epochs take, told from a few batches; a copy of the model is trained with these."""
         params, model = self._params, copy.deepcopy(self._state.model).train()
         trial = Trainer(model, self._train_split, self._valid_split, self._counts, params)
-        batches = token_budget_batches(self._train_split, params.batch_tokens, params.seed, epoch=1)
-        held_out = token_budget_batches(self._valid_split, params.batch_tokens, seed=0, epoch=0)
+        batches = training_batches(self._train_split, params, epoch=1)
+        held_out = validation_batches(self._valid_split, params.batch_tokens, params.context)
 
-        def step(sentences: np.ndarray) -> None:
-            trial._step(pack(self._train_split, sentences).to(self._device), 0.0, "in a trial step")
+        def step(index: int) -> None:
+            trial._step(batches[index].to(self._device), 0.0, "in a trial step")
             self._stop_if_asked()
 
-        def validate(sentences: np.ndarray) -> None:
-            total(model.nats(pack(self._valid_split, sentences).to(self._device))).item()
+        def validate(index: int) -> None:
+            total(model.nats(held_out[index].to(self._device))).item()
             self._stop_if_asked()
 
         limit = min(TRIAL_BATCHES, math.ceil(TRIAL_SHARE * params.epochs * len(batches)))
-        a_step = _seconds_each(step, batches[:limit])
+        a_step = _seconds_each(step, range(min(limit, len(batches))))
         model.eval()
-        a_batch = _seconds_each(validate, held_out[:limit])
+        a_batch = _seconds_each(validate, range(min(limit, len(held_out))))
         return params.epochs * (len(batches) * a_step + len(held_out) * a_batch)
 
     def _train_epoch(self, bar: Bar) -> None:
@@ -169,12 +193,15 @@ class Trainer:
         state, params = self._state, self._params
         epoch = len(state.history) + 1
         split = with_unknown_words(self._train_split, self._counts, params.seed, epoch)
-        batches = token_budget_batches(split, params.batch_tokens, params.seed, epoch)
-        done = state.step - (epoch - 1) * len(batches)
+        batches = training_batches(split, params, epoch)
+        done = state.step - (state.history[-1].steps if state.history else 0)
+        steps = self._steps_in_all(len(batches))
         state.model.train()
-        for index, sentences in enumerate(batches[done:], start=done):
-            rate = learning_rate(params, state.step, params.epochs * len(batches), state.history)
-            batch = pack(split, sentences).to(self._device)
+        for index in range(done, len(batches)):
+            rate = learning_rate(params, state.step, steps, state.history)
+            batch = batches[index].to(self._device)
+            if params.context == "stream":
+                rate *= len(batch.batch_sizes) / params.bptt
             where = f"in epoch {epoch}, step {state.step + 1} (batch {index + 1} of {len(batches)})"
             state.nats += self._step(batch, rate, where) * len(batch.y_N)
             state.tokens += len(batch.y_N)
@@ -182,13 +209,21 @@ class Trainer:
             bar.advance(len(batch.y_N), f"epoch {epoch} of {params.epochs}, loss {state.nats / state.tokens:.3f}")
             self._save_or_stop()
 
+    def _steps_in_all(self, in_an_epoch: int) -> int:
+        """Of a training run that is not stopped early."""
+        params = self._params
+        if params.context == "sentence":
+            return params.epochs * in_an_epoch
+        return windows_in_all(self._train_split.tokens, params.streams, params.bptt, params.seed, params.epochs)
+
     def _step(self, batch: PackedBatch, rate: float, where: str) -> float:
         """One step of the optimiser at learning rate `rate`; returns the loss before it, mean nats per token."""
         state, params = self._state, self._params
         # torch looks at 32 bits of a generator's seed only, so seed and step are mixed into that many.
         mixed = int(np.random.SeedSequence([params.seed, state.step]).generate_state(1)[0])
         masks = torch.Generator(batch.x_N.device).manual_seed(mixed)
-        mean_nats = state.model.loss(batch, self._sampler, state.step, params.precision, masks)
+        carried = state.carried if params.context == "stream" else None
+        mean_nats = state.model.loss(batch, self._sampler, state.step, params.precision, masks, carried)
         state.model.zero_grad()
         mean_nats.backward()
         gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
@@ -209,12 +244,12 @@ class Trainer:
         where = f"after epoch {epoch}"
         for name, weight in state.model.named_parameters():
             self._require_finite(weight.detach().abs().max().item(), f"weight {name}", where)
-        nats = validation_nats(state.model, self._valid_split, params.batch_tokens, self._save_or_stop)
+        nats = validation_nats(state.model, self._valid_split, params.batch_tokens, self._save_or_stop, params.context)
         perplexity = math.exp(nats) if nats < 700 else math.inf
         self._require_finite(perplexity, "validation perplexity", where)
         record = EpochRecord(epoch, state.step, state.learning_rate, state.nats / state.tokens, nats, perplexity)
         state.history.append(record)
-        state.nats, state.tokens = 0.0, 0
+        state.nats, state.tokens, state.carried = 0.0, 0, Carried()
         if best_epoch(state.history) is record:
             state.best_weights = {name: weight.clone() for name, weight in state.model.state_dict().items()}
         return record
@@ -244,7 +279,7 @@ class Trainer:
             )
 
 
-def _seconds_each(work: Callable[[np.ndarray], object], batches: Sequence[np.ndarray]) -> float:
+def _seconds_each(work: Callable[[int], object], batches: Sequence[int]) -> float:
     """Mean seconds that `work` takes for a batch, from those that fit into the time of a trial."""
     work(batches[0])  # the first of all takes longer
     times: list[float] = []

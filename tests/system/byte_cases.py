@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,6 +25,7 @@ from pipeline.inference.generation import Decoding, generate, suggest
 from pipeline.model import recurrence
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
+from pipeline.model.streams import Carried, Windows
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 from pipeline.training import trainer
@@ -38,6 +40,7 @@ SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rnn": ({"cell": "rnn", "bias": False}, {}),
     "lstm": ({"cell": "lstm"}, {"sampled_words": 200}),
     "gru": ({"cell": "gru", "embedding_dim": 30}, {"optimizer": "sgd", "learning_rate": 0.5}),
+    "stream": ({"cell": "lstm", "layers": 2}, {"context": "stream", "sampled_words": 200, "streams": 12, "bptt": 20}),
     "narrow": ({"cell": "lstm", "hidden_size": 3, "embedding_dim": 2}, {"batch_tokens": 50}),
 }
 LARGE = {
@@ -94,6 +97,9 @@ def parts(name: str) -> Iterator[tuple[str, Any]]:
     model.eval()
     scores = model.score(pack(valid, range(60)))
     yield from (("nats", scores.nats_N), ("ranks", scores.rank_N), ("nats of one", model.nats(pack(valid, [3]))))
+    if params.context == "stream":
+        carried = Carried()
+        yield "nats of a text", torch.cat([model.nats(batch, carried) for batch in Windows(valid, 1, repeat(300))])
     yield "gradient flow", gradient_norms(model, valid)
     prompts = [[], ["w7", "w8"], ["w2", "w3", "w4", "w5"]]
     written = generate(model, vocabulary, prompts, 120, Decoding(1.0, None, 6, 1))

@@ -79,6 +79,9 @@ def noise(sentences: int, seed: int) -> EncodedSplit:
 def train_params(**changes) -> TrainParams:
     values = {
         "seed": 1,
+        "context": "sentence",
+        "streams": 4,
+        "bptt": 8,
         "epochs": 3,
         "batch_tokens": 40,
         "optimizer": "adamw",

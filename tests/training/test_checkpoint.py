@@ -9,6 +9,7 @@ import torch
 
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
+from pipeline.model.streams import Carried
 from pipeline.runtime.errors import StoppedError
 from pipeline.runtime.stopping import Stop
 from pipeline.training import checkpoint
@@ -54,6 +55,8 @@ VARIANTS = [
     ({"sampled_words": 6}, {"tie_weights": True, "embedding_dim": 8}),
     ({"optimizer": "sgd", "learning_rate": 0.5}, {}),
     ({"patience": 1, "learning_rate": 0.5}, {}),
+    ({"context": "stream", "sampled_words": 6}, {"cell": "lstm", "layers": 2}),
+    ({"context": "stream"}, {}),
 ]
 
 
@@ -107,15 +110,22 @@ def no_step_of_the_sampler(state: TrainingState, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Sampler, "draw", lambda self, step: draw(self, step - lost))
 
 
+def no_state_of_the_text(state: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
+    state.carried = Carried()
+
+
 def nothing(state: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
     pass
 
 
-@pytest.mark.parametrize("lose", [no_optimizer, no_position, no_step_of_the_sampler, nothing])
+LOST = [(lose, "sentence") for lose in (no_optimizer, no_position, no_step_of_the_sampler, nothing)]
+
+
+@pytest.mark.parametrize(("lose", "context"), [*LOST, (no_state_of_the_text, "stream"), (nothing, "stream")])
 def test_what_a_checkpoint_loses_is_seen_in_the_bytes(
-    lose: Callable, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lose: Callable, context: str, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = train_params(sampled_words=6)
+    params = train_params(sampled_words=6, context=context, streams=2)
     whole, restore = run(make_model(), params, None), Checkpoints.restore
 
     def losing(self: Checkpoints, state: TrainingState) -> bool:

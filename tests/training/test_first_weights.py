@@ -1,13 +1,14 @@
 """A model takes over what an earlier one knows of its words, and nothing else."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pipeline.model.folder import save_model
+from pipeline.model.folder import model_digest, save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.provenance.warm_start_file import read_digests
 from pipeline.runtime.errors import InputError
@@ -93,6 +94,18 @@ def test_a_model_of_another_shape_is_left_alone(tmp_path: Path) -> None:
     told = f"starts from random weights, as the model in {tmp_path} has cell lstm, not gru, hidden_size 12, not 9"
     assert warm_start(later, words, tmp_path) == told
     assert all(torch.equal(*pair) for pair in zip(later.parameters(), random.parameters(), strict=True))
+
+
+def test_a_model_of_running_text_is_no_beginning_for_one_of_sentences(tmp_path: Path) -> None:
+    words = vocabulary(WORDS)
+    earlier, later = saved(tmp_path, words), model(words, 2)
+    told = f"starts from random weights, as the model in {tmp_path} has train.context sentence, not stream"
+    assert warm_start(later, words, tmp_path, "stream") == told
+    assert first_weights_of(later.params, tmp_path, "stream") is None
+    save_model(replace(saved_model(earlier, words), train={"context": "stream"}), tmp_path)
+    assert str(warm_start(later, words, tmp_path)).endswith("has train.context stream, not sentence")
+    assert str(warm_start(later, words, tmp_path, "stream")).endswith("knows 8 of the 8 words")
+    assert first_weights_of(later.params, tmp_path, "stream") == model_digest(tmp_path)
 
 
 def test_dropout_and_first_weights_are_no_shape(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pipeline.model.batches import token_budget_batches
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler
 from pipeline.model.packed import pack
+from pipeline.model.streams import Windows, drawn_lengths
 from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit
 from pipeline.training.history import EpochRecord, Listener, best_epoch
@@ -66,8 +67,8 @@ class Steps:
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     seen, loss = Steps(), LanguageModel.loss
 
-    def recorded(self, batch, sampler, step, precision, generator):
-        nats = loss(self, batch, sampler, step, precision, generator)
+    def recorded(self, batch, sampler, step, precision, generator, carried):
+        nats = loss(self, batch, sampler, step, precision, generator, carried)
         seen.sentences.append(sorted(batch.order))
         seen.words.append([] if sampler is None else sampler.draw(step).tolist())
         seen.masks.append(generator.initial_seed())
@@ -290,6 +291,7 @@ def test_global_random_states_are_neither_used_nor_touched(make_model):
         {"sampled_words": 9},
         {"sampling_power": 0.0},
         {"precision": "bf16"},
+        {"context": "stream"},
     ],
     ids=str,
 )
@@ -377,3 +379,57 @@ def test_the_time_that_is_told_is_that_of_all_steps_and_validations_and_nothing_
     batches = len(token_budget_batches(TRAIN, 40, 1, 1)) + len(token_budget_batches(VALID, 40, 0, 0))
     assert trainer.expected_seconds() == pytest.approx(4 * batches * 0.1)
     assert weights(model) == before
+
+
+def chained(sentences: int) -> EncodedSplit:
+    """Sentences of a word or two, each word told by the last one of the sentence before."""
+    words = np.arange(sentences) % 12 + 2
+    return encode([[word] if word % 3 else [word, word] for word in words.tolist()])
+
+
+def test_what_the_sentence_before_says_is_learned_from_a_stream_alone(make_model):
+    split, found = chained(120), {}
+    for context in ("sentence", "stream"):
+        model = make_model(hidden_size=16)
+        records = fit(model, split, split, context=context, streams=4, bptt=10, epochs=20, patience=20)
+        found[context] = records[-1].valid_perplexity
+        assert records[-1].valid_nats == pytest.approx(validation_nats(model, split, 40, context=context), rel=1e-6)
+    # Of two or three tokens a sentence the first is one of twelve: in itself 12 ** (1 / 2.33), 2.9.
+    assert found["sentence"] > 2.7
+    assert found["stream"] < 1.6
+
+
+def test_a_stream_goes_on_from_window_to_window_and_begins_anew_with_the_epoch(make_model, monkeypatch):
+    windows, rates, loss = [], [], LanguageModel.loss
+
+    def recorded(self, batch, sampler, step, precision, generator, carried):
+        started = None if carried.states is None else carried.states[0].clone()
+        nats = loss(self, batch, sampler, step, precision, generator, carried)
+        windows.append((batch, started, carried.states[0]))
+        return nats
+
+    monkeypatch.setattr(LanguageModel, "loss", recorded)
+    monkeypatch.setattr("pipeline.training.trainer.take_step", lambda of: rates.append(of.param_groups[0]["lr"]))
+    params = train_params(context="stream", streams=3, bptt=7, epochs=2)
+    records = fit(make_model(), context="stream", streams=3, bptt=7, epochs=2)
+    in_first = records[0].steps
+    assert [record.steps for record in records] == [in_first, len(windows)]
+    for epoch, of_epoch in ((1, windows[:in_first]), (2, windows[in_first:])):
+        drawn = list(Windows(TRAIN, 3, drawn_lengths(7, 1, epoch)))
+        assert [batch.y_N.tolist() for batch, _, _ in of_epoch] == [batch.y_N.tolist() for batch in drawn]
+        assert sum(len(batch.y_N) for batch, _, _ in of_epoch) == TRAIN.tokens
+        assert of_epoch[0][1] is None
+        for (_, _, ended), (_, started, _) in itertools.pairwise(of_epoch):
+            assert torch.equal(started, ended)
+            assert not started.requires_grad
+    expected = [
+        learning_rate(params, step, len(windows), []) * len(batch.batch_sizes) / 7
+        for step, (batch, _, _) in enumerate(windows)
+    ]
+    assert rates == pytest.approx(expected)
+    assert len({len(batch.batch_sizes) for batch, _, _ in windows}) > 3
+
+
+def test_what_only_a_stream_uses_is_not_recorded_of_sentences():
+    assert not {"context", "streams", "bptt"} & train_params().model_dump().keys()
+    assert {"context": "stream", "streams": 4, "bptt": 8}.items() <= train_params(context="stream").model_dump().items()
