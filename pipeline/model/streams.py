@@ -27,7 +27,7 @@ Context = Literal["sentence", "stream"]
 
 FEWEST_STEPS = 5  # of a window that is drawn
 SPREAD = 5.0  # standard deviation of its steps
-WHOLE = 0.95  # probability that `bptt`, not half of it, is their mean
+FULL_LENGTH = 0.95  # probability that `bptt`, not half of it, is their mean
 
 
 def context_of(train: Mapping[str, Any]) -> Context:
@@ -105,7 +105,7 @@ def drawn_lengths(bptt: int, seed: int, epoch: int) -> Iterator[int]:
     """The steps of the windows of an epoch, without end: a function of (seed, epoch)."""
     generator = np.random.default_rng([seed, epoch])
     while True:
-        mean = bptt if generator.random() < WHOLE else bptt / 2
+        mean = bptt if generator.random() < FULL_LENGTH else bptt / 2
         yield max(FEWEST_STEPS, int(generator.normal(mean, SPREAD)))
 
 

@@ -132,7 +132,7 @@ def test_the_gradient_stops_where_the_window_begins(cell: str) -> None:
     # Which is not the gradient by all of both.
     whole = LanguageModel.hidden(model, windows[0].x_N, windows[0].batch_sizes)[1]
     h_NH, _ = model.hidden(windows[1].x_N, windows[1].batch_sizes, whole)
-    logits = h_NH @ model.output_weight.t() + model.c
+    logits = h_NH @ model.output_weight.t() + model.get_parameter("c")
     uncut = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, windows[1].y_N), list(model.parameters()))
     assert any(not torch.allclose(mine, other, rtol=1e-3) for mine, other in zip(gradients, uncut, strict=True))
 

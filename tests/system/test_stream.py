@@ -97,7 +97,7 @@ def test_score_server_comparison_and_metrics_give_one_perplexity_and_suggestions
     assert math.exp(sums.nats.sum() / sums.tokens.sum()) > 1.1 * metrics["perplexity"]
 
     # And a text to be completed follows the end of a sentence.
-    vocabulary, written, state = predictor.vocabulary, ["the", "cat"], None
+    vocabulary, written, state, logits = predictor.vocabulary, ["the", "cat"], None, torch.empty(0)
     for id_ in [END_ID, *vocabulary.encode(written)]:
         logits, state = predictor.model.next_logits(torch.tensor([id_]), state)
     (suggested,) = predictor.suggest([written], 2)

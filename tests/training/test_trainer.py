@@ -403,7 +403,7 @@ def test_a_stream_goes_on_from_window_to_window_and_begins_anew_with_the_epoch(m
     windows, rates, loss = [], [], LanguageModel.loss
 
     def recorded(self, batch, sampler, step, precision, generator, carried):
-        started = None if carried.states is None else carried.states[0].clone()
+        started = carried.states and carried.states[0].clone()
         nats = loss(self, batch, sampler, step, precision, generator, carried)
         windows.append((batch, started, carried.states[0]))
         return nats
