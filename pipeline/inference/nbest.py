@@ -89,7 +89,7 @@ def _scored_anew(
     predictor: Predictor, lists: list[list[Hypothesis]], weight: float, unknown_types: int | None
 ) -> list[Hypothesis]:
     texts = [hypothesis.text for own in lists for hypothesis in own]
-    (scored,) = surprisal_of_lines(predictor, [texts], unknown_types)
+    (scored,) = surprisal_of_lines(predictor.one_by_one(), [texts], unknown_types)
     log_probabilities = iter([line.log_probability for line in scored])
     found = []
     for own in lists:

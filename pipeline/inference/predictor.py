@@ -1,6 +1,7 @@
 """A model in use: whole as its folder holds it, so that texts are read by its own vocabulary and text rules."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from itertools import repeat
 from pathlib import Path
 
@@ -43,13 +44,20 @@ class Predictor:
 
     def encode(self, sentences: Iterable[Sequence[str]]) -> EncodedSplit:
         """Sentences of tokens as the model reads them."""
-        return EncodedSplit.of(self.vocabulary.sentence_ids(tokens) for tokens in sentences)
+        ids = map(self.vocabulary.sentence_ids, sentences)
+        return EncodedSplit.of([self._start, *sentence[1:]] for sentence in ids)
 
-    def nats(self, split: EncodedSplit) -> np.ndarray:
+    def one_by_one(self) -> "Predictor":
+        """The same model for sentences that are no neighbours, say alternatives: each is a text of its own."""
+        other = copy(self)
+        other.context = "sentence"
+        return other
+
+    def nats(self, split: EncodedSplit, carried: Carried | None = None) -> np.ndarray:
         """-ln P of each sentence of `split`, float64 (sentences,); see `scoring.score_split` for more."""
-        nats = np.zeros(len(split))
-        for batch, sentence_N, carried in self.passes(split):
-            np.add.at(nats, sentence_N, self.model.nats(batch, carried).cpu().numpy().astype(np.float64))
+        nats, sentence_of = np.zeros(len(split)), sentences_of_tokens(split)
+        for batch, token_N, before in self.passes(split, carried):
+            np.add.at(nats, sentence_of[token_N], self.model.nats(batch, before).cpu().numpy().astype(np.float64))
         return nats
 
     def suggest(self, prefixes: Sequence[Sequence[str]], count: int) -> list[list[tuple[str, float]]]:
@@ -60,21 +68,30 @@ class Predictor:
         """Sentences that begin with each of several prompts, in tokens; see `generation.generate`."""
         return generation.generate(self.model, self.vocabulary, prompts, count, decoding, self._start)
 
-    def passes(self, split: EncodedSplit) -> Iterator[tuple[PackedBatch, np.ndarray, Carried | None]]:
+    def passes(
+        self, split: EncodedSplit, carried: Carried | None = None
+    ) -> Iterator[tuple[PackedBatch, np.ndarray, Carried | None]]:
         """The batches that go through the model together, on its device.
 
-        With each the sentence that each row belongs to, and what the model goes on from, as `LanguageModel.score`
-        takes it.
+        With each which of the predicted tokens of the split its rows are, and what the model goes on from, as
+        `LanguageModel.score` takes it. Where a model reads one text, `carried` is of what was read of it before.
         """
         device = self.model.output_weight.device
         if not len(split):
             return
         if self.context == "sentence":
+            starts = np.cumsum(split.lengths) - split.lengths
             for sentences in token_budget_batches(split, BATCH_TOKENS, seed=0, epoch=0):
                 batch = pack(split, sentences).to(device)
-                yield batch, batch.order[steps_and_sequences(batch.batch_sizes)[1]], None
+                step_N, sequence_N = steps_and_sequences(batch.batch_sizes)
+                yield batch, starts[batch.order][sequence_N] + step_N, None
             return
-        carried, sentence = Carried(), np.repeat(np.arange(len(split)), split.lengths)
+        carried, read = carried or Carried(), 0
         for batch in Windows(split, 1, repeat(BATCH_TOKENS)):
-            yield batch.to(device), sentence[: len(batch.y_N)], carried
-            sentence = sentence[len(batch.y_N) :]
+            yield batch.to(device), np.arange(read, read + len(batch.y_N)), carried
+            read += len(batch.y_N)
+
+
+def sentences_of_tokens(split: EncodedSplit) -> np.ndarray:
+    """(tokens,) int64: which sentence each predicted token of a split is in."""
+    return np.repeat(np.arange(len(split)), split.lengths)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.evaluation.scores import ScoreSums
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor import Predictor, sentences_of_tokens
 from pipeline.inference.word_types import type_hashes
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.encoded import EncodedSplit
@@ -19,13 +19,13 @@ def score_split(predictor: Predictor, split: EncodedSplit, task: str) -> ScoreSu
 
     The split is encoded with the model's vocabulary, and its order is that of the sums; `task` names the progress bar.
     """
-    sums = ScoreSums(len(split), len(predictor.vocabulary))
+    sums, sentence_of = ScoreSums(len(split), len(predictor.vocabulary)), sentences_of_tokens(split)
     with progress_bar(task, split.tokens, "tokens") as bar:
-        for batch, sentence_N, carried in predictor.passes(split):
+        for batch, token_N, carried in predictor.passes(split):
             scores = predictor.model.score(batch, carried)
             target_N, nats_N, rank_N = (part.cpu().numpy() for part in (batch.y_N, scores.nats_N, scores.rank_N))
-            sums.add(sentence_N, target_N, nats_N, rank_N)
-            bar.advance(len(sentence_N))
+            sums.add(sentence_of[token_N], target_N, nats_N, rank_N)
+            bar.advance(len(token_N))
     return sums
 
 

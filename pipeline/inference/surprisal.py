@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.evaluation.paired import nats_over_types
 from pipeline.inference.predictor import Predictor
+from pipeline.model.streams import Carried
 from pipeline.text.vocabulary import SENTENCE_END
 
 QUOTES = {"``", "''"}  # what the tokenizer makes of a double quote
@@ -62,11 +63,11 @@ def surprisal_of_lines(
         unknown_types: words that share the probability of an unknown one, where a line is to be charged for naming
             them (see `nats_over_types`); None: it is not.
     """
-    number = 0
+    number, carried = 0, Carried()
     for lines in parts:
         split = predictor.encode(predictor.tokens(lines))
         unknown = split.count(predictor.vocabulary.unknown_id)
-        nats = predictor.nats(split)
+        nats = predictor.nats(split, carried)
         if unknown_types is not None:
             nats = nats_over_types(nats, unknown, unknown_types)
         numbers = range(number + 1, number + len(lines) + 1)
@@ -78,11 +79,11 @@ def surprisal_of_words(
     predictor: Predictor, parts: Iterable[list[str]], unknown_types: int | None = None
 ) -> Iterator[list[Word]]:
     """A row for each token of each line; otherwise as `surprisal_of_lines`."""
-    number = 0
+    number, carried = 0, Carried()
     naming = math.log(max(unknown_types or 1, 1))
     for lines in parts:
         tokens = predictor.tokens(lines)
-        scored = _scored(predictor, tokens)
+        scored = _scored(predictor, tokens, carried)
         rows = []
         for line, words in zip(lines, tokens, strict=True):
             number += 1
@@ -94,22 +95,16 @@ def surprisal_of_words(
         yield rows
 
 
-def _scored(predictor: Predictor, tokens: list[list[str]]) -> Iterator[tuple[float, int, bool]]:
+def _scored(predictor: Predictor, tokens: list[list[str]], carried: Carried) -> Iterator[tuple[float, int, bool]]:
     """Nats, rank and whether it is unknown, of each token and the end of each line, in order."""
     split = predictor.encode(tokens)
-    next_row = np.cumsum(split.lengths) - split.lengths  # of each line
     nats_N, rank_N = np.zeros(split.tokens), np.zeros(split.tokens, np.int64)
     unknown_N = np.zeros(split.tokens, bool)
-    for batch, sentence_N in predictor.passes(split):
-        scores = predictor.model.score(batch)
-        # The steps of a sentence stand in the batch one after the other, between those of the others.
-        order = np.argsort(sentence_N, kind="stable")
-        sentences, first, lengths = np.unique(sentence_N[order], return_index=True, return_counts=True)
-        rows = np.arange(len(order)) + np.repeat(next_row[sentences] - first, lengths)
-        next_row[sentences] += lengths
-        nats_N[rows] = scores.nats_N.cpu().numpy()[order]
-        rank_N[rows] = scores.rank_N.cpu().numpy()[order] + 1
-        unknown_N[rows] = batch.y_N.cpu().numpy()[order] == predictor.vocabulary.unknown_id
+    for batch, token_N, before in predictor.passes(split, carried):
+        scores = predictor.model.score(batch, before)
+        nats_N[token_N] = scores.nats_N.cpu().numpy()
+        rank_N[token_N] = scores.rank_N.cpu().numpy() + 1
+        unknown_N[token_N] = batch.y_N.cpu().numpy() == predictor.vocabulary.unknown_id
     return zip(nats_N.tolist(), rank_N.tolist(), unknown_N.tolist(), strict=True)
 
 

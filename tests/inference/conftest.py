@@ -1,5 +1,7 @@
 """The small models of tests/evaluation."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.inference.predictor import Predictor
@@ -12,6 +14,9 @@ __all__ = ["encode", "make_model", "vocabulary"]
 @pytest.fixture
 def make_predictor(make_model, vocabulary):
     """Builds a `Predictor` of such a model."""
-    return lambda *args, lowercase=True, **shape: Predictor(
-        saved_model(make_model(*args, **shape), vocabulary, lowercase)
-    )
+
+    def make(*args, lowercase=True, context="sentence", **shape) -> Predictor:
+        saved = saved_model(make_model(*args, **shape), vocabulary, lowercase)
+        return Predictor(replace(saved, train={"context": context}))
+
+    return make

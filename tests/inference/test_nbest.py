@@ -1,5 +1,6 @@
 """N-best lists: order, scores, features, and lines that are none."""
 
+import numpy as np
 import pytest
 
 from pipeline.inference.nbest import rescored
@@ -18,10 +19,12 @@ def rows(predictor, parts: list[list[str]], weight: float) -> list:
     return [row for part in rescored(predictor, parts, weight, "list.txt") for row in part]
 
 
-def test_hypotheses_of_an_input_are_sorted_by_score_and_weighted_log_probability(make_predictor) -> None:
-    predictor = make_predictor()
+@pytest.mark.parametrize("context", ["sentence", "stream"])
+def test_hypotheses_of_an_input_are_sorted_by_score_and_weighted_log_probability(context: str, make_predictor) -> None:
+    predictor = make_predictor(context=context)
     texts = [line.split("|||")[1] for line in LIST]
-    log_probability = -predictor.nats(predictor.encode(predictor.tokens(texts)))
+    # Each for itself, as they are alternatives, also where a model reads running text.
+    log_probability = -np.concatenate([predictor.nats(predictor.encode(predictor.tokens([text]))) for text in texts])
     for weight in (0.25, 100):
         found = rows(predictor, [LIST], weight)
         totals = [

@@ -20,10 +20,11 @@ def rows(surprisal, predictor, parts, types=None) -> list:
     return [row for part in surprisal(predictor, parts, types) for row in part]
 
 
+@pytest.mark.parametrize("context", ["sentence", "stream"])
 def test_lines_have_the_digits_of_the_stage_and_the_server_in_whatever_parts_they_come(
-    make_predictor, monkeypatch: pytest.MonkeyPatch
+    context: str, make_predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = make_predictor()
+    predictor = make_predictor(context=context)
     split = predictor.encode(predictor.tokens(LINES))
     stage = score_split(predictor, split, "test").sentences
     together = rows(surprisal_of_lines, predictor, [LINES])
@@ -35,9 +36,12 @@ def test_lines_have_the_digits_of_the_stage_and_the_server_in_whatever_parts_the
     assert together == rows(surprisal_of_lines, predictor, [LINES[:1], LINES[1:3], LINES[3:]])
 
 
-@pytest.mark.parametrize("types", [None, 7])
-def test_words_add_up_to_their_line_and_have_its_ranks_and_unknown_words(make_predictor, types: int | None) -> None:
-    predictor = make_predictor()
+@pytest.mark.parametrize(("types", "context"), [(None, "sentence"), (7, "sentence"), (None, "stream")])
+def test_words_add_up_to_their_line_and_have_its_ranks_and_unknown_words(
+    types: int | None, context: str, make_predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH_TOKENS", 7)  # passes of a stream end within lines
+    predictor = make_predictor(context=context)
     lines = rows(surprisal_of_lines, predictor, [LINES], types)
     words = rows(surprisal_of_words, predictor, [LINES[:2], LINES[2:]], types)
     for line, (number, own) in zip(lines, groupby(words, key=lambda word: word.line), strict=True):
