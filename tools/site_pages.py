@@ -87,6 +87,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put the drawn formulas where they belong, and let links to a line of a file lead there."""
     html = re.sub(r'\?line=(\d+)(?=")', r"#__codelineno-0-\1", html)
+    if page.file.src_uri.endswith(".zh.md"):
+        html = f'<div lang="zh-CN">{html}</div>'  # so that characters have their Chinese forms
     return re.sub(r"MATH(\d+)END", lambda match: page.meta["formulas"][int(match[1])], html)
 
 
@@ -109,7 +111,8 @@ def _shown(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return text
-    return f'# {path.as_posix()}\n\n````{{ .{HIGHLIGHTED.get(path.suffix, "text")} linenums="1" }}\n{text}\n````\n'
+    language = HIGHLIGHTED.get(path.suffix, "text")
+    return f'---\nhide: [toc]\n---\n# {path.as_posix()}\n\n````{{ .{language} linenums="1" }}\n{text}\n````\n'
 
 
 def _rooms() -> list[str]:
@@ -123,8 +126,11 @@ def _rooms() -> list[str]:
 def _drawn(tex: str, block: bool) -> str:
     """A formula as SVG in the colour of the text, with the formula itself for those who hear the page."""
     painter, source = TextToPath(), f"${tex}$"
-    width, height, depth = (float(size) for size in painter.get_text_width_height_descent(source, FONT, True))
+    if block:
+        source = source.replace(r"\frac", r"\dfrac")
+    _, height, depth = (float(size) for size in painter.get_text_width_height_descent(source, FONT, True))
     points, kinds = painter.get_text_path(FONT, source, ismath=True)
+    width = max(float(x) for x, _ in points)  # without the space that follows the name of a function
     path = _path_data([[float(x), float(y)] for x, y in points], [int(kind) for kind in kinds])
     size = f"width:{width / 100:.2f}em;height:{height / 100:.2f}em;vertical-align:{-depth / 100:.2f}em"
     svg = (
