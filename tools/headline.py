@@ -20,7 +20,6 @@ from pipeline.evaluation import results
 from pipeline.params import load_params
 from pipeline.provenance import git
 from pipeline.provenance.dvc import DVC
-from pipeline.provenance.environment import machine_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.hashes import sha256
@@ -70,7 +69,7 @@ def write_record(tree: Path, command: str) -> None:
         "command": command,
         "commit": git.output("-C", str(tree), "rev-parse", "HEAD").strip(),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine_params(),
+        "machine": _machine(tree),
         "training_minutes": {name: round(value, 1) for name, value in minutes.items()},
         "models_timed": {name: len(timed) for name, timed in timings.items()},  # others were trained before
         "weights_sha256": {
@@ -102,6 +101,14 @@ def write_record(tree: Path, command: str) -> None:
         "\n".join(f"- {said}" for said in recipes),
     ]
     write_text(RECIPE / "README.md", "\n\n".join(parts) + "\n")
+
+
+def _machine(tree: Path) -> dict[str, str]:
+    """The machine as the stages find it, which set up their process before NumPy and torch are there."""
+    code = "import stages, torch, json, pipeline.provenance.environment as e; print(json.dumps(e.machine_params()))"
+    environment = {**os.environ, "PYTHONPATH": str(tree.resolve())}
+    found = subprocess.run([sys.executable, "-c", code], cwd=tree, env=environment, stdout=subprocess.PIPE, check=True)
+    return json.loads(found.stdout)
 
 
 def _timings(tree: Path, name: str) -> list[Path]:

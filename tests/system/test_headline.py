@@ -30,6 +30,8 @@ def test_the_record_has_every_seed_and_the_checkout_stays_as_it_was(plain: Clone
     record = json.loads((recipes / "record.json").read_text())
     assert record["commit"] == clone.git("rev-parse", "HEAD").strip()
     assert record["command"] == "make headline SEEDS=3"
+    code = "import stages, torch; from pipeline.runtime.exactness import why_not_exact; print(why_not_exact() or 'yes')"
+    assert record["machine"]["machine.exact"] == clone.run(sys.executable, "-c", code).strip()
     for name in cells:
         assert metrics[name]["seeds"] == 3
         assert record["training_minutes"][name] >= 0
