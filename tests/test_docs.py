@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.evaluation.figures import learning_curves
 from pipeline.training.history import read_history
 from tests.conftest import PROJECT
 
 README = (PROJECT / "README.md").read_text()
+COMMANDS = (PROJECT / "docs" / "command_line.md").read_text()
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md"), PROJECT / "corpus" / "README.md"])
 # How README's table names a model, and where its figures are.
 ROWS = {
@@ -139,6 +142,42 @@ def test_the_sentences_are_what_the_command_prints() -> None:
     weights_of(str(ROWS[best][0]))
     words = [sys.executable, "-c", "from pipeline.cli import main; main()", *command[1].split()]
     assert subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout == expected
+
+
+def errors_in(first: dict[str, str], references: dict[str, str]) -> int:
+    """Words to substitute, insert and delete (Levenshtein 1966)."""
+    total = 0
+    for name, reference in references.items():
+        words, costs = reference.split(), list(range(len(reference.split()) + 1))
+        for row, heard in enumerate(first[name].split(), 1):
+            corner, costs[0] = costs[0], row
+            for column, word in enumerate(words, 1):
+                corner, costs[column] = (
+                    costs[column],
+                    min(costs[column] + 1, costs[column - 1] + 1, corner + (heard != word)),
+                )
+        total += costs[-1]
+    return total
+
+
+def test_rescoring_the_committed_list_lowers_the_word_errors_as_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = re.search(r"have (\d+) errors\s+in (\d+) words; after `rnnlm (rescore .+?)` they\s+have (\d+)\.", COMMANDS)
+    assert said
+    data = PROJECT / "tests/commands/data"
+    references = dict(line.split(" ||| ") for line in (data / "references.txt").read_text().splitlines())
+
+    def errors(lists: str) -> int:
+        # Of those of an ID, the first has the last word.
+        rows = [line.split(" ||| ") for line in reversed(lists.splitlines())]
+        return errors_in({row[0]: row[1] for row in rows}, references)
+
+    before = errors((data / "nbest.txt").read_text())
+    assert (before, sum(len(text.split()) for text in references.values())) == (int(said[1]), int(said[2]))
+    weights_of("gru")
+    monkeypatch.chdir(PROJECT)
+    done = CliRunner().invoke(app, said[3].split())
+    assert done.exit_code == 0, done.output
+    assert errors(done.stdout) == int(said[4]) < before / 2
 
 
 def test_the_equations_fit_on_one_screen() -> None:
