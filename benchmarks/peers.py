@@ -81,3 +81,26 @@ class TutorialRNN:
         self.U -= learning_rate * dU
         self.V -= learning_rate * dV
         self.W -= learning_rate * dW
+
+
+class WordLanguageModel(nn.Module):
+    """The LSTM of PyTorch's example word_language_model, written after its description: encoder, LSTM, decoder.
+
+    It reads sequences (T, B) of ids, from the state that it is given, and returns log probabilities (T * B, C).
+    """
+
+    def __init__(self, C: int, E: int, H: int, layers: int) -> None:
+        super().__init__()
+        self.encoder = nn.Embedding(C, E)
+        self.rnn = nn.LSTM(E, H, layers)
+        self.decoder = nn.Linear(H, C)
+        self._shape = (layers, 1, H)
+
+    def init_hidden(self) -> tuple[Tensor, Tensor]:
+        """The state before a sequence."""
+        return torch.zeros(self._shape), torch.zeros(self._shape)
+
+    def forward(self, x_TB: Tensor, hidden: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Log probabilities of what follows each word, and the state after the last."""
+        states, hidden = self.rnn(self.encoder(x_TB), hidden)
+        return functional.log_softmax(self.decoder(states).flatten(0, 1), dim=1), hidden
