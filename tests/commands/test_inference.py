@@ -2,8 +2,12 @@
 
 import json
 import math
+import os
+import select
+import sys
 from contextlib import chdir
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +38,25 @@ def test_score_gives_log_probability_and_tokens_of_each_line_in_order(project: P
     batch = pack(EncodedSplit.of([ids]), [0])
     expected = -float(load_model(project / "data" / "models" / "lstm").model.score(batch).nats_N.double().sum())
     assert float(rows[0][0]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_pipe_is_answered_line_by_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (stdin, typed), (seen, stdout) = os.pipe(), os.pipe()
+    command = ["score", "-", "--model", str(project / "data/models/lstm")]
+    with os.fdopen(stdin) as source, os.fdopen(stdout, "w") as out:
+        monkeypatch.setattr(sys, "stdin", source)
+        monkeypatch.setattr(sys, "stdout", out)
+        scoring = Thread(target=app, args=[command], kwargs={"standalone_mode": False})
+        scoring.start()
+        try:
+            for line in (b"the cat\n", b"a mat .\n"):
+                os.write(typed, line)
+                assert select.select([seen], [], [], 60)[0], "no answer"
+                assert len(os.read(seen, 1000).splitlines()) == 1
+        finally:
+            os.close(typed)
+            scoring.join()
+    os.close(seen)
 
 
 def test_suggestions_are_words_with_falling_probabilities(project: Path) -> None:

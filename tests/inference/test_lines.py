@@ -2,7 +2,7 @@
 
 import os
 import threading
-from io import BytesIO
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 
 import pytest
@@ -24,14 +24,27 @@ def test_lines_are_the_same_whatever_parts_they_come_in(size: int, monkeypatch: 
         assert [line for part in parts_of(BytesIO(raw.encode()), "-") for line in part] == expected
 
 
-def test_a_line_is_given_before_the_next_one_is_written(tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as source, os.fdopen(writer, "wb", buffering=0) as end:
-        end.write(b"a\nb")
-        parts = parts_of(source, "-")
-        assert next(parts) == ["a"]
-        end.write(b"c\n")
-        assert next(parts) == ["bc"]
+class Typed(RawIOBase):
+    """A pipe into which something is written now and then."""
+
+    def __init__(self, *written: bytes) -> None:
+        self.left = list(written)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        written = self.left.pop(0) if self.left else b""
+        buffer[: len(written)] = written
+        return len(written)
+
+
+def test_a_line_is_given_before_the_next_one_is_written() -> None:
+    pipe = Typed(b"a\nb", b"c", b"d\n")
+    parts = parts_of(BufferedReader(pipe), "-")
+    assert next(parts) == ["a"]
+    assert pipe.left == [b"c", b"d\n"]
+    assert list(parts) == [["bcd"]]
 
 
 @pytest.mark.parametrize("size", [2, 1000])
