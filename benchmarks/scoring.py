@@ -26,8 +26,8 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.params import load_params
 from pipeline.text.vocabulary import Vocabulary
 
-BOTH_SCORE = 10_000  # lines of 5 to 30 words, which both score
-PAIRS = 3
+PEER_LINES = 10_000  # lines of 5 to 30 words, which both score
+PEER_TURNS = 3
 OURS = "from pipeline.cli import main; main()"
 THEIRS = "from benchmarks.scoring import peer; peer()"
 
@@ -50,7 +50,7 @@ def main(
 
 
 def rows(lines: int) -> Iterator[Result]:
-    """Speed on `BOTH_SCORE` lines, then memory and speed on many."""
+    """Speed on `PEER_LINES` lines, then memory and speed on many."""
     words = [f"word{number}" for number in range(7997)]
     vocabulary = Vocabulary(["SENTENCE_START", "SENTENCE_END", *words, "UNKNOWN_TOKEN"], [0] + [1] * 7999)
     shape = load_params().cells["lstm"].model
@@ -58,25 +58,25 @@ def rows(lines: int) -> Iterator[Result]:
         folder = Path(name)
         model = LanguageModel(shape, len(vocabulary), torch.Generator().manual_seed(1))
         save_model(SavedModel(model, vocabulary, TextRules(lowercase=True), {}), folder / "model")
-        (folder / "few.txt").write_text("".join(f"{text}\n" for text in texts(vocabulary, BOTH_SCORE)))
-        pairs = [(score(folder, "few.txt"), loop(folder, "few.txt")) for _ in range(PAIRS)]
+        (folder / "few.txt").write_text("".join(f"{text}\n" for text in texts(vocabulary, PEER_LINES)))
+        pairs = [(score(folder, "few.txt"), loop(folder, "few.txt")) for _ in range(PEER_TURNS)]
         peer_name = "a loop over word_language_model"
         for figure in ("seconds", "processor"):
             times = [(getattr(ours, figure), getattr(theirs, figure)) for ours, theirs in pairs]
             unit = "lines/s" if figure == "seconds" else "lines/s of processor time"
-            yield from_pairs(f"score_{BOTH_SCORE}_{figure}", peer_name, times, BOTH_SCORE, unit)
+            yield from_pairs(f"score_{PEER_LINES}_{figure}", peer_name, times, PEER_LINES, unit)
         few = max(ours.megabytes for ours, _ in pairs)
         their = max(theirs.megabytes for _, theirs in pairs)
-        yield Result(f"memory_{BOTH_SCORE}", peer_name, few, their, "MB at the peak", their / few, 0.0)
+        yield Result(f"memory_{PEER_LINES}", peer_name, few, their, "MB at the peak", their / few, 0.0)
         generator = np.random.default_rng(0)
         with (folder / "many.txt").open("w") as file:
             for _ in range(lines):
                 file.write(" ".join(generator.choice(words, generator.integers(1, 4))) + "\n")
         many = score(folder, "many.txt")
-        rates = (lines / many.processor, BOTH_SCORE / pairs[0][0].processor)
+        rates = (lines / many.processor, PEER_LINES / pairs[0][0].processor)
         yield Result(
             f"score_{lines}_processor",
-            f"{BOTH_SCORE} longer lines",
+            f"{PEER_LINES} longer lines",
             *rates,
             "lines/s of processor time",
             rates[0] / rates[1],
@@ -84,7 +84,7 @@ def rows(lines: int) -> Iterator[Result]:
         )
         yield Result(
             f"memory_{lines}",
-            f"{BOTH_SCORE} longer lines",
+            f"{PEER_LINES} longer lines",
             many.megabytes,
             few,
             "MB at the peak",
