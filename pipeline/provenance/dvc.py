@@ -1,5 +1,6 @@
 """DVC: what dvc.lock says, hashes as DVC makes them, bytes by their hash, and the steps that retraining asks for."""
 
+import json
 import os
 import re
 import shutil
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
 FIRST = "everything: nothing has run here before"
 CODE_KINDS = {"pipeline": "code", "stages": "code", "constraints.txt": "libraries"}  # of what stages read; else data
 DVC = (sys.executable, "-m", "dvc")
+# Brings one file or folder into the cache, by its hash, for which DVC has no command.
+PULL_ONE = """
+import sys
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc_data.hashfile.hash_info import HashInfo
+try:
+    Repo().cloud.pull([HashInfo("md5", sys.argv[1])])
+except DvcException as error:
+    sys.exit(f"ERROR: {error}")
+"""
 NAMED_CAUSES = 5  # files or parameters of a kind that are named
 
 
@@ -155,7 +167,6 @@ def restore(name: str, digest: str, destination: Path) -> None:
     Raises:
         InputError: nobody has it, or what the cache has under that name are other bytes.
     """
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc_data.hashfile import load
     from dvc_data.hashfile.hash_info import HashInfo
@@ -167,10 +178,9 @@ def restore(name: str, digest: str, destination: Path) -> None:
         def path_of(digest: str) -> str:
             if not cache.exists(digest):
                 try:
-                    repo.cloud.pull([HashInfo("md5", digest)])
-                except DvcException as error:
-                    reason = without_secrets(one_line(error))
-                    why = f"is not in DVC's cache, and cannot be pulled: {reason}"
+                    _transfer("pull", [sys.executable, "-c", PULL_ONE, digest])
+                except InputError as error:
+                    why = f"is not in DVC's cache, and cannot be pulled: {error}"
                     raise InputError(f"{name} ({digest}) {why}") from None
             if not cache.exists(digest):
                 raise InputError(f"{name} ({digest}) is neither in DVC's cache nor in its remote")
@@ -207,7 +217,7 @@ def pull() -> None:
         InputError: the remote cannot be read, or takes too long.
     """
     # Earlier runs come when they are needed: `repro` asks for them.
-    _transfer("pull", "--allow-missing", "--force")
+    _transfer("pull", [*DVC, "pull", "--allow-missing", "--force"])
 
 
 def push() -> None:
@@ -216,22 +226,23 @@ def push() -> None:
     Raises:
         InputError: the remote cannot be written, or takes too long.
     """
-    _transfer("push", "--run-cache")
+    _transfer("push", [*DVC, "push", "--run-cache"])
 
 
-def _transfer(*arguments: str) -> None:
-    """Run a DVC command that talks to the remote, in a process that can be ended where the remote falls silent."""
+def _transfer(name: str, command: Sequence[str]) -> str:
+    """What a command of DVC prints that talks to a server, in a process that can be ended where that falls silent."""
     seconds = transfer_seconds()
     try:
-        done = run_child([*DVC, *arguments], seconds=seconds)
+        done = run_child(command, seconds=seconds)
     except subprocess.TimeoutExpired:
         raise InputError(
-            f"dvc {arguments[0]} took longer than {seconds:g} seconds; is the remote up? {TRANSFER} sets the limit"
+            f"dvc {name} took longer than {seconds:g} seconds; is the remote up? {TRANSFER} sets the limit"
         ) from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines()
         told = [line for line in lines if line.startswith("ERROR: ")] or lines[-1:] or [f"status {done.returncode}"]
-        raise InputError(f"dvc {arguments[0]} failed: {without_secrets('; '.join(told))}")
+        raise InputError(f"dvc {name} failed: {without_secrets('; '.join(told))}")
+    return done.stdout.decode(errors="replace")
 
 
 def unsaved_outputs() -> list[Path]:
@@ -253,8 +264,8 @@ def out_of_date() -> dict[str, list[str]]:
     Raises:
         InputError: dvc.yaml cannot be read, or a file or URL that it names.
     """
-    with repository() as repo:
-        status = repo.status()
+    # In a process of its own, as a server that watches over a URL may fall silent.
+    status = json.loads(_transfer("status", [*DVC, "status", "--json"]))
     return {FIRST: []} if status and not (LOCK.exists() and read_lock().keys() - {"pins"}) else causes(status)
 
 

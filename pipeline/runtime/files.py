@@ -62,3 +62,14 @@ def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` as UTF-8 with unix line ends, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def in_chunks(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Pieces of any length put together to chunks of at least `size` bytes; the last one may be smaller."""
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        if len(waiting) >= size:
+            yield bytes(waiting)
+            waiting.clear()
+    yield bytes(waiting)

@@ -9,12 +9,15 @@ import csv
 import io
 import logging
 import os
+import socket
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pipeline.runtime.exactness import SAME_ARITHMETIC
+from pipeline.runtime.patience import exchange_seconds
 from pipeline.runtime.processors import assigned_processors, available_processors, has_avx2
 
 # By default, OpenMP's waiting threads spin, which takes processors from other work, such as a second training run. With
@@ -122,9 +125,45 @@ def use_mlflow(store: str) -> None:
         os.environ.setdefault(name, value)
     for name in MLFLOW_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    _end_exchanges_that_trickle()
     import mlflow
 
     mlflow.set_tracking_uri(store)
+
+
+def _end_exchanges_that_trickle() -> None:
+    """Let urllib3, by which MLflow speaks to its server and boto3 to S3, cut an exchange that takes too long.
+
+    Its own limits hold between two bytes, so one that comes now and then would keep a training run waiting for good.
+    """
+    from urllib3.connection import HTTPConnection
+
+    kind: Any = HTTPConnection
+    if hasattr(kind, "cut_later"):
+        return
+    request, getresponse = kind.request, kind.getresponse
+
+    def cut(connection: Any, over: threading.Event) -> None:
+        over.set()
+        with suppress(OSError, AttributeError):  # it is closed
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def limited(self: Any, method: str, url: str, *arguments: Any, **options: Any) -> None:
+        if self.cut_later is not None:
+            self.cut_later.cancel()  # the exchange before it on this connection has ended
+        self.cut = threading.Event()
+        self.cut_later = threading.Timer(exchange_seconds(url), cut, [self, self.cut])
+        self.cut_later.daemon = True
+        self.cut_later.start()
+        request(self, method, url, *arguments, **options)
+
+    def answered(self: Any) -> Any:
+        response = getresponse(self)
+        if self.cut.is_set():  # half a head, which Python takes for a whole one
+            raise TimeoutError
+        return response
+
+    kind.cut_later, kind.request, kind.getresponse = None, limited, answered
 
 
 def be_patient_with_mlflow() -> None:

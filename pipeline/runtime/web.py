@@ -91,10 +91,10 @@ class _Server(uvicorn.Server):
 
 
 class _ImpatientProtocol(H11Protocol):
-    """uvicorn's, but a connection is cut that has no request under way and begins none within `IDLE_SECONDS`.
+    """uvicorn's, but a connection is cut whose client keeps it waiting for `IDLE_SECONDS`, twice that at most.
 
-    uvicorn waits for ever for the head of a request, and for a client to take its answer; and where there are too many
-    connections it refuses who comes, not who keeps it waiting.
+    uvicorn waits for ever for a request, head and body, and for a client to take its answer; and where there are too
+    many connections it refuses who comes, not who keeps it waiting.
     """
 
     _watch: asyncio.TimerHandle | None = None
@@ -128,7 +128,7 @@ class _ImpatientProtocol(H11Protocol):
         self._watch = self.loop.call_later(IDLE_SECONDS, self._look)
 
     def _look(self) -> None:
-        working = self.cycle is not None and not self.cycle.response_complete
+        working = self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body)
         if not working and self.cycle is self._seen:
             self.transport.abort()
         else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.patience import ANSWER_LIMIT
 from pipeline.runtime.settings import use_mlflow
 from pipeline.runtime.urls import shown, told
 from pipeline.tracking.relocation import (
@@ -39,7 +40,6 @@ COMMIT = "mlflow.source.git.commit"  # the tag that it shows as the version of t
 LONGEST_NOTE = 5000  # characters that MLflow keeps
 LARGEST_PAGE = 1000  # runs that MLflow returns, and points that it takes, at once
 LOGINS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # MLflow's environment variables
-ANSWER_LIMIT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # likewise: seconds that a server has for an answer
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MADE_SECONDS = 120  # for which another process may be making the tables of a database
 LONGEST_REASON = 240  # characters of MLflow's own message in ours

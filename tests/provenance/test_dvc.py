@@ -12,6 +12,7 @@ from pipeline.provenance import dvc
 from pipeline.provenance.dvc import dvc_digest, stage_record
 from pipeline.runtime.errors import InputError
 from tests.provenance.conftest import run
+from tests.text.sources.liar import trickling
 
 
 def test_a_stage_is_recorded_as_dvc_locks_it_and_stands_until_anything_changes(stages: Path) -> None:
@@ -108,6 +109,21 @@ def test_what_is_out_of_date_runs_and_what_ran_before_is_restored(
     Path("params.yaml").write_text("train: {rate: 1.0e-3}\n")
     Path("model").unlink()
     assert dvc.repro(False, {}) == dvc.Ran((), ("train@x",))
+
+
+def test_servers_that_send_a_byte_now_and_then_hold_nothing_up(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trickling("head") as server:
+        stage = {"cmd": "cp a b", "deps": [f"{server.url}/corpus"]}
+        Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"copy": stage}}))
+        run("remote", "add", "-d", "storage", server.url)
+        monkeypatch.setenv("RNNLM_TRANSFER_SECONDS", "3")
+        told = r"took longer than 3 seconds; is the remote up\? RNNLM_TRANSFER_SECONDS sets the limit$"
+        with pytest.raises(InputError, match=rf"^dvc status {told}"):
+            dvc.out_of_date()
+        with pytest.raises(InputError, match=rf"^x \(0{{32}}\) is not in .* cannot be pulled: dvc pull {told}"):
+            dvc.restore("x", "0" * 32, Path("x"))
 
 
 def test_a_stage_that_fails_is_told_by_its_own_line(stages: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.review.names import find
+from pipeline.runtime import settings as mlflow_settings
 from pipeline.runtime.errors import InputError
 from pipeline.tracking import runs
 from pipeline.tracking.logged_model import read_model
@@ -32,6 +33,7 @@ from pipeline.tracking.store import (
 from tests.conftest import PROJECT
 from tests.projects import Project
 from tests.review.candidates import candidate, write_corpus
+from tests.text.sources.liar import TRICKLES, trickling
 
 
 def test_reading_never_writes(project: Project) -> None:
@@ -193,6 +195,16 @@ def test_where_a_server_is_silent_the_line_names_the_limit(monkeypatch: pytest.M
             pass
     with pytest.raises(InputError, match=r"^MLflow failed \((?!.*the limit)"), open_store():  # nobody is there
         pass
+
+
+@pytest.mark.parametrize("kind", TRICKLES)
+def test_a_server_that_trickles_holds_nobody_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_settings, "exchange_seconds", lambda _: 0.2)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with trickling(kind) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        with pytest.raises(InputError, match=r"^MLflow failed \(MlflowException"), open_store():
+            pass
 
 
 def test_a_login_in_the_environment_is_not_shown_either(

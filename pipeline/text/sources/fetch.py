@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -28,7 +28,9 @@ import fsspec
 import requests
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import sync, write_text
+from pipeline.runtime.files import in_chunks, sync, write_text
+from pipeline.runtime.hashes import digest
+from pipeline.runtime.patience import in_time
 from pipeline.runtime.progress import progress_bar
 from pipeline.runtime.urls import has_login, shown, told
 
@@ -37,7 +39,8 @@ MIRROR = "RNNLM_MIRROR"
 COPIES = 8  # kept of one URL, each fetched with another query
 
 CHUNK = 1 << 16  # bytes; what a broken transfer loses
-CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds; the second between two pieces of an answer
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds; the second between two bytes of an answer
+SLOWEST = CONNECT_TIMEOUT + READ_TIMEOUT  # seconds for the head of an answer, and for each chunk of it
 TRIES = 5  # in a row without a new byte
 FIRST_PAUSE = 1.0  # seconds before the second try; doubled for each one after it
 LONGEST_FILE_NAME = 200  # bytes of a file's name; systems allow 255
@@ -175,7 +178,7 @@ class Fetcher:
         while True:
             try:
                 return self._receive(url, name, partial)
-            except _BrokenError as error:
+            except (_BrokenError, TimeoutError) as error:
                 # Progress is what no try has reached: one that has to start again is no progress.
                 failures = failures + 1 if _size(partial) <= furthest else 1
                 furthest = max(furthest, _size(partial))
@@ -193,7 +196,15 @@ class Fetcher:
         version_file = partial.with_suffix(".version")
         version = _read_version(version_file)
         open_ = _open_http if _scheme(url) in HTTP else _open_fsspec
-        with open_(url, name, _size(partial) if version.tag else 0, version) as transfer:
+        offset = _size(partial) if version.tag else 0
+
+        def pieces() -> Iterator[Any]:
+            with open_(url, name, offset, version) as transfer:
+                yield transfer
+                yield from in_chunks(transfer.chunks, CHUNK)
+
+        with closing(in_time(pieces, SLOWEST)) as received:
+            transfer = next(received)
             size = transfer.version.size
             self._check_size(size or 0, name, partial)
             if not transfer.start:
@@ -202,17 +213,17 @@ class Fetcher:
                 write_text(version_file, f"{transfer.version.tag}\n{'' if size is None else size}")
             rest = None if size is None else size - transfer.start
             with progress_bar(f"fetch {partial.name[1:-8]}", rest, "bytes") as bar, partial.open("ab") as file:
-                for chunk in transfer.chunks:
+                for chunk in received:
                     file.write(chunk)
                     bar.advance(len(chunk))
                     self._check_size(file.tell(), name, partial)
                     if size is not None and file.tell() > size:
                         break
-            received = _size(partial)
-            if size is not None and received != size:
-                if received > size:
-                    partial.unlink()
-                raise _BrokenError(f"{received:,} bytes came of a file of {size:,}")
+        came = _size(partial)
+        if size is not None and came != size:
+            if came > size:
+                partial.unlink()
+            raise _BrokenError(f"{came:,} bytes came of a file of {size:,}")
 
     def _check_size(self, size: int, name: str, partial: Path) -> None:
         if size > self._max_bytes:
@@ -260,17 +271,6 @@ def _with_environment(url: str) -> str:
         return match[0]
 
     return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, url)
-
-
-def digest(path: Path, like: str) -> str:
-    """The checksum of a file, of the same kind as `like`: `sha256:...`, or `git:...` of a blob."""
-    kind = like.partition(":")[0]
-    if kind == "git":
-        found = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    else:
-        found = hashlib.sha256()
-    with path.open("rb") as file:
-        return f"{kind}:{hashlib.file_digest(file, lambda: found).hexdigest()}"
 
 
 def _check(path: Path, checksum: str, name: str) -> None:

@@ -2,8 +2,9 @@
 
 import re
 import socketserver
+import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import NamedTuple
 
 from tests.text.sources.server import in_a_thread
@@ -60,3 +61,46 @@ def message(status: int, body: bytes, **headers: object) -> bytes:
     headers = {"Connection": "close", "Content_Length": len(body)} | headers
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value is not None]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+# What comes first, and what then comes again and again.
+TRICKLES = {
+    "head": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n", b" "),
+    "chunks": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"1\r\n \r\n",
+    ),
+}
+
+
+class Trickler(socketserver.ThreadingTCPServer):
+    """Answers without an end, a byte now and then, so that no limit between two bytes is ever reached."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Trickle)
+        self.first, self.again = TRICKLES[kind]
+        self.over = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def shutdown(self) -> None:
+        self.over.set()
+        super().shutdown()
+
+
+class _Trickle(socketserver.StreamRequestHandler):
+    server: Trickler  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def handle(self) -> None:
+        self.rfile.readline()
+        with suppress(OSError):
+            self.wfile.write(self.server.first)
+            while not self.server.over.wait(0.01):
+                self.wfile.write(self.server.again)
+
+
+def trickling(kind: str) -> AbstractContextManager[Trickler]:
+    """A `Trickler`, until the block ends."""
+    return in_a_thread(Trickler(kind))

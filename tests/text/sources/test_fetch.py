@@ -21,7 +21,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.text.sources import fetch
 from pipeline.text.sources.fetch import CHUNK, TRIES, Fetcher, digest, mirror_folder
 from tests.conftest import PROJECT
-from tests.text.sources.liar import Answer, Asked, lying, message
+from tests.text.sources.liar import TRICKLES, Answer, Asked, lying, message, trickling
 from tests.text.sources.server import Server, serving
 
 CONTENT = random.Random(0).randbytes(3_000_000)
@@ -92,6 +92,14 @@ def test_a_dropped_connection_is_taken_up_where_it_broke(
     assert (ranges[0], starts[0] // CHUNK, len(starts)) == (None, 1_500_000 // CHUNK, TRIES + 1)
     assert starts == sorted(starts)
     assert f"{server.url}/data/corpus.bin: no connection, or it was lost" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", TRICKLES)
+def test_a_server_that_trickles_is_given_up(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(fetch, "SLOWEST", 0.1)
+    with trickling(kind) as server, pytest.raises(InputError, match=r"silent, for 0\.1 seconds, 5 times in a row; try"):
+        Fetcher(LARGE, folder).fetch(f"{server.url}/corpus.txt")
 
 
 @pytest.mark.parametrize("lack", ["ranges", "tags"])
