@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pipeline.runtime.errors import InputError
 
-T = TypeVar("T")
+Piece = TypeVar("Piece")
 
 TRANSFER = "RNNLM_TRANSFER_SECONDS"  # that a command may take to talk to a remote of git or DVC
 TRANSFER_SECONDS = 1800.0
@@ -21,7 +21,7 @@ SCHEDULER_LIMIT = "RNNLM_SCHEDULER_SECONDS"  # that a scheduler of Dask has to a
 SCHEDULER_SECONDS = 30.0
 ANSWER_LIMIT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # of MLflow: seconds for which its server may say nothing
 MESSAGE_SECONDS = 60.0  # for a whole exchange with that server, unless the variable has more
-LEFT_SECONDS = 0.1  # between two looks at whether anybody still reads
+READER_SECONDS = 0.1  # between two looks at whether anybody still reads
 
 
 def transfer_seconds() -> float:
@@ -53,7 +53,7 @@ def exchange_seconds(address: str) -> float:
     return transfer_seconds()
 
 
-def in_time(pieces: Callable[[], Iterator[T]], seconds: float) -> Generator[T]:
+def in_time(pieces: Callable[[], Iterator[Piece]], seconds: float) -> Generator[Piece]:
     """What an iterator yields, made and read in a thread of its own, which is left behind where one takes too long.
 
     Args:
@@ -64,13 +64,13 @@ def in_time(pieces: Callable[[], Iterator[T]], seconds: float) -> Generator[T]:
         TimeoutError: one took longer.
         BaseException: whatever the iterator raises.
     """
-    read: Queue[tuple[list[T], BaseException | None]] = Queue(1)
+    read: Queue[tuple[list[Piece], BaseException | None]] = Queue(1)
     left = Event()
 
-    def hand_over(piece: list[T], error: BaseException | None) -> None:
+    def hand_over(piece: list[Piece], error: BaseException | None) -> None:
         while not left.is_set():
             with suppress(Full):
-                read.put((piece, error), timeout=LEFT_SECONDS)
+                read.put((piece, error), timeout=READER_SECONDS)
                 return
 
     def run() -> None:
