@@ -17,6 +17,11 @@ from pipeline.training.history import read_history
 REFERENCE = results.BASELINES["fivegram"]  # what the figure of frequency bands measures models against
 LAG_TOLD = 10  # words back at which the report says how much of the gradient is left
 
+WITHOUT_DOCUMENTS = (
+    "This corpus has no documents, so intervals and tests draw its sentences one by one. Where sentences hang "
+    "together, as those of one text do, that is too narrow: differences are less sure than they look here."
+)
+
 
 def write_report(
     evaluation_folder: Path,
@@ -108,7 +113,7 @@ def _markdown(
         "Perplexity is e to the mean of -ln P(token), lower is better. "
         "Unigram, trigram and 5-gram only count words (modified Kneser-Ney).",
         results.about_unseen(counted),
-        *([together] if together else []),
+        *filter(None, [together, WITHOUT_DOCUMENTS if matrix.documents is None else None]),
         markdown_table(results.table_cells(rows), right=True),
         results.about_seeds(rows),
         *([markdown_table(over_seeds, right=True)] if over_seeds else []),

@@ -36,6 +36,7 @@ from pipeline.training.history import HISTORY_FILE, best_cell, best_epoch, read_
 BASELINES = {"unigram": "unigram", "trigram": "trigram", "fivegram": "5-gram"}  # key in metrics.json: name in text
 
 SENTENCES_FILE = "sentences.parquet"  # in a model's folder of data/evaluation
+BY_SENTENCE = " (by sentence)"  # behind an interval that stands beside others, which drew documents
 LARGEST_NATS = 700.0  # a token: beyond, perplexity is too large for a number, which `evaluate` refuses to write
 
 Record = TypeVar("Record")
@@ -96,7 +97,11 @@ def table_cells(rows: Sequence[Row], with_times: bool = False) -> list[list[str]
     """The rows as text, the header first, which says what intervals draw; a dash where a model has no such figure."""
     columns = [_columns(row) for row in rows]
     names = [name for name in columns[0] if with_times or name != "training"]
-    header = [about_intervals(rows[0].metrics) if name == "interval" else name for name in names]
+    about = about_intervals(rows[0].metrics)
+    for cells, row in zip(columns, rows, strict=True):
+        if of_sentences(row.metrics) and about != about_intervals(row.metrics):
+            cells["interval"] += BY_SENTENCE
+    header = [about if name == "interval" else name for name in names]
     return [header, *([cells[name] for name in names] for cells in columns)]
 
 
@@ -110,6 +115,11 @@ def about_intervals(metrics: Mapping[str, float]) -> str:
     return (
         f"95% interval over {drawn_in_words(documents, effective)}" if has_intervals else too_few(documents, effective)
     )
+
+
+def of_sentences(metrics: Mapping[str, float]) -> bool:
+    """Whether an earlier version made the interval of metrics.json: it drew sentences even of a corpus of documents."""
+    return ENDS[0] in metrics and not {EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES} & metrics.keys()
 
 
 def about_unseen(metrics: Mapping[str, float]) -> str:

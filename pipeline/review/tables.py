@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from pipeline.evaluation.results import BY_SENTENCE
+from pipeline.evaluation.scores import EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES, UNSEEN
 from pipeline.review.comparison import ModelComparison
 from pipeline.review.differences import Differences
 from pipeline.review.listing import SHORT_ID, ListedRun, differing
@@ -93,7 +95,7 @@ def _cells(run: ListedRun, keys: Sequence[str] = ()) -> dict[str, str]:
         "started": _when(run),
         "status": run.status,
         FIGURE: _figure(run.metrics.get("test/perplexity")),
-        "95% interval": NONE if NONE in ends else " to ".join(ends),
+        "95% interval": NONE if NONE in ends else " to ".join(ends) + _of_sentences(run.metrics),
         "validation": _figure(run.metrics.get("valid/best_perplexity")),
         "code": _code(run),
         "model": run.tags.get("model_digest", NONE)[:SHORT_ID],
@@ -106,7 +108,17 @@ def _interval(metrics: Mapping[str, tuple[float | None, ...]], key: str, run: in
     """The interval of a test metric of run A (0) or B (1), in brackets; empty if there is none."""
     ends = (metrics.get(f"{key.replace('test/', 'test_interval/', 1)}_{end}") for end in ("low", "high"))
     low, high = (None if end is None else end[run] for end in ends)
-    return "" if None in (low, high) else f" ({_figure(low)} to {_figure(high)})"
+    of_run = {name: values[run] for name, values in metrics.items() if values[run] is not None}
+    return "" if None in (low, high) else f" ({_figure(low)} to {_figure(high)}{_of_sentences(of_run)})"
+
+
+def _of_sentences(metrics: Mapping[str, float | None]) -> str:
+    """What marks the intervals of a run of an earlier version, which drew sentences, beside those that drew documents.
+
+    Runs of a while between the two say no effective number, but have a perplexity over unseen sentences.
+    """
+    drew = {f"test_interval/{key}" for key in (EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES)} | {f"test/{UNSEEN}"}
+    return "" if drew & metrics.keys() else BY_SENTENCE
 
 
 def _code(run: ListedRun) -> str:

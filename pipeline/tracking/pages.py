@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from pipeline.evaluation.recipes import SEED_COUNT, SEED_NATS_SD
 from pipeline.evaluation.results import about_intervals
-from pipeline.evaluation.scores import ENDS, MEASURES, SEED_FIGURES, UNSEEN
+from pipeline.evaluation.scores import EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES, ENDS, MEASURES, SEED_FIGURES, UNSEEN
 from pipeline.params import CellParams, flat
 from pipeline.runtime.markdown import quoted
 from pipeline.runtime.remarks import Remarks
@@ -62,7 +62,7 @@ def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """The figures of metrics.json: `test/KEY`, and their intervals under `test_interval/`, whose charts stand apart."""
     optional = [key for key in (UNSEEN, SEED_COUNT, SEED_NATS_SD, *SEED_FIGURES) if key in metrics]
     named = {f"test/{key}": metrics[key] for key in (*MEASURES, *optional)}
-    ends = (*ENDS, f"{UNSEEN}_low", f"{UNSEEN}_high")
+    ends = (*ENDS, f"{UNSEEN}_low", f"{UNSEEN}_high", EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES)
     return named | {f"test_interval/{key}": metrics[key] for key in ends if key in metrics}
 
 

@@ -86,9 +86,13 @@ def test_too_few_documents_give_a_sentence_and_no_matrix(make_run) -> None:
 
 def test_without_documents_the_matrix_says_that_it_draws_sentences(make_run) -> None:
     folder = make_run({"lstm": 4.0})
+    told = "intervals and tests draw its sentences one by one. Where sentences hang together"
+    assert told not in report_on(folder, ["lstm"])
     for path in folder.rglob("*.parquet"):
         pq.write_table(pq.read_table(path).drop_columns("document"), path)
-    assert "over sentences, as there are no documents (effective number 60.0), corr" in report_on(folder, ["lstm"])
+    text = report_on(folder, ["lstm"])
+    assert "over sentences, as there are no documents (effective number 60.0), corr" in text
+    assert told in text
 
 
 def test_scores_whose_bands_are_not_those_of_the_sentences_are_refused(make_run) -> None:

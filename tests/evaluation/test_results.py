@@ -45,6 +45,15 @@ def test_the_table_as_text_has_no_time_unless_asked(make_run) -> None:
     assert rnn[-3:] == ["99.5", "2", "1,610,000"]
 
 
+def test_an_interval_of_an_earlier_version_is_marked_beside_new_ones(make_run) -> None:
+    folder = make_run({"rnn": 4.1, "old": 4.0})
+    path = folder / "evaluation" / "old" / "metrics.json"
+    figures = read_metrics(path)
+    write_metrics(path, {key: value for key, value in figures.items() if "documents" not in key})
+    _, *lines = table_cells(comparison_table(folder / "evaluation", folder / "models", ["rnn", "old"]))
+    assert [line[2].endswith(" (by sentence)") for line in lines] == [False] * 4 + [True]
+
+
 def test_the_table_says_what_its_intervals_draw(make_run) -> None:
     folder = make_run({"rnn": 4.1})
     path = folder / "evaluation" / "rnn" / "metrics.json"

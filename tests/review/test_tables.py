@@ -9,7 +9,7 @@ from pipeline.evaluation.paired import PairedResult
 from pipeline.review.comparison import ModelComparison
 from pipeline.review.differences import Differences
 from pipeline.review.listing import ListedRun
-from pipeline.review.tables import show_comparison, show_differences, show_runs
+from pipeline.review.tables import show_comparison, show_differences, show_run, show_runs
 from pipeline.tracking.store import COMMIT
 
 STARTED = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -18,6 +18,7 @@ METRICS: dict[str, float | None] = {
     "test/perplexity": 5.0,
     "test_interval/perplexity_low": 4.0,
     "test_interval/perplexity_high": 6.0,
+    "test_interval/effective_documents": 9.0,
     "valid/best_perplexity": 5.54321,
 }
 TAGS = {COMMIT: "0123456789abcdef", "git_dirty": "true", "model_digest": "fedcba9876543210"}
@@ -67,6 +68,18 @@ def test_runs_fit_80_columns_without_a_broken_word(
 def test_without_runs_it_says_how_to_make_some(capsys: pytest.CaptureFixture[str]) -> None:
     show_runs([], wide=False)
     assert capsys.readouterr().out == "there are no runs yet; `dvc repro` makes them\n"
+
+
+def test_intervals_of_an_earlier_version_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    old = {key: value for key, value in METRICS.items() if "effective" not in key}
+    show_runs([dataclasses.replace(TRAINED, metrics=old), TRAINED], wide=True)
+    _, one, other = rows(capsys.readouterr().out)
+    assert (one[5], other[5]) == ("4 to 6 (by sentence)", "4 to 6")
+    show_run(dataclasses.replace(TRAINED, metrics=old))
+    assert "5 (4 to 6 (by sentence))" in capsys.readouterr().out
+    of_both = {key: (old.get(key), value) for key, value in METRICS.items()}
+    show_differences(TRAINED, TRAINED, Differences({}, {}, {}, of_both, ()))
+    assert ["test/perplexity", "5 (4 to 6 (by sentence))", "5 (4 to 6)"] in rows(capsys.readouterr().out)
 
 
 def test_an_unchanged_commit_has_no_plus(capsys: pytest.CaptureFixture[str]) -> None:
