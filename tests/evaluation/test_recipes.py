@@ -64,7 +64,7 @@ def test_the_variance_over_seeds_is_added_to_that_over_documents() -> None:
 
 def test_seeds_count_where_there_are_enough_and_too_few_may_only_add() -> None:
     assert seed_spread({}, 0.008) == SeedSpread(0.008)
-    assert [usual_sd(tokens) for tokens in (0, 8_000, 82_600, 1_496_770)] == [0.037, 0.037, 0.013, 0.009]
+    assert [usual_sd(tokens) for tokens in (8_000, 24_373, 82_600, 1_496_770)] == [0.037, 0.026, 0.013, 0.009]
     assert seed_spread({"seeds": 5, "seed_nats_sd": 0.003}, 0.008) == SeedSpread(0.003, 5)
     assert seed_spread({"seeds": 2.0, "seed_nats_sd": 0.0001}, 0.008) == SeedSpread(0.008)
     assert seed_spread({"seeds": 2.0, "seed_nats_sd": 0.02}, 0.008) == SeedSpread(0.02)
