@@ -43,6 +43,12 @@ def start(clone: Clone) -> subprocess.Popen[str]:
     )
 
 
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """All that a command said that has succeeded."""
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
 def kill_at(clone: Clone, step: str, alone: bool = False) -> None:
     """Start a retraining, and kill it when it says that the step begins, `alone` or with all that it has started."""
     process = start(clone)
@@ -82,8 +88,11 @@ def shuffle_words(path: Path) -> None:
             writer.writerow([" ".join(words)])
 
 
-def two_promoted(site: Site) -> Clone:
-    """The machine on which a second version took the place of the first, after a trigger that brought nothing new."""
+def two_promoted(site: Site, at_once: bool = False) -> Clone:
+    """The machine on which a second version took the place of the first.
+
+    `at_once`: after a trigger that brought nothing new, two retrainings try that at the same time.
+    """
     first = site.machine("first")
 
     # Changed inputs that nobody has committed.
@@ -102,44 +111,55 @@ def two_promoted(site: Site) -> Clone:
     site.check()
     before = splits(first)
 
-    # Nothing new, on a machine that has nothing yet.
     second = site.machine("second")
-    second_said = second.rnnlm("retrain", "--exit-code", status=10)
-    assert "Running stage" not in second_said
-    assert "cached" not in second_said
-    result = json.loads((second.folder / ".rnnlm/retrain/retrain.json").read_text())
-    assert (result["verdict"], result["ran"], result["restored"]) == ("unchanged", [], [])
-    assert result["after"] == first.git("rev-parse", "retrained").strip()
-    assert second.digests() == first.digests()
+    if at_once:
+        nothing_new(second, first)
 
-    # New documents that help; two at once.
+    # New documents that help.
     write_corpus(site.corpus, 450)
-    with ThreadPoolExecutor(1) as thread:
-        forked = thread.submit(second.done, "rnnlm", "retrain")
-        other = start(second)
-        said_by = [other.communicate()[0], forked.result().stdout + forked.result().stderr]
-    assert (other.returncode, forked.result().returncode) == (0, 0), said_by
-    assert sum("waiting for its end" in text for text in said_by) == 1
-    assert sum("Running stage 'train@lstm'" in text for text in said_by) == 1
-    assert sum("verdict: v2 promoted in place of v1" in text for text in said_by) == 1
-    assert sum("verdict: nothing to do" in text for text in said_by) == 1
-    assert "out of date: data: " in "".join(said_by)
+    said = two_at_once(second) if at_once else told(second.done("rnnlm", "retrain"))
+    assert "Running stage 'train@lstm'" in said
+    assert "verdict: v2 promoted in place of v1" in said
+    assert "out of date: data: " in said
     assert site.champion() == "2"
     after = splits(second)
     assert before.items() <= after.items()
     assert len(after) > 2 * len(before)
     assert "test" in after.values()
     # It began with what the champion knew, which can be had from DVC's remote, and can be made again from that.
-    assert sum("warm start: from the weights of champion v1, where the shapes agree" in text for text in said_by) == 1
-    assert re.search(
-        r"lstm starts from the weights in data/warm_start, which knows \d+ of the \d+ words", "".join(said_by)
-    )
+    assert said.count("warm start: from the weights of champion v1, where the shapes agree") == 1
+    assert re.search(r"lstm starts from the weights in data/warm_start, which knows \d+ of the \d+ words", said)
     weights = (first.folder / "data/models/lstm/model.safetensors").read_bytes()
     begun_with = json.loads(second.git("show", "origin/retrained:warm_start.json"))
     assert begun_with["model.safetensors"] == hashlib.md5(weights).hexdigest()
     assert losses(second)[0] < 0.75 * losses(first)[-1]  # an epoch from random weights ends far above
     site.check()
     return second
+
+
+def nothing_new(second: Clone, first: Clone) -> None:
+    """A trigger on a machine that has nothing yet, where nothing has changed since `first` ran."""
+    said = second.rnnlm("retrain", "--exit-code", status=10)
+    assert "Running stage" not in said
+    assert "cached" not in said
+    result = json.loads((second.folder / ".rnnlm/retrain/retrain.json").read_text())
+    assert (result["verdict"], result["ran"], result["restored"]) == ("unchanged", [], [])
+    assert result["after"] == first.git("rev-parse", "retrained").strip()
+    assert second.digests() == first.digests()
+
+
+def two_at_once(clone: Clone) -> str:
+    """What two retrainings say, of which one works and the other waits and then has nothing to do."""
+    with ThreadPoolExecutor(1) as thread:
+        forked = thread.submit(clone.done, "rnnlm", "retrain")
+        other = start(clone)
+        said_by = [other.communicate()[0], told(forked.result())]
+    assert other.returncode == 0, said_by
+    assert sum("waiting for its end" in text for text in said_by) == 1
+    assert sum("Running stage 'train@lstm'" in text for text in said_by) == 1
+    assert sum("verdict: v2 promoted in place of v1" in text for text in said_by) == 1
+    assert sum("verdict: nothing to do" in text for text in said_by) == 1
+    return "".join(said_by)
 
 
 @pytest.fixture
@@ -169,7 +189,7 @@ def test_trigger_after_trigger(site: Site) -> None:
 
 @pytest.mark.soak
 def test_what_was_promoted_can_be_made_again_and_fewer_words_win_nothing(site: Site) -> None:
-    second = two_promoted(site)
+    second = two_promoted(site, at_once=True)
     assert second.rnnlm("reproduce", "v2").startswith("identical")
     good = site.corpus.read_bytes()
     shuffle_words(site.corpus)
