@@ -151,14 +151,25 @@ def answers(*command: str, threads: int) -> str:
     return done.stdout
 
 
+COMMANDS = """
+import sys
+from contextlib import suppress
+from pipeline.cli import main
+for command in sys.argv[1:]:
+    sys.argv = ["rnnlm", *command.split()]
+    with suppress(SystemExit):
+        main()
+"""
+
+
 @pytest.mark.slow
 def test_scores_and_sentences_do_not_depend_on_threads(model: Path, tmp_path: Path) -> None:
     lines = tmp_path / "lines.txt"
     lines.write_text("".join(" ".join(f"w{n * k % 8101}" for k in range(n % 23)) + "\n" for n in range(2000)))
-    for arguments in (["score", str(lines)], ["generate", "--count", "100", "--max-length", "20"]):
-        one, four = (answers("rnnlm", *arguments, "--model", str(model), threads=threads) for threads in (1, 4))
-        assert one.count("\n") == (2000 if arguments[0] == "score" else 100)
-        assert one == four
+    commands = [f"score {lines} --model {model}", f"generate --count 100 --max-length 20 --model {model}"]
+    one, four = (answers(sys.executable, "-c", COMMANDS, *commands, threads=threads) for threads in (1, 4))
+    assert one.count("\n") == 2000 + 100
+    assert one == four
 
 
 # As `mlflow models serve` loads a model: in a process of its own making, which has NumPy and MLflow loaded already.
