@@ -66,7 +66,7 @@ repro: setup
 	dvc repro
 	-rnnlm sync
 	rnnlm table
-	@echo 'The whole report, with pictures: data/report/report.md'
+	@echo 'The whole report: data/report/index.html, a page for a browser; data/report/report.md, as text'
 	@echo 'Next: rnnlm generate --count 5; make ui; dvc exp run -S model.hidden_size=200; your own text (README.md)'
 
 # The figures of README: every cell with several seeds, in a worktree of the last commit; the record goes to

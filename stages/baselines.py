@@ -1,7 +1,10 @@
 """baselines: the train and test splits -> the figures of models that only count words."""
 
-from pipeline.evaluation.baselines import ORDERS, baseline_scores
+from pipeline.evaluation.baselines import ORDERS, baseline_scores, counted_words
+from pipeline.evaluation.gradient_flow import plain_rnn_norms, write_plain_rnn_norms
+from pipeline.evaluation.kneser_ney import KneserNey
 from pipeline.evaluation.scores import summarise, write_bands, write_metrics, write_sentences
+from pipeline.evaluation.words import PLAIN_RNNS_FILE, WORDS_FILE, looked_at, showable, write_words
 from pipeline.params import load_params
 from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.paths import ENCODED, EVALUATION, VOCABULARY
@@ -12,7 +15,7 @@ from pipeline.text.vocabulary import Vocabulary
 
 
 def baselines() -> None:
-    """Write data/evaluation/baselines/: metrics.json, bands.csv and sentences/MODEL.parquet."""
+    """Write data/evaluation/baselines/: figures of models that count, and of two plain RNNs nobody trained."""
     warn_if_not_exact()
     options = load_params().evaluate
     vocabulary = Vocabulary.load(VOCABULARY)
@@ -21,11 +24,15 @@ def baselines() -> None:
     folder = EVALUATION / "baselines"
     metrics, bands = {}, []
     with progress_bar("baselines", len(ORDERS), "models") as bar:
-        for name, sums in baseline_scores(train, test, vocabulary.counts):
+        for name, model, sums in baseline_scores(train, test, vocabulary.counts):
             metrics[name] = summarise(sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
             bands += sums.bands(name)
             write_sentences(folder / "sentences" / f"{name}.parquet", sums, documents)
+            if isinstance(model, KneserNey) and ORDERS[name] == max(ORDERS.values()):
+                chosen, shown = looked_at(test.lengths), showable(test.lengths)
+                write_words(folder / WORDS_FILE, counted_words(model, test, chosen, shown))
             bar.advance()
+    write_plain_rnn_norms(folder / PLAIN_RNNS_FILE, plain_rnn_norms(len(vocabulary), test))
     write_metrics(folder / "metrics.json", metrics)
     write_bands(folder / "bands.csv", bands)
 

@@ -2,8 +2,10 @@
 
 import shutil
 import sys
+from dataclasses import replace
 
 from pipeline.evaluation.gradient_flow import LAGS, gradient_norms, write_gradient_norms
+from pipeline.evaluation.inside import look_inside, word_scores, write_inside
 from pipeline.evaluation.scores import (
     summarise,
     summarise_seeds,
@@ -12,6 +14,7 @@ from pipeline.evaluation.scores import (
     write_seed_figures,
     write_sentences,
 )
+from pipeline.evaluation.words import INSIDE_FILE, WORDS_FILE, looked_at, showable, write_words
 from pipeline.inference.generation import Decoding, readable
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
@@ -26,9 +29,11 @@ from pipeline.text.encoded import load_documents, load_seen, load_split
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import log_evaluation
 
+OTHER_TEMPERATURES, OTHER_SAMPLES = (0.5, 0.8), 10  # of samples for the page
+
 
 def evaluate() -> None:
-    """Write data/evaluation/NAME/: metrics.json, {bands,gradient_flow}.csv, sentences.parquet, samples.txt, seeds/."""
+    """Write data/evaluation/NAME/: what evaluation measures of a cell, its samples, and what the page shows of it."""
     if len(sys.argv) != 2:
         raise InputError("say which cell of params.yaml to evaluate: python -m stages.evaluate NAME")
     warn_if_not_exact()
@@ -64,8 +69,18 @@ def evaluate() -> None:
     write_sentences(folder / "sentences.parquet", sums, documents)
     texts = test if predictor.context == "sentence" else pieces(test, LAGS + 2)
     write_gradient_norms(folder / "gradient_flow.csv", gradient_norms(predictor.model, texts))
+    chosen, shown = looked_at(test.lengths), showable(test.lengths)
+    found = word_scores(predictor.model, predictor.passes(test), test, chosen, shown)
+    write_words(folder / WORDS_FILE, found)
     decoding = Decoding(options.temperature, options.top_k, options.max_length, options.seed)
     (samples,) = predictor.generate([[]], options.generated_sentences, decoding)
+    inside = look_inside(predictor.model, predictor.vocabulary, test, texts, _seed(predictor))
+    for temperature in OTHER_TEMPERATURES:
+        (others,) = predictor.generate(
+            [[]], min(OTHER_SAMPLES, options.generated_sentences), replace(decoding, temperature=temperature)
+        )
+        inside["samples"][f"{temperature:g}"] = [readable(tokens) for tokens in others]
+    write_inside(folder / INSIDE_FILE, inside)
     write_text(folder / "samples.txt", "".join(f"{readable(tokens)}\n" for tokens in samples))
     log_evaluation(params, cell.name)
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from pipeline.evaluation.page_frame import FOOT, PAGE_FILE
 from pipeline.evaluation.scores import MEASURES, write_metrics
 from pipeline.model.folder import save_model
 from pipeline.model.language_model import LanguageModel
@@ -70,6 +71,7 @@ class Project:
         report.mkdir(parents=True, exist_ok=True)
         (report / "report.md").write_text(f"# Models\n\n| model | perplexity |\n\n{perplexity}\n\n## Curves\n\nmore\n")
         (report / "curves.png").write_bytes(b"\x89PNG")
+        (report / PAGE_FILE).write_text(f"<h1>Models</h1>{FOOT}")
 
 
 @cache

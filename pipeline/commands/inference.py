@@ -4,6 +4,8 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,6 +37,7 @@ OverTypesOption = Annotated[
     bool,
     typer.Option("--over-types", help="share the probability of unknown words among those of the corpus and FILE"),
 ]
+MOST_LINES = 10_000  # that are read for a page: it shows far fewer
 
 
 @app.command(
@@ -83,6 +86,7 @@ def generate(
         "tail -f comments.txt | rnnlm score - --model lstm",
         "rnnlm score stimuli.txt --per-word > surprisal.tsv",
         "rnnlm score sentences.txt --json",
+        "rnnlm score sentences.txt --html words.html",
     )
 )
 def score(
@@ -94,6 +98,10 @@ def score(
     ] = False,
     over_types: OverTypesOption = False,
     as_json: JsonLinesOption = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="write a page that shows each word as all models saw it, or that of --model, not figures"),
+    ] = None,
 ) -> None:
     """Score sentences: print each line's natural-log probability, its tokens, counting the end, and how many of these
     are words that the model does not know; tab-separated.
@@ -104,6 +112,11 @@ def score(
     from pipeline.inference.lines import SeveralSentences, opened, parts_of
     from pipeline.inference.surprisal import Word, surprisal_of_lines, surprisal_of_words
 
+    if html is not None:
+        if per_word or over_types or as_json:
+            raise InputError("--html goes with --model alone; leave out --per-word, --over-types and --json")
+        _write_html(html.absolute(), file, model)
+        return
     several = SeveralSentences()
     with opened(file, twice=over_types) as (source, name):
         predictor = predictor_called(model)
@@ -235,3 +248,25 @@ def _show_words(figure: str, words: Sequence[tuple[str, float]], as_json: bool) 
         print_json([{"word": word, figure: value} for word, value in words])
     else:
         print("\n".join(f"{word}\t{value:.4f}" for word, value in words))
+
+
+def _write_html(path: Path, file: str, model: str | None) -> None:
+    from pipeline.inference.lines import opened, parts_of
+    from pipeline.inference.predictor import Predictor
+    from pipeline.inference.word_page import write_word_page
+    from pipeline.model.folder import load_model
+    from pipeline.runtime.paths import CONFIG_FILE, MODELS
+
+    with opened(file) as (source, name):
+        lines = list(islice((line for part in parts_of(source, name) for line in part), MOST_LINES))
+    if model is None:
+        cells = [name for name in enter_project().cells if (MODELS / name / CONFIG_FILE).exists()]
+        if not cells:
+            raise InputError("no model is trained yet; run `dvc repro`")
+        models = {name: Predictor(load_model(MODELS / name)) for name in cells}
+    else:
+        models = {model: predictor_called(model)}
+    left = write_word_page(path, lines, models, name)
+    print(path)
+    if left:
+        print(left, file=sys.stderr)

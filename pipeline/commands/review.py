@@ -82,6 +82,9 @@ def compare(
     b: RunArgument,
     models: Annotated[bool, typer.Option("--models", help="these two, whatever other seeds there are")] = False,
     as_json: JsonOption = False,
+    html: Annotated[
+        Path | None, typer.Option(help="also write a page of the two: curves, and sentences word by word")
+    ] = None,
 ) -> None:
     """Show what differs between two runs, and test whether B is better than A, paired on the same sentences.
 
@@ -94,6 +97,7 @@ def compare(
     from pipeline.review.tables import show_comparison, show_differences
     from pipeline.tracking.runs import SEED_GROUP
 
+    html = html and html.absolute()
     with project_store() as (store, params):
         first, second = find(store, a), find(store, b)
         row_a, row_b = list_runs(store, [first, second])
@@ -105,6 +109,10 @@ def compare(
                 compared = compare_models(store, first, second, params)
             else:
                 compared = compare_recipes(store, seeds_a, seeds_b, params)
+            if html:
+                from pipeline.review.comparison_page import write_comparison_page
+
+                write_comparison_page(html, store, first, second, compared)
         except InputError as error:
             refusal = error  # show the differences all the same
     if as_json:

@@ -47,11 +47,11 @@ def relative_bands(
             nats = {model: bands[band][1][there] for model, bands in of_all.items()}
             document = scores[reference].document
             units = None if document is None else np.unique(document[there], return_inverse=True)[1]
-            result[band] = _in_band(band, nats, tokens_S[there], units, reference, resamples, seed)
+            result[band] = in_band(band, nats, tokens_S[there], units, reference, resamples, seed)
     return result
 
 
-def _in_band(
+def in_band(
     band: str,
     nats: Mapping[str, np.ndarray],
     tokens_S: np.ndarray,
@@ -60,6 +60,17 @@ def _in_band(
     resamples: int,
     seed: int,
 ) -> list[RelativeBand]:
+    """Every model over the targets of one band, against `reference`.
+
+    Args:
+        band: its name.
+        nats: of each model, by name, spent on these targets: (sentences,), of the sentences that have one.
+        tokens_S: targets of the band in each of these.
+        document_S: the index of the document of each, none left out; None: sentences are drawn.
+        reference: one of the models.
+        resamples: of the documents.
+        seed: of the resampling.
+    """
     drawn = bootstrap(np.stack([*nats.values(), tokens_S]), tokens_S, document_S, resamples, seed)
     mean_B = dict(zip(nats, drawn.sums_BK[:, :-1].T / drawn.sums_BK[:, -1], strict=True))
     total = int(tokens_S.sum())

@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeline.evaluation.kneser_ney import KneserNey
 from pipeline.evaluation.scores import ScoreSums
+from pipeline.evaluation.words import LIKELIEST, NOT_LOOKED, Words, part_of
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.unknown import with_unknown_words
 from pipeline.text.vocabulary import START_ID
@@ -33,8 +34,10 @@ class Unigram:
         return self._nats_C[words_N], self._rank_C[words_N]
 
 
-def baseline_scores(train: EncodedSplit, test: EncodedSplit, counts: Sequence[int]) -> Iterator[tuple[str, ScoreSums]]:
-    """Fit each model of `ORDERS` to `train` and score `test` with it: pairs of its name and its sums.
+def baseline_scores(
+    train: EncodedSplit, test: EncodedSplit, counts: Sequence[int]
+) -> Iterator[tuple[str, Unigram | KneserNey, ScoreSums]]:
+    """Fit each model of `ORDERS` to `train` and score `test` with it: its name, the model, and its sums.
 
     `counts` are those of the vocabulary, by id.
     """
@@ -46,4 +49,27 @@ def baseline_scores(train: EncodedSplit, test: EncodedSplit, counts: Sequence[in
         model = Unigram(train, vocabulary_size) if order == 1 else KneserNey(train, vocabulary_size, order)
         sums = ScoreSums(len(test), vocabulary_size)
         sums.add(sentence_N, target_N, *model.score(test))
-        yield name, sums
+        yield name, model, sums
+
+
+def counted_words(model: KneserNey, split: EncodedSplit, chosen: np.ndarray, shown: np.ndarray) -> Words:
+    """As `inside.word_scores`, for a model that counts: also how much of what is before a word training has with it."""
+    part = part_of(split, chosen)
+    nats_N = model.nats(part)
+    target_N = np.delete(part.ids, part.offsets[:-1])
+    sentence_N = np.repeat(chosen, part.lengths)
+    likeliest_NK = np.full((part.tokens, LIKELIEST), NOT_LOOKED, np.int32)
+    likeliest_nats_NK = np.zeros((part.tokens, LIKELIEST), np.float32)
+    shown_N = np.isin(sentence_N, shown)
+    if shown_N.any():
+        ids_NK, nats_NK = model.likeliest(part, shown_N, LIKELIEST)
+        columns = ids_NK.shape[1]
+        likeliest_NK[shown_N, :columns], likeliest_nats_NK[shown_N, :columns] = ids_NK, nats_NK
+    return Words(
+        sentence_N.astype(np.int32),
+        target_N.astype(np.int32),
+        nats_N.astype(np.float32),
+        likeliest_NK,
+        likeliest_nats_NK,
+        model.seen(part).astype(np.int8),
+    )

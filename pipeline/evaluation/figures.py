@@ -18,6 +18,15 @@ from pipeline.training.history import EpochRecord, best_epoch
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#777777"  # of the baselines
+# By how many bits a word surprises, from less than the first limit to more than the last: back and text, from
+# ColorBrewer's YlOrBr, one hue that grows darker, or on a dark page lighter.
+SURPRISE = {
+    "limits": [1, 3, 6, 9, 12],
+    "light": [("transparent", "inherit"), ("#fff3b8", "#1c1c1c"), ("#fec44f", "#1c1c1c"), ("#ec7014", "#1c1c1c"),
+              ("#993404", "#ffffff"), ("#4d1a02", "#ffffff")],
+    "dark": [("transparent", "inherit"), ("#33290f", "#ececec"), ("#6b4708", "#ffffff"), ("#b86f0a", "#0c0c0c"),
+             ("#f0a830", "#0c0c0c"), ("#fff0c2", "#0c0c0c")],
+}  # fmt: skip
 MUCH_WORSE = 60.0  # percent worse than the reference: beyond, one poor model would make all others look equal
 
 

@@ -6,8 +6,9 @@ Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, arXiv:1211.5
 it carries along passes through c, past s, so the gradient by s alone would make it look as forgetful as a plain RNN.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,11 +16,14 @@ from torch import Tensor
 
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import cross_entropy
+from pipeline.model.params import ModelParams
 from pipeline.runtime.rows import write_rows
 from pipeline.text.encoded import EncodedSplit
 
 LAGS = 30
 SENTENCES = 500  # at most: their mean is steady, and the measurement takes about a second
+# What the gradient of a plain RNN does if its W is drawn so many times as large as usual.
+PLAIN_RNNS = {"vanishes": 1.0, "explodes": 5.0}
 FEWEST = 20  # sentences to average over; where fewer are long enough, fewer lags are measured
 
 
@@ -49,6 +53,29 @@ def gradient_norms(model: LanguageModel, split: EncodedSplit) -> np.ndarray:
     return np.array([gradient.double().norm(dim=1).mean().item() for gradient in reversed([*states, last])])
 
 
+def plain_rnn_norms(vocabulary_size: int, split: EncodedSplit) -> dict[str, np.ndarray]:
+    """`gradient_norms` of two plain RNNs of the notes' size that nobody trained: one vanishes, one explodes.
+
+    They differ in nothing but the size of W. Each step back multiplies the gradient by W and by the slope of tanh, at
+    most 1: so small weights shrink it at every step, and only large ones can make it grow.
+    """
+    shape = {"cell": "rnn", "hidden_size": 100, "embedding_dim": None, "layers": 1, "bias": False, "output_bias": False}
+    params = ModelParams.model_validate(shape | {"tie_weights": False, "dropout": 0.0, "lookup_init": None})
+    found = {}
+    for name, times in PLAIN_RNNS.items():
+        model = LanguageModel(params, vocabulary_size, torch.Generator().manual_seed(1)).eval()
+        with torch.no_grad():
+            cast(Tensor, model.layers[0].W).mul_(times)
+        found[name] = gradient_norms(model, split)
+    return found
+
+
 def write_gradient_norms(path: Path, norms: Sequence[float] | np.ndarray) -> None:
     """Write gradient_flow.csv: `lag,gradient_norm`, lags in words."""
     write_rows(path, ["lag", "gradient_norm"], ([lag, f"{norm:.6g}"] for lag, norm in enumerate(norms)))
+
+
+def write_plain_rnn_norms(path: Path, found: Mapping[str, np.ndarray]) -> None:
+    """Write plain_rnns.csv: `gradient,lag,gradient_norm`, of what `plain_rnn_norms` gives."""
+    rows = ([name, lag, f"{norm:.6g}"] for name, norms in found.items() for lag, norm in enumerate(norms))
+    write_rows(path, ["gradient", "lag", "gradient_norm"], rows)

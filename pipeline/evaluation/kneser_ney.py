@@ -28,6 +28,7 @@ from pipeline.text.vocabulary import START_ID
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # KenLM's, for corpora too small or too regular for the formula
 BLOCK_PAIRS = 100_000  # pairs ranked at a time: they stay in the processor's cache
+BLOCK_ROWS = 256  # places whose probabilities of all words exist at a time
 NEVER_SEEN = -1  # index of an n-gram that training lacks: arrays have their value for it at the end
 
 
@@ -71,15 +72,59 @@ class KneserNey:
             ranks_N: int64, how many words the model puts before the right one, 0 where it would have guessed it.
                 Equally probable words come in the order of their ids, so that five words are the first five.
         """
+        words_N, contexts = self._places(split)
+        return self._nats(words_N, contexts), self._ranks(words_N, contexts)
+
+    def nats(self, split: EncodedSplit) -> np.ndarray:
+        """As `score`, without the ranks, which take most of the time."""
+        return self._nats(*self._places(split))
+
+    def seen(self, split: EncodedSplit) -> np.ndarray:
+        """How long an n-gram that ends in each predicted token training has, int64 (tokens,): 1 to the order."""
+        words_N, contexts = self._places(split)
+        seen_N = np.ones(len(words_N), np.int64)
+        for order, context_N in zip(self._orders, contexts, strict=True):
+            seen_N += order.find(context_N, words_N, self._size) != NEVER_SEEN
+        return seen_N
+
+    def likeliest(self, split: EncodedSplit, wanted_N: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of the `count` likeliest words at each predicted token of `split` that is wanted; -ln p of each.
+
+        Both are (wanted, count), the likeliest first; equally probable words come in the order of their ids. Where
+        fewer words can be predicted, there are fewer columns.
+        """
+        count = min(count, self._size - 1)
+        contexts = [context_N[wanted_N] for context_N in self._places(split)[1]]
+        wanted = len(contexts[0])
+        scales = self._scales(contexts, wanted)
+        found_NK, p_NK = np.zeros((wanted, count), np.int32), np.ones((wanted, count))
+        for start in range(0, wanted, BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            p_RC = self._unigram_C * scales[0][rows, None]
+            for order, context_N, scale_N in zip(self._orders, contexts, scales[1:], strict=True):
+                row_P, gram_P = _followers(order.first_H, context_N[rows])
+                p_RC[row_P, order.keys_G[gram_P] % self._size] += order.own_G[gram_P] * scale_N[rows][row_P]
+            least_R1 = np.partition(p_RC, -count, axis=1)[:, -count, None]
+            row_Q, word_Q = np.nonzero(p_RC >= least_R1)  # more than `count` where some are equal
+            first_Q = np.lexsort((word_Q, -p_RC[row_Q, word_Q], row_Q))
+            begins_R = np.searchsorted(row_Q, np.arange(len(p_RC)))
+            best_RK = first_Q[begins_R[:, None] + np.arange(count)]
+            found_NK[rows] = word_Q[best_RK]
+            p_NK[rows] = p_RC[row_Q[best_RK], word_Q[best_RK]]
+        return found_NK, -np.log(p_NK)
+
+    def _places(self, split: EncodedSplit) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The ids of all predicted tokens of a split, and their contexts."""
         ids, position = _positions(split)
         at = np.flatnonzero(position > 0)
-        words_N = ids[at]
-        contexts = [context[at] for context in self._contexts(ids, position)]
+        return ids[at], [context[at] for context in self._contexts(ids, position)]
+
+    def _nats(self, words_N: np.ndarray, contexts: list[np.ndarray]) -> np.ndarray:
         probability_N = self._unigram_C[words_N]
         for order, context_N in zip(self._orders, contexts, strict=True):
             found_N = order.find(context_N, words_N, self._size)
             probability_N = order.own_G[found_N] + order.gamma_H[context_N] * probability_N
-        return -np.log(probability_N), self._ranks(words_N, contexts)
+        return -np.log(probability_N)
 
     def _contexts(self, ids: np.ndarray, position: np.ndarray) -> list[np.ndarray]:
         """For bigrams up, at each place: the index of the words before it, NEVER_SEEN beyond the sentence too."""
@@ -91,15 +136,20 @@ class KneserNey:
         return contexts
 
     def _ranks(self, words_N: np.ndarray, contexts: list[np.ndarray]) -> np.ndarray:
-        scales = [np.ones(len(words_N))]  # scales[k]: the product of all gammas above order k + 1
-        for order, context_N in zip(self._orders[::-1], contexts[::-1], strict=True):
-            scales.insert(0, order.gamma_H[context_N] * scales[0])
+        scales = self._scales(contexts, len(words_N))
         first_H = self._orders[0].first_H
         block_N = np.cumsum(first_H[contexts[0] + 1] - first_H[contexts[0]]) // BLOCK_PAIRS
         blocks = np.split(np.arange(len(words_N)), np.flatnonzero(np.diff(block_N)) + 1)
         return np.concatenate(
             [self._block_ranks(words_N[b], [c[b] for c in contexts], [s[b] for s in scales]) for b in blocks]
         )
+
+    def _scales(self, contexts: list[np.ndarray], rows: int) -> list[np.ndarray]:
+        """`scales[k]`: at each place the product of all gammas above order k + 1."""
+        scales = [np.ones(rows)]
+        for order, context_N in zip(self._orders[::-1], contexts[::-1], strict=True):
+            scales.insert(0, order.gamma_H[context_N] * scales[0])
+        return scales
 
     def _block_ranks(self, words_N: np.ndarray, contexts: list[np.ndarray], scales: list[np.ndarray]) -> np.ndarray:
         """How many words stand before each of `words_N`, without ever making a table of N x C.

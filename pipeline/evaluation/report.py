@@ -9,6 +9,7 @@ from pipeline.evaluation import figures, results
 from pipeline.evaluation.bands import ALL_WORDS, RelativeBand, relative_bands, write_relative_bands
 from pipeline.evaluation.bootstrap import for_verdicts
 from pipeline.evaluation.matrix import Matrix, compare_all, listed
+from pipeline.evaluation.page_inputs import Compared
 from pipeline.runtime.files import write_text
 from pipeline.runtime.markdown import markdown_table, plain, quoted
 from pipeline.runtime.remarks import Remarks
@@ -32,8 +33,10 @@ def write_report(
     seed: int,
     together: str | None = None,
     remarks: Mapping[str, Remarks] | None = None,
-) -> None:
+) -> Compared:
     """Write report.md, pairs.csv, bands.csv, learning_curves.png, perplexity_by_band.png and gradient_flow.png.
+
+    Returns what the page, index.html, needs of that.
 
     Args:
         evaluation_folder: holds what `evaluate` left for every name, and baselines/.
@@ -74,6 +77,8 @@ def write_report(
     write_text(
         report_folder / "report.md", _markdown(rows, matrix, recipes, bands, samples, norms, together, remarks or {})
     )
+    folders, drawn = (evaluation_folder, models_folder), (resamples, seed)
+    return Compared(*folders, rows, histories, scores, matrix, bands, norms, samples, *drawn, REFERENCE)
 
 
 class _Lag(NamedTuple):

@@ -239,7 +239,7 @@ def read_metrics(path: Path) -> dict:
     Raises:
         InputError: the file is missing or is not JSON.
     """
-    with _named(path, "no metrics"):
+    with named(path, "no metrics"):
         content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise damaged(path, "no metrics")
@@ -252,7 +252,7 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
     Raises:
         InputError: the file is missing or is not such a table.
     """
-    with _named(path, f"no table of {', '.join(get_type_hints(kind))}"):
+    with named(path, f"no table of {', '.join(get_type_hints(kind))}"):
         return read_rows(path, kind)
 
 
@@ -262,7 +262,7 @@ def read_result(path: Path) -> str:
     Raises:
         InputError: the file is missing or not UTF-8.
     """
-    with _named(path, "no UTF-8"):
+    with named(path, "no UTF-8"):
         return path.read_text(encoding="utf-8")
 
 
@@ -292,7 +292,7 @@ def scores_of(path: Path) -> SavedScores:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _named(path, "no scores of sentences"):
+    with named(path, "no scores of sentences"):
         try:
             table = pq.read_table(path)
             nats, tokens = (table[name].to_numpy() for name in ("nats", "tokens"))
@@ -334,8 +334,8 @@ def damaged(path: Path, lack: str) -> InputError:
 
 
 @contextmanager
-def _named(path: Path, lack: str) -> Iterator[None]:
-    """Name the file, and the stage that makes it, where it cannot be read."""
+def named(path: Path, lack: str) -> Iterator[None]:
+    """Name the file, and the stage that makes it, where the block cannot read it."""
     try:
         yield
     except FileNotFoundError:

@@ -65,6 +65,12 @@ def show_differences(a: ListedRun, b: ListedRun, found: Differences) -> None:
 
 def show_comparison(compared: ModelComparison) -> None:
     """The outcome of the paired test, in sentences."""
+    verdict, *figures = comparison_sentences(compared)
+    show_text(*figures, verdict, *compared.remarks)
+
+
+def comparison_sentences(compared: ModelComparison) -> list[str]:
+    """The outcome of the paired test, and what is worth knowing of it: first which is better, then the figures."""
     result = compared.result
     equal = "The two cannot be told apart." if result.ratio_low is not None else "Whether one is better cannot be told."
     verdict = f"{result.better} is better." if result.better else equal
@@ -74,15 +80,14 @@ def show_comparison(compared: ModelComparison) -> None:
         else f"This compares recipes, of {result.seeds_a} and {result.seeds_b} seeds; `--models` compares these two."
     )
     ends = "" if result.difference_low is None else f" ({result.difference_low:+.4f} to {result.difference_high:+.4f})"
-    show_text(
+    return [
+        f"{verdict} {about}",
         f"On the same {result.sentences:,} test sentences ({result.tokens:,} tokens), unknown words taken as "
         f"themselves (A does not know {compared.unknown_types_a:,} word types, B {compared.unknown_types_b:,}): "
         f"perplexity A {result.perplexity_a:.2f}, B {result.perplexity_b:.2f}.",
         f"B - A is {result.difference:+.4f}{ends} nats per token, perplexity B / A {result.ratio:.4f}, "
         f"{result.ratio_interval}.",
-        f"{verdict} {about}",
-        *compared.remarks,
-    )
+    ]
 
 
 def _cells(run: ListedRun, keys: Sequence[str] = ()) -> dict[str, str]:

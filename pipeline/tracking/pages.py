@@ -1,11 +1,10 @@
-"""What MLflow's pages show: a run's name, parameters, metrics and text; the experiment's text; the report."""
+"""What MLflow's pages show: a run's name, parameters, metrics and text; the experiment's text."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
-
-from markdown_it import MarkdownIt
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from pipeline.evaluation.recipes import SEED_COUNT, SEED_NATS_SD
 from pipeline.evaluation.results import about_intervals
@@ -14,17 +13,14 @@ from pipeline.params import CellParams, flat
 from pipeline.runtime.markdown import quoted
 from pipeline.runtime.remarks import Remarks
 from pipeline.runtime.urls import shown
+from pipeline.tracking.store import COMMIT
 from pipeline.training.history import EpochRecord, best_epoch, remark
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 SAMPLES_SHOWN = 5
 AUTO = "auto"  # a tag of runs: what was `auto` in params.yaml, and what it came to
-STYLE = """
-body { font: 13px/1.5 system-ui, sans-serif; color: #1c1c1c; background: white; max-width: 62em; margin: 1em auto;
-  padding: 0 1em; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { border-bottom: 1px solid #ddd; padding: .3em .6em; text-align: left; vertical-align: top; }
-img { max-width: 100%; }
-"""
 
 
 def run_name(cell: CellParams, epochs: int | str, corpus: str) -> str:
@@ -115,22 +111,14 @@ def evaluation_note(training: str, metrics: dict[str, float], samples: Sequence[
     return f"{headline} {training}\n\nIt writes:\n\n{written}\n" if written else f"{headline} {training}\n"
 
 
+def about_run(run: "Run") -> dict[str, str]:
+    """What a run's copy of the report says at its foot: which run, when it began, in UTC, and of which commit."""
+    begun = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    terms = {"run in MLflow": f"{run.info.run_name}, {run.info.run_id}", "trained": f"{begun:%Y-%m-%d %H:%M} UTC"}
+    return terms | ({"commit": run.data.tags[COMMIT]} if COMMIT in run.data.tags else {})
+
+
 def with_report(note: str, address: str) -> str:
     """Markdown with a link to the report below its first paragraph: the description of a run, or of the experiment."""
     first, _, rest = note.partition("\n\n")
     return f"{first}\n\n[The whole report, with its figures]({address})\n\n{rest}"
-
-
-def report_page(report: Path) -> str:
-    """HTML of a Markdown file and the PNG files beside it that it shows; needs nothing from the web, and no script."""
-    # What models wrote stands in it: HTML in the Markdown stays text.
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = markdown.parse(report.read_text(encoding="utf-8"))
-    for image in (child for token in tokens for child in token.children or () if child.type == "image"):
-        png = (report.parent / str(image.attrs["src"])).read_bytes()
-        image.attrs["src"] = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    body = markdown.renderer.render(tokens, markdown.options, {})
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{report.stem}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from pipeline.evaluation.page_frame import PAGE_FILE, told_of
 from pipeline.evaluation.results import read_metrics
 from pipeline.model.folder import model_digest, read_config
 from pipeline.model.output import uses_bf16
@@ -43,7 +44,7 @@ SEED_GROUP = "seed_group"  # a tag of runs: equal for all seeds of a recipe
 MODEL_FOLDER = "folder"  # a tag of runs: where in data/models its model lay, such as lstm/seeds/2
 TRAINING = "training"  # what a run's dataset was used for
 SAMPLES = "samples.txt"
-REPORT_PAGE = "report/report.html"  # among a run's artifacts
+REPORT_PAGE = f"report/{PAGE_FILE}"  # among a run's artifacts
 
 
 def log_evaluation(params: Params, name: str) -> None:
@@ -221,7 +222,9 @@ def add_report(store: Store, names: Sequence[str]) -> bool:
             continue
         changed = True
         store.client.log_artifacts(run.info.run_id, str(REPORT), "report")
-        store.client.log_text(run.info.run_id, pages.report_page(REPORT / "report.md"), REPORT_PAGE)
+        if (REPORT / PAGE_FILE).exists():  # an earlier version made none
+            page = told_of((REPORT / PAGE_FILE).read_text(encoding="utf-8"), pages.about_run(run))
+            store.client.log_text(run.info.run_id, page, REPORT_PAGE)
         note = run.data.tags.get(NOTE, "")
         link = _report_address(store, run)
         if link not in note:

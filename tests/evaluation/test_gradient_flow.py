@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from pipeline.evaluation import gradient_flow
-from pipeline.evaluation.gradient_flow import gradient_norms, write_gradient_norms
+from pipeline.evaluation.gradient_flow import (
+    gradient_norms,
+    plain_rnn_norms,
+    write_gradient_norms,
+    write_plain_rnn_norms,
+)
 
 
 def loss_after_a_nudge(model, ids: list[int], lags: int, k: int, nudge: torch.Tensor) -> float:
@@ -87,3 +92,15 @@ def test_measuring_leaves_no_gradient_behind(make_model, encode) -> None:
 def test_csv_holds_a_lag_a_row(tmp_path: Path) -> None:
     write_gradient_norms(tmp_path / "gradient_flow.csv", np.array([0.5, 1 / 3, 1e-12]))
     assert (tmp_path / "gradient_flow.csv").read_bytes() == b"lag,gradient_norm\n0,0.5\n1,0.333333\n2,1e-12\n"
+
+
+def test_of_two_plain_rnns_that_differ_in_the_size_of_w_one_vanishes_and_one_explodes(encode, tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    found = plain_rnn_norms(50, encode([chance.integers(2, 50, 32).tolist() for _ in range(30)]))
+    assert found["vanishes"][-1] < 1e-4 * found["vanishes"][0]
+    assert found["explodes"][-1] > 1e2 * found["explodes"][0]
+    write_plain_rnn_norms(tmp_path / "plain_rnns.csv", found)
+    header, first, *rest = (tmp_path / "plain_rnns.csv").read_text().splitlines()
+    assert header == "gradient,lag,gradient_norm"
+    assert first == f"vanishes,0,{found['vanishes'][0]:.6g}"
+    assert rest[-1] == f"explodes,30,{found['explodes'][30]:.6g}"

@@ -65,7 +65,10 @@ class Textbook:
 def check(train: Sequence[Sentence], test: Sequence[Sentence], size: int, order: int) -> None:
     """Nats equal the textbook's, and ranks the number of words that it holds to be more probable."""
     textbook = Textbook(train, size, order)
-    nats, ranks = KneserNey(encoded(train), size, order).score(encoded(test))
+    model, split = KneserNey(encoded(train), size, order), encoded(test)
+    nats, ranks = model.score(split)
+    assert np.array_equal(model.nats(split), nats)
+    seen, (best, best_nats) = model.seen(split), model.likeliest(split, np.ones(len(nats), bool), 3)
     at = 0
     for sentence in test:
         for end, word in enumerate([*sentence, END_ID]):
@@ -77,6 +80,11 @@ def check(train: Sequence[Sentence], test: Sequence[Sentence], size: int, order:
             # Equals in the order of ids; what rounding alone tells apart may stand either way.
             equal = sum(abs(p[v] / p[word] - 1) <= 1e-9 for v in p if v != word)
             assert surely <= ranks[at] <= surely + equal
+            longest = [(*history[len(history) - n :], word) for n in range(min(order, len(history) + 1))]
+            assert seen[at] == max([1, *(len(gram) for gram in longest if gram in textbook.c)])
+            assert best_nats[at] == pytest.approx(sorted(-log(value) for value in p.values())[:3], abs=1e-9)
+            assert [-log(p[v]) for v in best[at]] == pytest.approx(best_nats[at].tolist(), abs=1e-9)
+            assert len(set(best[at].tolist())) == 3
             at += 1
     assert at == len(nats) == len(ranks)
 

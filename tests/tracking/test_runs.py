@@ -45,14 +45,16 @@ def test_evaluation_and_report_go_into_the_run_of_their_model(
         "evaluation/metrics.json",
         "evaluation/samples.txt",
         "report/curves.png",
-        "report/report.html",
+        "report/index.html",
         "report/report.md",
     ]
     model = store.client.get_logged_model(run.outputs.model_outputs[0].model_id)
     linked = {metric.key: metric for metric in model.metrics or []}["test/perplexity"]
     assert linked.dataset_digest == dvc_digest(Path("data/encoded/test"))
+    page = Path(store.client.download_artifacts(run.info.run_id, "report/index.html")).read_text()
+    assert run.info.run_id in page  # the stage's own says nothing of runs
     note = store.client.get_experiment(store.experiment_id).tags["mlflow.note.content"]
-    page = f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/report/report.html"
+    page = f"#/experiments/{store.experiment_id}/runs/{run.info.run_id}/artifacts/report/index.html"
     for text in (run.data.tags["mlflow.note.content"], note):
         assert text.split("\n\n")[1] == f"[The whole report, with its figures]({page})"
     assert "| model | perplexity |" in note

@@ -202,7 +202,7 @@ def test_the_setting_for_text_without_spaces_leaves_no_unknown_words(name: str, 
         warned[language], of_test = len(remarks.warnings), remarks.sums["tokens of test"]
         unknown[language] = of_test["unknown"] / of_test.total()
         train, test = (load_split(tmp_path / "encoded" / split, len(vocabulary)) for split in ("train", "test"))
-        perplexities = {model: sums.sentences for model, sums in baseline_scores(train, test, vocabulary.counts)}
+        perplexities = {model: sums.sentences for model, _, sums in baseline_scores(train, test, vocabulary.counts)}
     assert unknown["characters"] < 0.05
     assert warned["characters"] == 0
     assert warned["english"] == 2
