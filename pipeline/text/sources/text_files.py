@@ -19,9 +19,8 @@ from pipeline.text.documents import Document
 from pipeline.text.params import DownloadParams, SourceFile
 from pipeline.text.sources.table_files import Grouped, csv_texts, jsonl_texts, parquet_texts
 from pipeline.text.sources.text_lines import MARK, first_lines, is_wrapped, joined, looks_wrapped, text_lines
-from pipeline.text.sources.unpacking import Room, TextFile, archive_kind, archive_members, kind_of
+from pipeline.text.sources.unpacking import KINDS, Room, TextFile, archive_kind, archive_members, kind_of
 
-KINDS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 KNOWN = f"{', '.join(KINDS)}, or one of these and .gz"
 SURROGATE = re.compile("[\ud800-\udfff]")
 README = PurePosixPath("README.md")  # as the folder corpus/ has

@@ -30,7 +30,11 @@ ARCHIVES: dict[str, tuple[str, str | None]] = {
     ".tar.bz2": ("tar", "bz2"),
     ".tar.xz": ("tar", "xz"),
 }
+KINDS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")  # of files that are read
 GZIP_START, ZIP_START = b"\x1f\x8b", b"PK\x03\x04"  # the first bytes of such files
+# What a packed file begins with, and fsspec's name of that.
+PACKED = {GZIP_START: "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+FIRST_MEMBER, OFFICE = 30, (b"[Content_Types].xml", b"_rels/", b"mimetype")  # where a zip file has its name
 MOST_MEMBERS = 1_000_000  # of an archive: their names are held in memory
 LARGEST_TAR_HEADER = 1 << 20  # bytes; an ordinary one has 512
 
@@ -179,8 +183,27 @@ def kind_of(path: Path | PurePosixPath) -> str:
 
 
 def archive_kind(path: Path) -> tuple[str, str | None] | None:
-    """What `ARCHIVES` has for the name of this file; None for no archive."""
-    return next((kind for suffix, kind in ARCHIVES.items() if path.name.lower().endswith(suffix)), None)
+    """The kind of archive, as in `ARCHIVES`, that a file is by what it holds, or else by its name; None for no archive.
+
+    A zip file that is named like a text, or begins like one of an office program, is none: it is a spreadsheet or so.
+    """
+    named = next((kind for suffix, kind in ARCHIVES.items() if path.name.lower().endswith(suffix)), None)
+    if not path.is_file():
+        return named
+    with path.open("rb") as file:
+        start = file.read(tarfile.BLOCKSIZE)
+    if start.startswith(ZIP_START):
+        is_text = kind_of(path) in KINDS or start[FIRST_MEMBER:].startswith(OFFICE)
+        return named if is_text else ("zip", None)
+    packed = next((name for first, name in PACKED.items() if start.startswith(first)), None)
+    try:
+        with cast(Any, fsspec.open(str(path), "rb", compression=packed)) as file:
+            tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and is_of_the_machine(error):
+            raise
+        return named  # whose message says what is wrong with it
+    return "tar", packed
 
 
 def archive_members(path: Path, name: str, members: str) -> tuple[Any, list[PurePosixPath]]:

@@ -41,6 +41,29 @@ def test_an_archive_is_read_like_a_folder(name: str, tmp_path: Path) -> None:
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
 
 
+@pytest.mark.parametrize("name", ["download", "corpus.bin", "corpus.tar.gz", "corpus.zip", "corpus.TGZ", "corpus.tar"])
+@pytest.mark.parametrize("kind", ["zip", "w:", "w:gz", "w:bz2", "w:xz"])
+def test_an_archive_is_known_by_what_it_holds_whatever_its_name(name: str, kind: str, tmp_path: Path) -> None:
+    content = zip_bytes(MEMBERS) if kind == "zip" else tar_bytes(MEMBERS, kind)
+    (tmp_path / name).write_bytes(content)
+    assert len(read_members(tmp_path / name)) == 5
+    members = f"{'zip' if kind == 'zip' else 'tar'}://b/*.csv"
+    assert [document.text for document in read_members(tmp_path / name, members)] == ["Of a table."]
+
+
+@pytest.mark.parametrize("name", ["corpus.csv", "corpus.txt.gz", "corpus.jsonl"])
+def test_a_tar_archive_is_known_that_is_named_like_a_text(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(tar_bytes(MEMBERS))
+    assert len(read_members(tmp_path / name)) == 5
+
+
+def test_what_an_office_program_wrote_is_no_archive_of_texts(tmp_path: Path) -> None:
+    for member in ("[Content_Types].xml", "mimetype"):
+        (tmp_path / "table.xlsx").write_bytes(zip_bytes({member: b"x", "a.txt": b"no"}))
+        with pytest.raises(InputError, match=r"table\.xlsx is of an unknown kind"):
+            read_members(tmp_path / "table.xlsx")
+
+
 @pytest.mark.parametrize(("name", "protocol"), [("corpus.zip", "zip"), ("corpus.tar.gz", "tar")])
 def test_members_can_be_named(name: str, protocol: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(PACKERS[name](MEMBERS))
