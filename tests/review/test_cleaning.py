@@ -1,5 +1,6 @@
 """`rnnlm gc`: says what it would free, frees that, and leaves what champions, gates and `reproduce` need."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -148,6 +149,10 @@ def test_old_leftovers_go_and_what_is_the_users_own_stays(project: Project) -> N
     new.write_text("x")
     told = gc()
     assert "   6.0 kB  in all" in told
+    in_json = json.loads(gc("--json"))
+    assert in_json["freed"] is False
+    assert all(Path(path).exists() for item in in_json["leftovers"] for path in item["paths"])
+    assert sum(item["bytes"] for item in in_json["leftovers"]) == 6000
     assert all(Path(name).is_file() for name in (*gone, *kept))
     with subprocess.Popen(["sleep", "1000"], cwd=busy.parent) as worker:  # its parent was killed
         gc("--yes")
