@@ -159,8 +159,11 @@ def print_lines(lines: Iterable[str], as_json: bool) -> None:
     if as_json:
         print_json(list(lines))
     else:
+        from pipeline.runtime.terminal import show_text
+
         for line in lines:
-            print(line, flush=True)
+            show_text(line)
+            sys.stdout.flush()
 
 
 def print_rows(what: str, parts: Iterable[Sequence[Row]], as_json: bool) -> None:

@@ -35,14 +35,22 @@ from pipeline.training.trainer import Trainer
 PREVIEW_CHARACTERS = 2_000_000  # that become sentences
 PREVIEW_SECONDS = 5.0  # of reading on, for the size of what is larger
 SHOWN_FIRST = 3  # documents, and sentences
-PREVIEW_WIDTH = 100  # characters of each
+PREVIEW_WIDTH = 76  # characters of each
 
 
 class _Part:
-    """The first documents of a corpus; `share` is what they are of its text, None where that took too long to know."""
+    """The first documents of a corpus, and what they are of its text.
 
-    def __init__(self) -> None:
+    Attributes:
+        share: of its characters; None where that took too long to know, and the bytes that are left do not tell.
+        is_estimate: whether it was worked out from these.
+    """
+
+    def __init__(self, remarks: Remarks, is_one: bool) -> None:
+        """`is_one`: whether `remarks` knows what all of the corpus holds as soon as the first file is read."""
         self.share: float | None = 1.0
+        self.is_estimate = False
+        self._remarks, self._is_one = remarks, is_one
 
     def of(self, found: Iterator[Document]) -> Iterator[Document]:
         characters = 0
@@ -55,7 +63,9 @@ class _Part:
         for document in found:
             total += len(document.text)
             if time.monotonic() > until:
-                self.share = None
+                read = self._remarks.bytes_read / self._remarks.bytes_held if self._is_one else 0
+                self.is_estimate = 0 < read <= 1
+                self.share = read * characters / total if self.is_estimate else None
                 return
         self.share = characters / total if total else 1.0
 
@@ -66,7 +76,8 @@ def look(params: Params) -> Iterator[str]:
     Raises:
         InputError: as the stages `download` and `tokenize` do.
     """
-    remarks, part, bar, workers = Remarks(), _Part(), Bar(), available_processors()
+    remarks, bar, workers = Remarks(), Bar(), available_processors()
+    part = _Part(remarks, params.download.source == "files")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pins, raw, tokens = folder / "corpus.txt", folder / "documents.parquet", folder / "sentences.parquet"
@@ -77,7 +88,8 @@ def look(params: Params) -> Iterator[str]:
         yield from (f"  {_short(document.text)}" for document in islice(read_documents(raw), SHOWN_FIRST))
         if part.share != 1:
             size = "more than can be read in seconds" if part.share is None else f"{part.share:.0%} of its text"
-            yield f"The corpus is large: what follows is about its first part, {size}."
+            told = " by an estimate from the bytes that are left" if part.is_estimate else ""
+            yield f"The corpus is large: what follows is about its first part, {size}{told}."
         sample = training_sample(read_documents(raw)) if params.tokenize.language == TRAIN else ()
         splitter = SentenceSplitter(params.tokenize.language, sample)
         tokenizer = Tokenizer(params.tokenize.lowercase, params.tokenize.by_character)
@@ -93,22 +105,24 @@ def look(params: Params) -> Iterator[str]:
         for split, found in zip(SPLITS, splits, strict=True):
             unknown = int((found.ids == vocabulary.unknown_id).sum()) / found.tokens
             yield f"{split}: {len(found):,} sentences, {found.tokens:,} tokens, {unknown:.1%} of them unknown words"
-        yield from _training(params, splits[0], splits[1], vocabulary, part.share)
+        yield from _training(params, splits[0], splits[1], vocabulary, part)
 
 
 def _training(
-    params: Params, train: EncodedSplit, valid: EncodedSplit, vocabulary: Vocabulary, share: float | None
+    params: Params, train: EncodedSplit, valid: EncodedSplit, vocabulary: Vocabulary, part: _Part
 ) -> Iterator[str]:
     """How long each cell would train on this machine, by a few steps of each."""
+    share = part.share
     for cell in params.cells.values():
         settings = in_numbers(cell.train, round(train.tokens / (share or 1.0)))
         model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(settings.seed))
         seconds = Trainer(model, train, valid, vocabulary.counts, settings).expected_seconds() * cell.seeds
-        told = f"about {duration(seconds / share)}" if share else f"more than {duration(seconds)}"
+        about = "an estimated" if part.is_estimate else "about"
+        told = f"{about} {duration(seconds / share)}" if share else f"more than {duration(seconds)}"
         tokens = settings.batch_tokens if settings.context == "sentence" else settings.streams * settings.bptt
         yield (
             f"training {cell.name}: {told} ({settings.epochs} epochs, {tokens:,} tokens a batch, "
-            f"learning rate {settings.learning_rate:g})"
+            f"rate {settings.learning_rate:g})"
         )
 
 

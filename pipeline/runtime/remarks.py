@@ -21,10 +21,13 @@ class Remarks:
 
     Attributes:
         sums: for each unit (`rows`), into what how many of it were turned (`documents`), or why they were skipped.
+        bytes_held: what the files to be read hold in all, infinite where only reading tells; it is not said.
+        bytes_read: of that, so far.
     """
 
     def __init__(self, sums: Mapping[str, Mapping[str, int]] | None = None, warnings: Sequence[str] = ()) -> None:
         self.sums = defaultdict(Counter[str], {unit: Counter(became) for unit, became in (sums or {}).items()})
+        self.bytes_held = self.bytes_read = 0.0
         self._about: dict[str, list[str]] = {told: [] for told in warnings}  # the files that each is about, if any
 
     def count(self, unit: str, became: str, number: int = 1) -> None:

@@ -1,6 +1,7 @@
 """`rnnlm corpus`: what would be read, before anything is trained."""
 
 import csv
+import gzip
 import re
 import shutil
 from pathlib import Path
@@ -42,6 +43,7 @@ def test_it_shows_what_the_stages_would_read_and_changes_nothing(comments: Path)
     done = CliRunner().invoke(app, ["corpus", "comments.csv", "--text-column", "said"])
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in comments.parent.iterdir()) == before
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert "\n  Comment 2 has lines. It says 2 gamma delta eta beta.\n" in done.stdout
     assert "\n  it says 2 gamma delta eta beta .\n" in done.stdout
     assert "\nrows: 200 = 198 documents + 2 blank\nsentences: 396 = 396 kept + 0 there before\n" in done.stdout
@@ -64,7 +66,15 @@ def test_of_a_large_corpus_it_shows_a_part_and_says_so(comments: Path, monkeypat
     )
     assert 30 < int(share[1]) < 60
     monkeypatch.setattr(preview, "PREVIEW_SECONDS", -1.0)
+    with comments.open("a") as file:  # far more than is read at a time
+        file.write("".join(f"Comment {number} has a good ending.\n" for number in range(20_000)))
     said = CliRunner().invoke(app, arguments).stdout
+    assert (share := re.search(r"first part, (\d+)% of its text by an estimate from the bytes that are left\.", said))
+    assert int(share[1]) == round(100 * 5000 / comments.stat().st_size)
+    # As many tokens as the whole has decide what `auto` is, not those of the part.
+    assert re.search(r"^training small: an estimated \d+ .* \(5 epochs, 256 tokens a batch", said, re.MULTILINE), said
+    Path("comments.csv.gz").write_bytes(gzip.compress(comments.read_bytes()))  # of which nobody knows what it holds
+    said = CliRunner().invoke(app, ["corpus", "comments.csv.gz", *arguments[2:]]).stdout
     assert "first part, more than can be read in seconds." in said
     assert "training small: more than " in said
 

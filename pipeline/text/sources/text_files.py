@@ -53,7 +53,9 @@ def file_documents(
             is not text.
     """
     remarks = remarks or Remarks()
-    for file in _files(path, name or str(path), members, source, params.max_bytes, remarks):
+    files = _files(path, name or str(path), members, source, params.max_bytes, remarks)
+    remarks.bytes_held += sum(file.size for file in files)
+    for file in files:
         unit, reader = _reader(file, source, params)
         for text, group in reader(file):
             text = text and text.replace(MARK, "")
@@ -89,7 +91,14 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
         system, found = archive_members(path, name, members)
         room = Room(name, max_bytes)
         files = [
-            TextFile(f"{name}: {member}", member, partial(system.open, str(member), "rb"), room, remarks)
+            TextFile(
+                f"{name}: {member}",
+                member,
+                partial(system.open, str(member), "rb"),
+                room,
+                remarks,
+                system.size(str(member)),
+            )
             for member in _wanted(found, source, name, remarks)
         ]
         if not files:
@@ -104,6 +113,7 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
                 partial(_checked(path / file).open, "rb"),
                 Room(str(path / file), max_bytes),
                 remarks,
+                (path / file).stat().st_size,
             )
             for file in _wanted(_below(path), source, str(path), remarks)
         ]
@@ -114,7 +124,8 @@ def _files(path: Path, name: str, members: str, source: SourceFile, max_bytes: i
     if not source.format and kind_of(path) not in KINDS:
         raise InputError(f"{name} is of an unknown kind; expected a name that ends in {KNOWN}")
     remarks.count("files", "read")
-    return [TextFile(name, PurePosixPath(path.name), partial(path.open, "rb"), Room(name, max_bytes), remarks)]
+    room = Room(name, max_bytes)
+    return [TextFile(name, PurePosixPath(path.name), partial(path.open, "rb"), room, remarks, path.stat().st_size)]
 
 
 def _below(folder: Path) -> Iterator[PurePosixPath]:

@@ -7,6 +7,7 @@ nothing is unpacked to disk, and all that a file, or all members of an archive t
 import gzip
 import io
 import lzma
+import math
 import tarfile
 import zipfile
 import zlib
@@ -48,6 +49,7 @@ class TextFile:
     open_raw: Callable[[], AbstractContextManager[IO[bytes]]]  # opens it as it is stored; it may be packed
     room: "Room"  # for what it unpacks to
     remarks: Remarks = field(default_factory=Remarks)  # where what is odd about it is told
+    stored: float = math.inf  # bytes, as `open_raw` gives them
 
     def __str__(self) -> str:
         return self.name
@@ -61,6 +63,11 @@ class TextFile:
     def is_packed(self) -> bool:
         """Whether it is a gzip file."""
         return self.path.name.lower().endswith(".gz")
+
+    @property
+    def size(self) -> float:
+        """Bytes that reading all of it takes; infinite where only that tells: packed ones, and columns of Parquet."""
+        return math.inf if self.is_packed or self.kind == ".parquet" else self.stored
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -139,6 +146,7 @@ class _Limited(io.RawIOBase):
             chunk = b""
         buffer[: len(chunk)] = chunk
         self._file.room.take(str(self._file.path), self._stream.tell())
+        self._file.remarks.bytes_read += len(chunk)
         return len(chunk)
 
 
