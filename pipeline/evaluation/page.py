@@ -19,6 +19,7 @@ from pipeline.evaluation.words import (
     Words,
 )
 from pipeline.runtime.files import write_text
+from pipeline.runtime.hashes import sha256
 from pipeline.runtime.paths import CONFIG_FILE, VOCABULARY_FILE
 from pipeline.text.vocabulary import SENTENCE_END, Vocabulary
 from pipeline.training.history import EpochRecord, best_epoch
@@ -37,7 +38,8 @@ COLOURED = (
 COMMANDS = (
     "dvc repro     # all that is out of date, this page last",
     "rnnlm verify  # is every byte as dvc.lock says?",
-    "rnnlm table   # the figures in a terminal; rnnlm score --html FILE: a text of your own, word by word",
+    "rnnlm table   # the figures in a terminal",
+    "rnnlm score FILE --html own.html  # a text of your own, word by word",
 )
 
 
@@ -84,7 +86,10 @@ def write_page(path: Path, compared: Compared, tokens: Path, temperature: float)
         },
         "neighbours": _neighbours(inside, vocabulary),
         "samples": _samples(compared.samples, inside, temperature),
-        "foot": {"commands": COMMANDS, "hashes": dict(_hashes(configs))},
+        "foot": {
+            "commands": COMMANDS,
+            "hashes": {f"{tokens.parent.name}/{tokens.name}, sha256": sha256(tokens)} | dict(_hashes(configs)),
+        },
     }
     if compared.matrix.pairs:
         data["pairs"] = {"about": compared.matrix.about(), "rows": list(_pairs(compared.matrix))}

@@ -243,8 +243,9 @@ function gradient() {
       layer: [{mark: {type: "line", strokeWidth: 2}},
         {mark: {type: "point", filled: true, size: 40, opacity: 1}, transform: [{filter: "datum.lag % 5 === 0"}],
           encoding: {shape}},
-        ...(names ? [] : [{mark: {type: "text", align: "right", dy: -12, dx: 4},
-          transform: [{filter: `datum.lag === ${last}`}], encoding: {text: {field: "model"}}}])],
+        ...(names ? [] : [{mark: {type: "text", align: "left", dy: -10, dx: 8},
+          transform: [{filter: `datum.lag === ${Math.floor(last / 3)}`}],
+          encoding: {text: {field: "model"}, color: {value: colour("--text")}}}])],
     }));
   }
   key("gradient-key", networks);

@@ -9,6 +9,7 @@ from pipeline.evaluation import page, page_frame
 from pipeline.evaluation.results import read_metrics, scores_of
 from pipeline.evaluation.words import read_words
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.hashes import sha256
 from tests.evaluation.conftest import WORDS, page_on
 
 
@@ -34,7 +35,9 @@ def test_the_page_says_what_the_files_say_and_is_the_same_bytes_twice(make_looke
     report = (folder / "report" / "report.md").read_text()
     first = next(line for line in report.splitlines() if "(perplexity" in line).removeprefix("- ")
     assert f"<p class=verdict>{first}</p>" in text
-    assert data["foot"]["hashes"]["lstm, model.safetensors, sha256"] == f"{1:064}"
+    hashes = data["foot"]["hashes"]
+    assert hashes["lstm, model.safetensors, sha256"] == f"{1:064}"
+    assert hashes[f"{folder.name}/tokens.parquet, sha256"] == sha256(folder / "tokens.parquet")
     assert data["samples"][0] == {
         "temperature": "0.5", "chosen": False, "models": {name: [f"<b>{name}</b> at a half"] for name in names}
     }  # fmt: skip
