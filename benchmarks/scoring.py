@@ -6,15 +6,15 @@ docs/performance.md explains the rows.
 """
 
 import os
+import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple
 
-import numpy as np
 import torch
 import typer
 
@@ -68,10 +68,7 @@ def rows(lines: int) -> Iterator[Result]:
         few = max(ours.megabytes for ours, _ in pairs)
         their = max(theirs.megabytes for _, theirs in pairs)
         yield Result(f"memory_{PEER_LINES}", peer_name, few, their, "MB at the peak", their / few, 0.0)
-        generator = np.random.default_rng(0)
-        with (folder / "many.txt").open("w") as file:
-            for _ in range(lines):
-                file.write(" ".join(generator.choice(words, generator.integers(1, 4))) + "\n")
+        write_short_lines(folder / "many.txt", lines, words)
         many = score(folder, "many.txt")
         rates = (lines / many.processor, PEER_LINES / pairs[0][0].processor)
         yield Result(
@@ -91,6 +88,14 @@ def rows(lines: int) -> Iterator[Result]:
             few / many.megabytes,
             0.0,
         )
+
+
+def write_short_lines(path: Path, count: int, words: Sequence[str]) -> None:
+    """Lines of one to three words."""
+    chance = random.Random(0)
+    with path.open("w") as file:
+        for _ in range(count):
+            file.write(" ".join(chance.choices(words, k=chance.randrange(1, 4))) + "\n")
 
 
 def score(folder: Path, lines: str) -> Spent:
