@@ -11,6 +11,7 @@ from torch.nn.functional import embedding
 from pipeline.model import output
 from pipeline.model.arithmetic import product
 from pipeline.model.cells import CELLS, GATES, State
+from pipeline.model.dropping import Dropping, mask
 from pipeline.model.output import Precision, Sampler, Scores
 from pipeline.model.packed import PackedBatch
 from pipeline.model.params import ModelParams
@@ -39,12 +40,14 @@ class LanguageModel(nn.Module):
         layers: the cells' weights.
         V: output weight (C, H), or None where E is the output weight too.
         c: output bias (C,), or None.
+        dropping: what is left out at random in training mode, beside `params.dropout`.
     """
 
     def __init__(self, params: ModelParams, vocabulary_size: int, generator: torch.Generator | None = None) -> None:
         """Build the model; its weights are drawn from `generator`, or zero without one (to be loaded)."""
         super().__init__()
         self.params = params
+        self.dropping = Dropping()
         self.vocabulary_size = vocabulary_size
         H, width = params.hidden_size, params.embedding_dim
         self.E = None if width is None else nn.Parameter(torch.zeros(vocabulary_size, width))
@@ -99,11 +102,17 @@ class LanguageModel(nn.Module):
         Returns:
             What the output layer reads (N, H), and each layer's last state of every sequence.
         """
-        x = x_N if self.E is None else self._dropped(embedding(x_N, self.E), generator)
+        dropping = self.dropping if self.training else Dropping()
+        x = x_N
+        if self.E is not None:
+            x = self._dropped(embedding(x_N, self.E), generator)
+            x = dropping.without_words(x, x_N, self.vocabulary_size, generator)
+            x = dropping.locked(x, batch_sizes, dropping.inputs, generator)
         last = []
-        for layer, before in zip(self._layers(), state or [None] * len(self.layers), strict=True):
+        for number, (layer, before) in enumerate(zip(self._layers(), state or [None] * len(self.layers), strict=True)):
             x, after = run_layer(self.params.cell, x, batch_sizes, layer.U, layer.W, layer.b, before, exact)
-            x = self._dropped(x, generator)
+            rate = dropping.outputs if number == len(self.layers) - 1 else dropping.inputs
+            x = dropping.locked(self._dropped(x, generator), batch_sizes, rate, generator)
             last.append(after)
         return x, last
 
@@ -197,4 +206,4 @@ class LanguageModel(nn.Module):
         p = self.params.dropout
         if not self.training or p == 0:
             return x_NX
-        return x_NX * torch.empty_like(x_NX).bernoulli_(1 - p, generator=generator).div_(1 - p)
+        return x_NX * mask(x_NX, x_NX.shape, p, generator)

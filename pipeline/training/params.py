@@ -9,6 +9,8 @@ from pipeline.runtime.section import Section
 
 Auto = Literal["auto"]
 ONLY_STREAM = ("context", "streams", "bptt")  # what a model that reads sentences does without
+# Values by which an option does nothing, or as it did before it was one.
+NEUTRAL = {"betas": [0.9, 0.999], "locked_dropout_inputs": 0.0, "locked_dropout_outputs": 0.0, "dropped_words": 0.0}
 
 
 class _Training(Section):
@@ -19,9 +21,13 @@ class _Training(Section):
     streams: Annotated[int, Field(ge=1, le=65536)]
     bptt: Annotated[int, Field(ge=FEWEST_STEPS, le=65536)]
     optimizer: Literal["adamw", "sgd"]
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0)]
+    locked_dropout_inputs: Annotated[float, Field(ge=0, lt=1)]
+    locked_dropout_outputs: Annotated[float, Field(ge=0, lt=1)]
+    dropped_words: Annotated[float, Field(ge=0, lt=1)]
     patience: Annotated[int, Field(ge=1)]
     sampled_words: Annotated[int, Field(ge=1)] | None
     sampling_power: Annotated[float, Field(ge=0, le=1)]
@@ -40,7 +46,8 @@ class _Training(Section):
     def _without_what_is_not_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """So that a new option leaves the config.json, and so the bytes, of models that do without it alone."""
         unused = ONLY_STREAM if self.context == "sentence" else ()
-        return {key: value for key, value in dump(self).items() if key not in unused}
+        dumped = dump(self)
+        return {key: value for key, value in dumped.items() if key not in unused and NEUTRAL.get(key) != value}
 
 
 class TrainSettings(_Training):

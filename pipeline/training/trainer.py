@@ -18,6 +18,7 @@ import torch
 
 from pipeline.model.arithmetic import total
 from pipeline.model.batches import Sentences, token_budget_batches
+from pipeline.model.dropping import Dropping
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler, uses_bf16
 from pipeline.model.packed import PackedBatch
@@ -119,6 +120,7 @@ class Trainer:
         stop: Stop | None = None,
     ) -> None:
         self._device = chosen_device(params)
+        model.dropping = Dropping(params.locked_dropout_inputs, params.locked_dropout_outputs, params.dropped_words)
         self._state = TrainingState(model.to(self._device), build_optimizer(model, params))
         self._sampler = None
         if params.sampled_words is not None:

@@ -35,12 +35,14 @@ from tests.training.conftest import Remembers, train_params
 DIGESTS = Path(__file__).with_name("byte_digests.json")
 LARGER = {"embedding_dim": 120, "hidden_size": 120, "layers": 2}  # enough that threads share much of the work
 TIED = {**LARGER, "tie_weights": True, "dropout": 0.2}
+RECIPE = {"context": "stream", "sampled_words": 200, "betas": [0.9, 0.99], "clip_norm": 0.5, "dropped_words": 0.1}
+RECIPE |= {"locked_dropout_inputs": 0.3, "locked_dropout_outputs": 0.4, "weight_decay": 0.001}
 # What differs from a small model, and from its training.
 SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rnn": ({"cell": "rnn", "bias": False}, {}),
     "lstm": ({"cell": "lstm"}, {"sampled_words": 200}),
     "gru": ({"cell": "gru", "embedding_dim": 30}, {"optimizer": "sgd", "learning_rate": 0.5}),
-    "stream": ({"cell": "lstm", "layers": 2}, {"context": "stream", "sampled_words": 200, "streams": 12, "bptt": 20}),
+    "stream": ({"cell": "lstm", "layers": 2, "embedding_dim": 30}, {"streams": 12, "bptt": 20, **RECIPE}),
     "narrow": ({"cell": "lstm", "hidden_size": 3, "embedding_dim": 2}, {"batch_tokens": 50}),
 }
 LARGE = {

@@ -85,7 +85,7 @@ def test_the_optimizer_that_params_name_gets_every_parameter_and_spares_the_bias
 
 def adamw(w: np.ndarray, gradients: list[np.ndarray], rate: float, decay: float) -> np.ndarray:
     """Loshchilov and Hutter 2019, algorithm 2; as torch has it, the decay too is in units of the learning rate."""
-    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+    beta1, beta2, epsilon = 0.8, 0.99, 1e-8
     m, v = np.zeros_like(w), np.zeros_like(w)
     for t, g in enumerate(gradients, start=1):
         m = beta1 * m + (1 - beta1) * g
@@ -108,7 +108,8 @@ def test_steps_equal_the_published_formula(optimizer_name, formula, steps):
     model = torch.nn.Linear(3, 2).double()
     before = {name: weight.detach().numpy().copy() for name, weight in model.named_parameters()}
     gradients = {name: [generator.normal(size=w.shape) for _ in range(steps)] for name, w in before.items()}
-    optimizer = build_optimizer(model, train_params(optimizer=optimizer_name, learning_rate=0.1, weight_decay=0.5))
+    changes = {"learning_rate": 0.1, "weight_decay": 0.5, "betas": [0.8, 0.99]}
+    optimizer = build_optimizer(model, train_params(optimizer=optimizer_name, **changes))
     for step in range(steps):
         for name, weight in model.named_parameters():
             weight.grad = torch.from_numpy(gradients[name][step])

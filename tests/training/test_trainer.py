@@ -292,6 +292,11 @@ def test_global_random_states_are_neither_used_nor_touched(make_model):
         {"sampling_power": 0.0},
         {"precision": "bf16"},
         {"context": "stream"},
+        {"betas": [0.8, 0.999]},
+        {"betas": [0.9, 0.99]},
+        {"locked_dropout_inputs": 0.2},
+        {"locked_dropout_outputs": 0.2},
+        {"dropped_words": 0.2},
     ],
     ids=str,
 )
@@ -430,6 +435,10 @@ def test_a_stream_goes_on_from_window_to_window_and_begins_anew_with_the_epoch(m
     assert len({len(batch.batch_sizes) for batch, _, _ in windows}) > 3
 
 
-def test_what_only_a_stream_uses_is_not_recorded_of_sentences():
-    assert not {"context", "streams", "bptt"} & train_params().model_dump().keys()
+def test_what_is_not_used_is_not_recorded():
+    dropout = {"locked_dropout_inputs", "locked_dropout_outputs", "dropped_words"}
+    unused = {"context", "streams", "bptt", "betas"} | dropout
+    assert not unused & train_params().model_dump().keys()
+    used = train_params(dropped_words=0.1, betas=[0.9, 0.99]).model_dump()
+    assert (used["dropped_words"], used["betas"]) == (0.1, [0.9, 0.99])
     assert {"context": "stream", "streams": 4, "bptt": 8}.items() <= train_params(context="stream").model_dump().items()

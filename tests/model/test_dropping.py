@@ -1,0 +1,82 @@
+"""What is dropped, and that all else is computed as without: values and gradients by the equations in float64."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.model import dropping
+from pipeline.model.cells import CELLS
+from pipeline.model.dropping import Dropping, mask
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.packed import pack
+from pipeline.text.encoded import EncodedSplit
+from tests.conftest import model_params
+
+SENTENCES = [[5, 3, 5, 7, 3], [4, 5], [], [6, 6, 3]]
+SPLIT = EncodedSplit.of([0, *words, 1] for words in SENTENCES)
+
+
+def build(cell: str, **rates: float) -> LanguageModel:
+    shape = model_params(cell=cell, hidden_size=6, embedding_dim=5, layers=2)
+    model = LanguageModel(shape, 9, torch.Generator().manual_seed(1)).double().train()
+    model.dropping = Dropping(**rates)
+    return model
+
+
+def transcribed(model: LanguageModel, words: Tensor, lower: Tensor, upper: Tensor, top: Tensor) -> Tensor:
+    """Mean nats of all targets, word by word; masks are (C, 1) and (B, units), the longest sentence's first."""
+    E, V, c = (model.get_parameter(name) for name in ("E", "V", "c"))
+    nats = []
+    for b, ids in enumerate(sorted(([0, *words_, 1] for words_ in SENTENCES), key=len, reverse=True)):
+        zero = E.new_zeros(1, 6)
+        states = [(zero, zero) if model.params.cell == "lstm" else zero for _ in range(2)]
+        for word, target in itertools.pairwise(ids):
+            x = E[word] * words[word] * lower[b]
+            for k, masked in enumerate((upper[b], top[b])):
+                U, W, bias = (model.get_parameter(f"layers.{k}.{name}") for name in "UWb")
+                states[k] = CELLS[model.params.cell](x[None] if x.dim() == 1 else x, states[k], U, W, bias)
+                x = (states[k][0] if model.params.cell == "lstm" else states[k]) * masked
+            nats.append(torch.logsumexp(x @ V.t() + c, 1) - (x @ V.t() + c)[:, target])
+    return torch.cat(nats).mean()
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_values_and_gradients_are_those_of_the_equations_with_these_masks(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, drawn = build(cell, inputs=0.4, outputs=0.3, words=0.25), []
+
+    def recorded(like: Tensor, shape: Sequence[int], rate: float, generator: torch.Generator | None) -> Tensor:
+        drawn.append((rate, mask(like, shape, rate, generator)))
+        return drawn[-1][1]
+
+    monkeypatch.setattr(dropping, "mask", recorded)
+    loss = model.loss(pack(SPLIT, range(4)), generator=torch.Generator().manual_seed(3))
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    assert [(rate, tuple(found.shape)) for rate, found in drawn] == [
+        (0.25, (9, 1)), (0.4, (4, 5)), (0.4, (4, 6)), (0.3, (4, 6)),
+    ]  # fmt: skip
+    assert all((found == 0).any() for _, found in drawn)
+    expected = transcribed(model, *(found for _, found in drawn))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-10)
+    for mine, other in zip(gradients, torch.autograd.grad(expected, list(model.parameters())), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-8, atol=1e-12)
+
+
+def test_masks_keep_the_mean_and_evaluation_drops_nothing() -> None:
+    drawn = mask(torch.ones(1), (400, 400), 0.3, torch.Generator().manual_seed(1))
+    assert sorted(drawn.unique().tolist()) == pytest.approx([0, 1 / 0.7])
+    assert (drawn == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    batch, model = pack(SPLIT, range(4)), build("lstm", inputs=0.4, outputs=0.3, words=0.25).eval()
+    assert model.loss(batch).item() == build("lstm").loss(batch).item()
+
+
+def test_a_dropped_word_is_zero_wherever_it_is_read() -> None:
+    ids = torch.tensor([3, 4, 5, 6, 7, 8] * 5)
+    x = Dropping(words=0.5).without_words(torch.ones(30, 2), ids, 9, torch.Generator().manual_seed(1))
+    assert np.ptp(x.numpy().reshape(5, 6, 2), axis=0).max() == 0
+    assert set(x.unique().tolist()) == {0, 2}
