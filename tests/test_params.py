@@ -101,6 +101,14 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, raw: bytes | None,
     assert "\n" not in str(caught.value)
 
 
+def test_words_are_dropped_from_an_embedding_alone(content: dict[str, Any]) -> None:
+    content["cells"]["lstm"]["dropped_words"] = 0.1
+    with pytest.raises(InputError, match=r"cells\.lstm: dropped_words needs an embedding: set embedding_dim, or"):
+        check_params(content)
+    content["cells"]["lstm"]["embedding_dim"] = 50
+    assert check_params(content).cells["lstm"].train.dropped_words == 0.1
+
+
 def test_numbers_with_an_exponent_are_numbers(content: dict[str, Any], tmp_path: Path) -> None:
     text = (PROJECT / "params.yaml").read_text().replace("learning_rate: auto", "learning_rate: 1e-3")
     (tmp_path / "params.yaml").write_text(text)

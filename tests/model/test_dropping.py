@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model import dropping
-from pipeline.model.cells import CELLS
+from pipeline.model.cells import CELLS, State
 from pipeline.model.dropping import Dropping, mask
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
@@ -33,14 +33,15 @@ def transcribed(model: LanguageModel, words: Tensor, lower: Tensor, upper: Tenso
     nats = []
     for b, ids in enumerate(sorted(([0, *words_, 1] for words_ in SENTENCES), key=len, reverse=True)):
         zero = E.new_zeros(1, 6)
-        states = [(zero, zero) if model.params.cell == "lstm" else zero for _ in range(2)]
+        states: list[State] = [(zero, zero) if model.params.cell == "lstm" else zero for _ in range(2)]
         for word, target in itertools.pairwise(ids):
-            x = E[word] * words[word] * lower[b]
+            x = (E[word] * words[word] * lower[b]).unsqueeze(0)
             for k, masked in enumerate((upper[b], top[b])):
                 U, W, bias = (model.get_parameter(f"layers.{k}.{name}") for name in "UWb")
-                states[k] = CELLS[model.params.cell](x[None] if x.dim() == 1 else x, states[k], U, W, bias)
-                x = (states[k][0] if model.params.cell == "lstm" else states[k]) * masked
-            nats.append(torch.logsumexp(x @ V.t() + c, 1) - (x @ V.t() + c)[:, target])
+                state = states[k] = CELLS[model.params.cell](x, states[k], U, W, bias)
+                x = (state[0] if isinstance(state, tuple) else state) * masked
+            logits = x @ V.t() + c
+            nats.append(torch.logsumexp(logits, 1) - logits[:, target])
     return torch.cat(nats).mean()
 
 
