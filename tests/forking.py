@@ -214,12 +214,13 @@ def become_python(
             first = kept + 1
         _kept.extend((sys.stdin, sys.stdout, sys.stderr, dict(sys.modules)))
         gc.freeze()  # what came from the parent is never finalized: its connections are the parent's
+        # As those of Python: who puts another object in their place, as colorama does for DVC, closes nothing.
         raw = bool(environment.get("PYTHONUNBUFFERED"))
-        printed = io.FileIO(1, "w") if raw else io.BufferedWriter(io.FileIO(1, "w"))
-        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0)), encoding="utf-8")
+        printed = io.FileIO(1, "w", closefd=False) if raw else io.BufferedWriter(io.FileIO(1, "w", closefd=False))
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
         sys.stdout = io.TextIOWrapper(printed, encoding="utf-8", write_through=raw)
         sys.stderr = io.TextIOWrapper(
-            io.FileIO(2, "w"), encoding="utf-8", errors="backslashreplace", write_through=True
+            io.FileIO(2, "w", closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True
         )
         for logger in _all_loggers():
             vars(logger).update(_loggers.get(logger.name) or _settings(logging.Logger(logger.name)))

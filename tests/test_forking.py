@@ -32,6 +32,9 @@ if __name__ == "__main__":
         fails = ["sh", "-c", script, "5", str(read), sys.executable, "-m", "probe", "fails"]
         done = subprocess.run(fails, stderr=subprocess.PIPE, start_new_session=True, pass_fds=[read])
         print(done.returncode, done.stderr.splitlines()[-1])
+    elif sys.argv[1:] == ["drops"]:
+        sys.stdout = open(1, "w", closefd=False)
+        print("heard all the same")
     elif sys.argv[1:] == ["fails"]:
         raise ValueError("as said")
     elif sys.argv[1:] == ["killed"]:
@@ -45,7 +48,7 @@ def server() -> Server:
     return Server()
 
 
-@pytest.mark.parametrize("how", ["parent", "fails", "killed", "ends", "says"])
+@pytest.mark.parametrize("how", ["parent", "drops", "fails", "killed", "ends", "says"])
 def test_a_forked_command_is_as_a_real_one(server: Server, tmp_path: Path, how: str) -> None:
     (tmp_path / "probe.py").write_text(PROBE)
     (tmp_path / "pipeline.py").write_text("NAME = 'of the clone'\n")

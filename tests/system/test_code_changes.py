@@ -3,8 +3,6 @@
 import ast
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,10 +155,7 @@ def test_a_constant_reruns_the_stages_that_import_it(tmp_path: Path) -> None:
 
 
 def dvc_status(clone: Clone) -> dict[str, Any]:
-    """By an interpreter of its own: a fork's standard output gets closed while DVC looks at all stages."""
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, cwd=clone.folder, env=clone.environment, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    return json.loads(clone.dvc("status", "--json"))
 
 
 @pytest.mark.slow
