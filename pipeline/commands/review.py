@@ -67,13 +67,18 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
     from pipeline.review.listing import list_runs
     from pipeline.review.names import find
     from pipeline.review.tables import show_run
+    from pipeline.review.unseen import seen_by_ancestors
+    from pipeline.runtime.terminal import show_text
 
     with project_store() as (store, _):
-        (listed,) = list_runs(store, [find(store, run)])
+        found = find(store, run)
+        (listed,), told = list_runs(store, [found]), seen_by_ancestors(store, found)
     if as_json:
-        print_json(listed.as_json())
+        print_json(listed.as_json() | ({"remarks": [told]} if told else {}))
     else:
         show_run(listed)
+        if told:
+            show_text(told)
 
 
 @app.command(epilog=examples("rnnlm compare lstm gru", "rnnlm compare champion challenger --json"))

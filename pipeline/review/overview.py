@@ -16,6 +16,7 @@ from pipeline.provenance.dvc import StageRecord, read_lock
 from pipeline.provenance.verification import changed_since, commit_of_results
 from pipeline.runtime.paths import EVALUATION, LOCK, MODELS, TIMINGS
 from pipeline.tracking.pages import corpus_name
+from pipeline.training.first_weights import first_weights_of
 from pipeline.training.history import HISTORY_FILE
 
 TEXT_STAGES = ("download", "tokenize", "vocabulary", "encode")
@@ -68,10 +69,19 @@ def overview(params: Params, wide: bool) -> Overview:
         [
             *(f"Best on validation: {row.model}." for row in models if row.best),
             f"{about_figures}.",
+            *_begun(params, done),
             about_seeds(models),
         ],
         seed_cells(models),
     )
+
+
+def _begun(params: Params, done: Sequence[str]) -> list[str]:
+    """What to know of models whose training began with another's weights, which may have read their test sentences."""
+    cells = [params.cell(name) for name in done]
+    begun = [cell.name for cell in cells if first_weights_of(cell.model, context=cell.train.context)]
+    told = "began with another model's weights; `rnnlm show NAME` counts the test sentences that this one had read"
+    return [f"Training of {', '.join(begun)} {told}."] if begun else []
 
 
 def _lack(name: str) -> str:

@@ -88,18 +88,43 @@ def _seen(store: Store, runs: "Sequence[Run]", tokens: Path) -> np.ndarray:
     """
     with tempfile.TemporaryDirectory() as folder:
         training = {dvc_digest(tokens): tokens}
-        wanted = []
-        for run in _with_ancestors(store, runs):
-            provenance = read_provenance(store, run.info.run_id)
-            record = provenance.stages.get("tokenize") if provenance else None
-            digest = record.outs.get(TOKENS.as_posix()) if record else None
-            if digest is None:
-                raise InputError(f"MLflow does not say what {named(run)} was trained on")
-            if digest not in training:  # often all have read the same
-                training[digest] = Path(folder) / digest
-                restore(f"the text of {named(run)}", digest, training[digest])
-            wanted.append(digest)
-        return seen_in_training(tokens, [training[digest] for digest in dict.fromkeys(wanted)])
+        wanted = [_text_of(store, run, training, Path(folder)) for run in _with_ancestors(store, runs)]
+        return seen_in_training(tokens, list(dict.fromkeys(wanted)))
+
+
+def _text_of(store: Store, run: "Run", known: dict[str, Path], folder: Path) -> Path:
+    """The tokens that a run has read: one of the `known`, by their digests, or else they are restored to `folder`.
+
+    Raises:
+        InputError: which they are is not known, or nobody has them any more.
+    """
+    provenance = read_provenance(store, run.info.run_id)
+    record = provenance.stages.get("tokenize") if provenance else None
+    digest = record.outs.get(TOKENS.as_posix()) if record else None
+    if digest is None:
+        raise InputError(f"MLflow does not say what {named(run)} was trained on")
+    if digest not in known:  # often all have read the same
+        known[digest] = folder / digest
+        restore(f"the text of {named(run)}", digest, known[digest])
+    return known[digest]
+
+
+def seen_by_ancestors(store: Store, run: "Run") -> str | None:
+    """What to know of the test figures of a run whose training began with another model's weights; None: nothing."""
+    if BEGUN_WITH not in run.data.tags:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            known = {dvc_digest(TOKENS): TOKENS} if TOKENS.is_file() else {}
+            seen = _seen(store, [run], _text_of(store, run, known, Path(folder)))
+        except InputError as error:
+            return f"Whether the models before it were trained on some of its test sentences cannot be told: {error}."
+    if not seen.any():
+        return None
+    return (
+        f"{seen.sum():,} of its {len(seen):,} test sentences were in the training split of a model whose weights "
+        "training began with, so its test figures flatter it."
+    )
 
 
 def _with_ancestors(store: Store, runs: "Sequence[Run]") -> "list[Run]":

@@ -87,7 +87,10 @@ def training_note(
         note += f" **Note**: {remarked}."
     if begun_with:
         whose = f"another model, whose run has the tag `model_digest` `{begun_with}`"
-        note += f" Training began with the weights of {whose}."
+        note += (
+            f" Training began with the weights of {whose}. Some test sentences may have been in the training split of "
+            f"that one: `rnnlm show {run_id}` counts them."
+        )
     if tags.get("git_dirty") == "true":
         files = tags.get("git_changed_files", "").replace("`", "'")
         note += f"\n\n**Made with uncommitted changes** (artifact `provenance/changes.patch`): `{files}`.\n"

@@ -1,6 +1,7 @@
 """What `rnnlm table` says: whose figures, which are out of date, what is not there yet."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,12 @@ def test_training_took_what_it_took_to_make_these_weights_and_no_others() -> Non
         assert shown().models[-1][-1] == training
     path.write_text('{"seconds": 61.2}')  # of an earlier version
     assert shown().models[-1][-1] == "-"
+
+
+def test_of_a_warm_start_it_says_where_to_look(results: Project) -> None:
+    assert "began with" not in " ".join(shown().remarks)
+    shutil.copytree(results.models, "data/warm_start")
+    assert "Training of lstm began with another model's weights; `rnnlm show NAME` counts" in shown().remarks[-2]
 
 
 @pytest.mark.usefixtures("results")

@@ -1,5 +1,6 @@
 """Test sentences that a model was trained on, by itself or by the weights that it began with."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from pipeline.runtime.paths import TOKENS
 from pipeline.text.tokens import TOKEN_SCHEMA
 from pipeline.tracking.store import Store, connect
 from tests.projects import Project
-from tests.review.candidates import candidate, write_corpus
+from tests.review.candidates import candidate, rnnlm, write_corpus
 
 LEFT_OUT = "4 of 24 test sentences were in the training split of one of them and are left out."
 
@@ -78,6 +79,10 @@ def test_so_are_those_that_the_weights_it_began_with_were_trained_on(kept: Path)
     store.tag(second.info.run_id, warm_start=first.data.tags["model_digest"])
     second = find(store, "v2")
     assert compare_models(store, second, second, params).left_out == 4
+    told = "4 of its 24 test sentences were in the training split of a model whose weights training began with"
+    assert told in rnnlm("show", "v2").stdout
+    assert told not in rnnlm("show", "v1").stdout
+    assert json.loads(rnnlm("show", "v2", "--json").stdout)["remarks"][0].startswith(told)
     gate = ngram_gate(store)
     assert gate.passed
     assert "over 10 documents" in gate.reason
