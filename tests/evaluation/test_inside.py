@@ -8,6 +8,7 @@ import torch
 from pipeline.evaluation import inside
 from pipeline.evaluation.gradient_flow import gradient_norms
 from pipeline.evaluation.inside import look_inside, word_scores, write_inside
+from pipeline.inference import predictor as predictor_module
 from pipeline.inference.predictor import Predictor
 from pipeline.model.language_model import LanguageModel
 from tests.conftest import saved_model
@@ -19,6 +20,7 @@ SENTENCES = [[5, 9, 3, 20, 7], [2], [4, 6, 8, 10, 12, 14, 16]]
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_each_word_costs_what_one_step_after_another_gives(cell, context, make_model, encode, monkeypatch) -> None:
     monkeypatch.setattr(inside, "LOGIT_ROWS", 3)
+    monkeypatch.setattr(predictor_module, "BATCH_TOKENS", 4)  # several batches, between which a text goes on
     model, split = make_model(cell), encode(SENTENCES)
     predictor = Predictor(replace(saved_model(model), train={"context": context}))
     found = word_scores(model, predictor.passes(split), split, np.array([0, 2]), np.array([2]))

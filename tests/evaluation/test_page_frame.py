@@ -37,6 +37,7 @@ def test_sections_without_data_are_absent_and_what_is_said_is_text(text: str) ->
 
 def test_a_copy_says_of_which_run_it_is_at_its_foot(text: str) -> None:
     copy = told_of(text, {"commit": "<abc>"})
+    assert "<dt>commit</dt>" in copy
     assert copy.replace("<dl><dt>commit</dt><dd>&lt;abc&gt;</dd></dl>\n", page_frame.FOOT) == text
 
 
