@@ -14,9 +14,11 @@ import yaml
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.params import load_params
 from pipeline.provenance.dvc import dvc_digest
-from pipeline.review import reproduce
+from pipeline.review import gates, reproduce, unseen
 from pipeline.review.promotion import FORMER_CHAMPIONS
+from pipeline.runtime.paths import TOKENS
 from pipeline.tracking.logged_model import FILES_DIGEST
 from pipeline.tracking.store import MODEL, Store, connect
 from tests.projects import Project, as_commit_726b98c
@@ -149,6 +151,34 @@ def test_a_run_is_made_again_from_the_modules_that_it_names(
     done = rnnlm("reproduce", "champion")
     assert done.exit_code == 11  # whose perplexity is what it was, but that proves nothing
     assert "data/models/lstm/model.safetensors has other bytes" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_champion_of_then_is_judged_by_the_gates_of_today(
+    upgraded: tuple[Store, list[str]], project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own test sentences, those that somebody was trained on, the n-grams and the count of judgements."""
+    store, _ = upgraded
+    texts = {dvc_digest(TOKENS): TOKENS.read_bytes()}
+    for module in (gates, unseen):
+        monkeypatch.setattr(module, "restore", lambda _, digest, path: path.write_bytes(texts[digest]))
+    write_corpus(sentences=450)  # a quarter of the old test sentences are in its training split
+    texts[dvc_digest(TOKENS)] = TOKENS.read_bytes()
+    candidate(project, 1.0, valid=5.0)
+    params = load_params()
+    found = gates.candidate(params)
+    verdict = gates.judge(store, found, gates.registered(store, found), 5000.0, params)
+    assert [(gate.name, gate.made) for gate in verdict.gates if gate.name not in ("perplexity", "speed")] == [
+        ("better", True),
+        ("n-gram", True),
+        ("old sentences", True),
+        ("unknown words", True),
+    ]
+    better, old = (gate.reason for gate in verdict.gates if gate.name in ("better", "old sentences"))
+    assert "50 of 200 test sentences were in the training split of one of them and are left out." in old
+    assert "judgement 1 on this test split" in better
+    gates.settle(store, verdict, params)
+    assert gates.judged_before(store, verdict.challenger, params)
 
 
 def outputs() -> list[str]:
