@@ -36,14 +36,14 @@ def unused_objects(kept: Collection[str], before: float) -> list[Path]:
         return [path for path in found if path.stat().st_mtime < before]
 
 
-def free_objects(paths: Collection[Path]) -> None:
-    """Remove files that `unused_objects` has found, but for those that workspace or commits use by now.
+def free_objects(paths: Collection[Path], kept: Collection[str]) -> None:
+    """Remove files that `unused_objects` has found, but for those that workspace, commits or `kept` name by now.
 
     Raises:
         InputError: another process of DVC has its lock.
     """
     with repository() as repo, repo.lock:
-        used = {Path(repo.cache.local.oid_to_path(name)) for name in _used(repo, ())}
+        used = {Path(repo.cache.local.oid_to_path(name)) for name in _used(repo, kept)}
         for path in paths:
             if path not in used:
                 path.unlink(missing_ok=True)

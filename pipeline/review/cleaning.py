@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,6 +157,12 @@ def _database(store: Store) -> "SqlAlchemyStore":
 
 def _of_dvc(store: Store, before: float) -> Iterator[Leftover]:
     """What no commit, no experiment and no run of MLflow names."""
+    if paths := tuple(unused_objects(_named_by_runs(store), before)):
+        yield Leftover("files in DVC's cache", paths, lambda: free_objects(paths, _named_by_runs(store)))
+
+
+def _named_by_runs(store: Store) -> set[str]:
+    """The hashes in the records of all runs that are not deleted, or whose model is kept."""
     from mlflow.entities import ViewType
 
     named: set[str] = set()
@@ -167,8 +172,7 @@ def _of_dvc(store: Store, before: float) -> Iterator[Leftover]:
         provenance = read_provenance(store, run.info.run_id)
         for record in provenance.stages.values() if provenance else ():
             named |= {digest for digest in (*record.deps.values(), *record.outs.values()) if digest}
-    if paths := tuple(unused_objects(named, before)):
-        yield Leftover("files in DVC's cache", paths, partial(free_objects, paths))
+    return named
 
 
 def _of_the_folder(before: float) -> Iterator[Leftover]:

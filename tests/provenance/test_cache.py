@@ -78,8 +78,8 @@ def test_what_is_used_by_now_is_not_freed(stages: Path) -> None:
     paths = unused_objects((), time.time() + 10)
     assert digest[2:] in [path.name for path in paths]
     Path("dvc.lock").write_text(lock)  # as a `dvc repro` does that has found its results in the cache
-    free_objects(paths)
+    free_objects(paths, ())
     assert all(path.exists() for path in paths)
     Path("dvc.lock").unlink()
-    free_objects(paths)
+    free_objects(paths, ())
     assert not any(path.exists() for path in paths)

@@ -180,15 +180,25 @@ def test_data_of_any_run_stays_and_of_none_goes(ranked: Project) -> None:
     store = connect()
     names = ("champion's sentences", "read by a run of no rank", "of nobody")
     tested, read, nobody = map(cached, names)
-    for version, digest in (("2", tested), ("4", read)):
+
+    def record(version: str, digest: str) -> None:
         _write(Path("provenance.json"), Provenance(None, {}, {"tokenize": StageRecord({}, {"data/a": digest}, {})}))
         store.client.log_artifact(str(store.version(version).run_id), "provenance.json", "provenance")
+
+    for version, digest in (("2", tested), ("4", read)):
+        record(version, digest)
     # A champion's run that somebody has deleted is not freed, so its data are needed as before.
     store.client.delete_run(str(store.version("2").run_id))
     assert "1 files in DVC's cache" in gc("--yes")
     for number, digest in enumerate((tested, read)):
         restore("data", digest, Path(f"back{number}"))
     assert not (Path(".dvc/cache/files/md5") / nobody[:2] / nobody[2:]).exists()
+    # Found, and then read by a run that ends before it is freed.
+    late = cached("named meanwhile")
+    (found,) = (item for item in cleaning.leftovers(store, 1) if item.kind == "files in DVC's cache")
+    record("4", late)
+    found.free()
+    restore("data", late, Path("late"))
 
 
 @pytest.mark.slow
