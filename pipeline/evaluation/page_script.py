@@ -243,7 +243,8 @@ function gradient() {
       layer: [{mark: {type: "line", strokeWidth: 2}},
         {mark: {type: "point", filled: true, size: 40, opacity: 1}, transform: [{filter: "datum.lag % 5 === 0"}],
           encoding: {shape}},
-        ...(names ? [] : [{mark: {type: "text", align: "left", dy: -10, dx: 8},
+        ...(names ? [] : [{mark: {type: "text", align: "left", dx: 8,
+          dy: {expr: "datum.model === 'vanishes' ? 14 : -10"}},  // the lower one's below it
           transform: [{filter: `datum.lag === ${Math.floor(last / 3)}`}],
           encoding: {text: {field: "model"}, color: {value: colour("--text")}}}])],
     }));

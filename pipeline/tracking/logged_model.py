@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 # What the code that is served imports, and no more; each at the version that the project is pinned to.
-REQUIREMENTS = ("mlflow", "nltk", "numpy", "pandas", "pydantic", "regex", "safetensors", "torch")
+REQUIREMENTS = ("mlflow", "nltk", "numpy", "pandas", "pydantic", "regex", "safetensors", "torch", "urllib3")
 ABSENT = (  # of a model that cannot be read
     "MLflow does not have the files of this model; if the name is right (`rnnlm runs` lists versions), put them back, "
     "or bring the model back (`dvc checkout`) and run `rnnlm sync`"
