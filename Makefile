@@ -36,7 +36,7 @@ PIP_INSTALL := $(PIP) install --no-deps --no-build-isolation
 PINNED := --constraint constraints.txt
 # A line for every 25 packages instead of several for each; errors are on standard error, whole.
 briefly = { $(1) || touch .venv/refused; } | { n=0; while read -r verb rest; do case $$verb in \
-	Collecting) n=$$((n + 1)); test $$((n % 25)) -ne 0 || echo "  $$n packages found" ;; \
+	Collecting|Processing) n=$$((n + 1)); test $$((n % 25)) -ne 0 || echo "  $$n packages found" ;; \
 	Installing) echo "  installing $$n packages" ;; esac; done; }; ! rm .venv/refused 2> /dev/null
 locked = echo 'requirements/$(1).txt'; \
 	$(call briefly,$(PIP_INSTALL) --require-hashes $(PINNED) --requirement requirements/$(1).txt $(2)) || \

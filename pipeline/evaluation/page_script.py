@@ -243,9 +243,9 @@ function gradient() {
       layer: [{mark: {type: "line", strokeWidth: 2}},
         {mark: {type: "point", filled: true, size: 40, opacity: 1}, transform: [{filter: "datum.lag % 5 === 0"}],
           encoding: {shape}},
-        ...(names ? [] : [{mark: {type: "text", align: "left", dx: 8,
-          dy: {expr: "datum.model === 'vanishes' ? 14 : -10"}},  // the lower one's below it
-          transform: [{filter: `datum.lag === ${Math.floor(last / 3)}`}],
+        ...(names ? [] : [{mark: {type: "text", align: "right", dx: -6,
+          dy: {expr: "datum.model === 'vanishes' ? 14 : -10"}},  // on the side from which its line comes
+          transform: [{filter: `datum.lag === ${Math.floor(2 * last / 3)}`}],
           encoding: {text: {field: "model"}, color: {value: colour("--text")}}}])],
     }));
   }
