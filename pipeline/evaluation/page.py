@@ -283,8 +283,9 @@ def _where(words: Mapping[str, Words], compared: Compared) -> dict[str, Any]:
         aspects.append({"title": title, "rows": rows})
     about = (
         f"How much more or less, in percent, the perplexity of each network is than that of the {reference}: farther "
-        "left is better. The 95% intervals stand for themselves, uncorrected. By frequency all test sentences are "
-        f"counted, else {len(sentences):,}, evenly spaced."
+        "left is better. The 95% intervals stand for themselves, uncorrected, and are drawn by themselves, so they "
+        "differ a little from those of the pairs. By frequency all test sentences are counted, else "
+        f"{len(sentences):,}, evenly spaced."
     )
     return {"about": about, "reference": reference, "models": compared.networks, "aspects": aspects}
 

@@ -126,6 +126,7 @@ button:focus-visible, select:focus-visible, summary:focus-visible, [tabindex]:fo
 .reading { margin: .8rem 0; } .reading .who { font-size: .85rem; color: var(--soft); }
 .reading .who b { color: var(--text); } .reading .text { line-height: 2; }
 .word { padding: .12rem .15rem; border-radius: .2rem; cursor: default; } .word.unknown { font-style: italic; }
+.word { unicode-bidi: isolate; }
 .word.chosen { outline: 2px solid var(--accent); } .joined .word { padding: .12rem .05rem; }
 SURPRISE_CLASSES
 #expected { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); gap: .7rem;
@@ -143,6 +144,7 @@ footer dd { margin: 0; font-family: monospace; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { body { font-size: 15px; padding: .7rem; } footer dl { grid-template-columns: 1fr; }
   footer dt { font-weight: bold; } }
 @media print { nav, .buttons button, .hint { display: none; } body { max-width: none; }
+  .wide { overflow: visible; } td, th, .samples td, .neighbours td { min-width: 0; overflow-wrap: anywhere; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } .chart { break-inside: avoid-page; } }
 """
 

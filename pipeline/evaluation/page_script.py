@@ -14,10 +14,15 @@ const FAR = 60;  // percent worse: beyond, one poor model would make all others 
 const BITS = 1 / Math.LN2;
 
 // Text becomes text: an element is only made here, and its content is never read as markup.
+// Characters that show nothing, or that turn round the direction of others, by their numbers.
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const seen = (text) => text.replace(UNSEEN, (found) =>
+  "U+" + found.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0"));
+
 function make(tag, attributes, ...children) {
   const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) element.setAttribute(name, value);
-  element.append(...children);
+  for (const [name, value] of Object.entries(attributes || {})) element.setAttribute(name, seen(String(value)));
+  element.append(...children.map((child) => typeof child === "string" ? seen(child) : child));
   return element;
 }
 
@@ -189,8 +194,10 @@ function where() {
     const rows = aspect.rows.filter((row) => names.includes(row.model)).map((row) => {
       const [at, low, high] = [row.ratio, row.low, row.high].map((ratio) =>
         ratio === null ? null : Math.min(FAR, 100 * (ratio - 1)));
-      return {...row, at, low_at: low, high_at: high, far: 100 * (row.ratio - 1) > FAR,
-        told: percent(row.ratio) + "%" + (row.low === null ? "" : ` (${percent(row.low)} to ${percent(row.high)})`)};
+      const interval = row.low === null ? "" : ` (${percent(row.low)} to ${percent(row.high)})`;
+      const told = percent(row.ratio) + "%" + interval;
+      return {...row, at, low_at: low, high_at: high, told, edge: FAR, far: 100 * (row.ratio - 1) > FAR,
+        cut: row.high !== null && 100 * (row.high - 1) > FAR, said: `${row.model}, ${row.bin}: ${told}`};
     });
     const bins = [...new Set(rows.map((row) => row.bin))];
     const title = `% of perplexity, against the ${data.where.reference}`;
@@ -206,7 +213,13 @@ function where() {
           y: null, yOffset: null, color: {value: colour("--soft")}}},
         {mark: {type: "rule", strokeWidth: 2}, transform: [{filter: "datum.low_at !== null && !datum.far"}],
           encoding: {x: {...x, field: "low_at"}, x2: {field: "high_at"}}},
-        {mark: {type: "point", filled: true, size: 45, opacity: 1}, encoding: {x: {...x, field: "at"}, shape,
+        // What lies beyond the scale is told in figures, and an interval that goes on has an arrow.
+        {mark: {type: "text", align: "right", dx: -7, fontSize: 8}, transform: [{filter: "datum.far"}],
+          encoding: {x: {...x, field: "at"}, text: {field: "told"}, color: {value: colour("--text")}}},
+        {mark: {type: "point", shape: "triangle-right", filled: true, size: 40, opacity: 1},
+          transform: [{filter: "datum.cut || datum.far"}], encoding: {x: {...x, field: "edge"}}},
+        {mark: {type: "point", filled: true, size: 45, opacity: 1}, transform: [{filter: "!datum.far"}],
+          encoding: {x: {...x, field: "at"}, shape, description: {field: "said"},
           tooltip: [{field: "model"}, {field: "bin", title: aspect.title}, {field: "told", title: "percent"},
             {field: "perplexity", format: ".1f"}, {field: "tokens", format: ","}]}},
       ],
@@ -227,8 +240,9 @@ function gradient() {
   for (const [heading, rows, names] of charts) {
     const kinds = names || [...new Set(rows.map((row) => row.model))];
     const own = {color: {field: "model", type: "nominal", legend: null,
-      scale: {domain: kinds, range: ["#0072B2", "#D55E00"]}}, shape: {field: "model", type: "nominal", legend: null}};
-    const {color, shape} = names ? scales(names) : own;
+      scale: {domain: kinds, range: [colour("--soft"), colour("--text")]}},
+      shape: {field: "model", type: "nominal", legend: null}};
+    const {color, shape} = names ? scales(names) : own;  // the two are none of the networks, nor of their colours
     const domain = names ? [Math.min(...both), Math.max(...both)] : undefined;
     const title = "gradient k words back / at the word";
     const place = make("div", {class: "chart"});

@@ -234,3 +234,9 @@ def opened(browser: "Browser", path: Path, **options: Any) -> "tuple[Page, list[
     page.wait_for_selector("html[data-ready=yes]")
     page.wait_for_function("[...document.querySelectorAll('.chart')].every((one) => one.querySelector('svg, canvas'))")
     return page, errors
+
+
+def with_data(text: str, data: dict[str, Any]) -> str:
+    """The page `text`, showing other data."""
+    head, mark, rest = text.partition("id='data'>")
+    return head + mark + json.dumps(data).replace("<", "\\u003c") + rest[rest.index("</script>") :]

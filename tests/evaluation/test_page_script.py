@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.evaluation.results import read_metrics
 from pipeline.training.history import read_history
-from tests.evaluation.conftest import WORDS, opened, page_on
+from tests.evaluation.conftest import WORDS, opened, page_on, with_data
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -85,3 +85,15 @@ def test_nothing_overlaps_on_a_phone_with_twelve_cells_of_long_names(make_looked
         assert errors == []
         assert re.search("perplexity", page.locator(".verdict").inner_text())
         page.close()
+
+
+def test_what_lies_beyond_the_scale_is_told_in_figures(make_looked_at, browser: "Browser") -> None:
+    folder = make_looked_at(["lstm"])
+    text, data = page_on(folder, ["lstm"])
+    row = next(row for row in data["where"]["aspects"][0]["rows"] if row["model"] == "lstm")
+    row |= {"ratio": 3.0, "low": 2.5, "high": 3.5}
+    (path := folder / "report" / "far.html").write_text(with_data(text, data), encoding="utf-8")
+    page, errors = opened(browser, path, viewport={"width": 1200, "height": 900})
+    drawn = page.locator("#where-charts svg text").all_text_contents()
+    assert "+200.0% (+150.0 to +250.0)" in drawn
+    assert errors == []

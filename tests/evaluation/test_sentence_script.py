@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from tests.evaluation.conftest import opened, page_on
+from tests.evaluation.conftest import opened, page_on, with_data
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -35,4 +35,15 @@ def test_each_models_five_likeliest_words_are_shown_at_the_word_pointed_at(make_
     assert f"s{step}" in page.evaluate("document.activeElement.className").split()
     page.get_by_role("button", name="Next").click()
     assert page.locator("#sentence").input_value() == "4"
+    assert errors == []
+
+
+def test_characters_that_turn_text_round_are_named_and_turn_nothing(make_looked_at, browser: "Browser") -> None:
+    folder = make_looked_at(["lstm"])
+    text, data = page_on(folder, ["lstm"])
+    data["sentences"]["list"][0]["words"][:2] = ["\u202e", "evil"]
+    (path := folder / "report" / "turned.html").write_text(with_data(text, data), encoding="utf-8")
+    page, errors = opened(browser, path, viewport={"width": 1200, "height": 900})
+    assert page.locator(".reading").nth(0).locator(".word").all_inner_texts()[:2] == ["U+202E", "evil"]
+    assert page.locator("#sentence option").nth(0).inner_text().startswith("U+202E evil")
     assert errors == []
