@@ -25,7 +25,7 @@ from pipeline.model.output import cross_entropy
 from pipeline.model.packed import pack, previous_rows
 from pipeline.model.recurrence import run_layer
 from pipeline.params import Params
-from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, VOCABULARY
+from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, REPORT, VOCABULARY
 from pipeline.text.encoded import EncodedSplit, load_split
 from pipeline.text.vocabulary import END_ID, START_ID
 from pipeline.training.history import read_history
@@ -50,7 +50,8 @@ def inputs() -> list[Path]:
         for name in TAUGHT_CELLS
         for file in ("gradient_flow.csv", "samples.txt", "metrics.json")
     ]
-    return [*files, EVALUATION / "baselines" / "metrics.json", VOCABULARY, *(ENCODED / split for split in SPLIT_NAMES)]
+    baselines = EVALUATION / "baselines" / "metrics.json"
+    return [*files, baselines, REPORT, VOCABULARY, *(ENCODED / split for split in SPLIT_NAMES)]
 
 
 SPLIT_NAMES = ("train", "valid", "test")
@@ -78,6 +79,7 @@ def measured(params: Params) -> dict[str, Any]:
         "gates": {name: _gates(models[name], some) for name in ("lstm", "gru")},
         "torch_gru": _torch_gru(models["gru"].model, some),
         "results": _results(),
+        "pairs": _pairs(),
         "suggested": {name: _suggested(saved) for name, saved in models.items()},
         "samples": {
             name: (EVALUATION / name / "samples.txt").read_text("utf-8").splitlines()[:3] for name in TAUGHT_CELLS
@@ -325,6 +327,14 @@ def _results() -> dict[str, Any]:
         metrics = read_metrics(EVALUATION / name / "metrics.json")
         found[name] = {key: metrics[key] for key in (*keys, "parameters")}
         found[name]["epochs"] = [record.valid_perplexity for record in read_history(MODELS / name / "history.csv")]
+    return found
+
+
+def _pairs() -> dict[str, dict[str, Any]]:
+    """What the report's paired tests say of a model against another of higher perplexity, by both names."""
+    found: dict[str, dict[str, Any]] = {}
+    for pair in pd.read_csv(REPORT / "pairs.csv").to_dict("records"):
+        found.setdefault(pair["model"], {})[pair["other"]] = {key: pair[key] for key in ("p_holm", "better")}
     return found
 
 

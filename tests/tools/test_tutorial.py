@@ -151,6 +151,10 @@ def claims(n: dict[str, Any]) -> Iterator[tuple[str, bool]]:
         "counting is worse than any network",
         perplexity["fivegram"] > max(perplexity[x] for x in ("rnn", "lstm", "gru")),
     )
+    better = {(model, other): pair["better"] for model, others in n["pairs"].items() for other, pair in others.items()}
+    yield "plain RNN and 5-gram cannot be told apart", better.get(("rnn", "5-gram")) == "cannot be told"
+    gated_beat = [better.get((gated, other)) for gated in ("lstm", "gru") for other in ("rnn", "5-gram")]
+    yield "LSTM and GRU are better than both", gated_beat == ["yes"] * 4
     yield "gates help", perplexity["rnn"] > max(perplexity["lstm"], perplexity["gru"])
     seeds = json.loads((PROJECT / "recipes/default/metrics.json").read_text())
     spread = max(seeds[name]["seed_perplexity_sd"] for name in ("lstm", "gru"))
@@ -177,6 +181,10 @@ def claims(n: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     yield "about half of the GRU's state is kept", 0.4 < n["gates"]["gru"]["kept"] < 0.6
     yield "torch's GRU is another model", n["torch_gru"]["theirs"] > 1.05 * n["torch_gru"]["ours"]
     yield "its parameters are those of the formula", results["rnn"]["parameters"] == 2 * 8000 * 100 + 100**2
+    C, H, D = n["corpus"]["vocabulary"], n["params"]["hidden_size"], n["params"]["embedding_dim"]
+    yield "so are the LSTM's", results["lstm"]["parameters"] == 5 * H * C + 4 * H**2 + 4 * H
+    counted = D * C + 3 * H * D + 3 * H**2 + 3 * H + H * C + C
+    yield "and the GRU's, with its output bias", results["gru"]["parameters"] == counted
 
 
 @pytest.mark.parametrize(
