@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -116,6 +117,8 @@ def saved_model_called(model: str | None) -> "SavedModel":
     if model == "":
         raise InputError(f"--model names nothing; it takes {MODEL_NAMES}")
     if model is not None and not model.startswith("models:") and (Path(model).parts != (model,) or model == ".."):
+        if not Path(model).exists():
+            raise InputError(f"--model {model}: no such folder{_nearest(Path(model))}")
         return load_model(Path(model))
     from pipeline.review.names import model_called
 
@@ -123,6 +126,13 @@ def saved_model_called(model: str | None) -> "SavedModel":
     cells = enter_project().cells
     name = best_model() if model is None or (model in cells and not models_here()) else model
     return load_model(MODELS / name) if name in cells else model_called(name, here / name)
+
+
+def _nearest(folder: Path) -> str:
+    """A question about the folders that lie where this one does not, and are nearly called so."""
+    beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    near = [str(folder.with_name(name)) for name in get_close_matches(folder.name, beside)]
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def best_model() -> str:

@@ -37,6 +37,7 @@ OverTypesOption = Annotated[
     bool,
     typer.Option("--over-types", help="share the probability of unknown words among those of the corpus and FILE"),
 ]
+LARGEST = 1e6  # temperature or weight: so no score overflows, and infinity is refused as other numbers out of range
 MOST_LINES = 10_000  # that are read for a page: it shows far fewer
 
 
@@ -55,7 +56,7 @@ def generate(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="number of sentences, of each beginning")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="equal seeds write equal sentences")] = 1,
-    temperature: Annotated[float, typer.Option(min=1e-6, help="below 1 favours likely words")] = 1.0,
+    temperature: Annotated[float, typer.Option(min=1e-6, max=LARGEST, help="below 1 favours likely words")] = 1.0,
     top_k: Annotated[int | None, typer.Option(min=1, help="draw only from the k likeliest words")] = None,
     top_p: Annotated[
         float | None, typer.Option(min=1e-6, max=1, help="and only from the likeliest with this probability together")
@@ -162,7 +163,9 @@ def neighbours(
 )
 def rescore(
     file: Annotated[str, typer.Argument(metavar="FILE", help="an n-best list; - for standard input")],
-    weight: Annotated[float, typer.Option(min=0, help="of the model's log probability beside the list's score")],
+    weight: Annotated[
+        float, typer.Option(min=0, max=LARGEST, help="of the model's log probability beside the list's score")
+    ],
     model: ModelOption = None,
     over_types: OverTypesOption = False,
     as_json: JsonLinesOption = False,

@@ -31,9 +31,7 @@ def table(wide: WideOption = False, as_json: JsonOption = False) -> None:
 
     shown = overview(enter_project(), wide)
     if as_json:
-        tables = {"models": shown.models, "seeds": shown.seeds}
-        rows = {name: [dict(zip(table[0], row, strict=True)) for row in table[1:]] for name, table in tables.items()}
-        print_json({"about": shown.about, **rows, "remarks": shown.remarks})
+        print_json(shown.as_json())
         return
     if shown.about:
         show_text(*shown.about)

@@ -13,7 +13,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.text.sentences import SentenceSplitter
 
 PART_BYTES = 1 << 18  # that are read at most before they are answered: some forward passes
-BOM = b"\xef\xbb\xbf"
+BOM = "\ufeff"
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def parts_of(source: BufferedIOBase, name: str) -> Iterator[list[str]]:
     Raises:
         InputError: a line is not UTF-8; those before it have been given.
     """
-    number, start, rest = 1, 0, b""  # of the first line that has not been given: its number, place and beginning
+    number, rest = 1, b""  # of the first line that has not been given: its number and beginning
     while True:
         read = source.read1(PART_BYTES)
         whole, end, rest = (rest + read).rpartition(b"\n") if read else (rest, b"", b"")
@@ -58,14 +58,13 @@ def parts_of(source: BufferedIOBase, name: str) -> Iterator[list[str]]:
         lines = []
         for line in raw:
             try:
-                lines.append(line.removesuffix(b"\r").removeprefix(BOM if number == 1 else b"").decode())
+                lines.append(line.removesuffix(b"\r").decode().removeprefix(BOM if number == 1 else ""))
             except UnicodeDecodeError as error:
                 if lines:
                     yield lines
-                where = f"line {number}, byte {start + error.start}"
+                where = f"line {number}, its byte {error.start + 1}"
                 raise InputError(f"{name} is not UTF-8 ({where}); save it as UTF-8") from None
             number += 1
-            start += len(line) + 1
         if lines:
             yield lines
         if not read:

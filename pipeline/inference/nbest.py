@@ -52,7 +52,7 @@ def rescored(
         unknown_types: as of `surprisal_of_lines`.
 
     Raises:
-        InputError: a line is not one of such a list.
+        InputError: a line is not one of such a list, has `FEATURE` already, or comes apart from the others of its ID.
     """
     open_list = []
     for read in hypotheses_of(parts, name):
@@ -66,10 +66,20 @@ def rescored(
 
 def hypotheses_of(parts: Iterable[list[str]], name: str) -> Iterator[list[Hypothesis]]:
     """The lines of a list as they stand there; arguments and errors as of `rescored`."""
-    number = 0
+    number, seen, last = 0, set(), None
     for lines in parts:
-        yield [_hypothesis(line, number, name) for number, line in enumerate(lines, number + 1)]
-        number += len(lines)
+        read = []
+        for line in lines:
+            number += 1
+            hypothesis = _hypothesis(line, number, name)
+            if hypothesis.id != last and hypothesis.id in seen:
+                raise InputError(
+                    f"{name}, line {number}: ID {hypothesis.id!r} comes back after {last!r}; put the lines of an ID "
+                    "side by side"
+                )
+            seen.add(last := hypothesis.id)
+            read.append(hypothesis)
+        yield read
 
 
 def _hypothesis(line: str, number: int, name: str) -> Hypothesis:
@@ -82,6 +92,11 @@ def _hypothesis(line: str, number: int, name: str) -> Hypothesis:
         score = math.nan
     if not math.isfinite(score):
         raise InputError(f"{name}, line {number}: the score must be a number, got {fields[3]!r}; `{LOOKS_LIKE}`")
+    if any(feature.startswith(FEATURE) for feature in fields[2].split()):
+        raise InputError(
+            f"{name}, line {number}: the features have `{FEATURE}` already; rescore the list as it was before, or give "
+            "this feature another name"
+        )
     return Hypothesis(fields[0], fields[1], fields[2], score, tuple(fields[4:]))
 
 

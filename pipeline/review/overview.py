@@ -1,9 +1,13 @@
 """All models of params.yaml side by side, for `rnnlm table`: of which corpus and commit, and what is out of date."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from pipeline.evaluation.recipes import SEED_COUNT
 from pipeline.evaluation.results import (
+    Row,
     about_intervals,
     about_seeds,
     baseline_rows,
@@ -11,6 +15,7 @@ from pipeline.evaluation.results import (
     seed_cells,
     table_cells,
 )
+from pipeline.evaluation.scores import SEED_FIGURES, SEED_PERPLEXITY, UNSEEN
 from pipeline.params import Params, read_params
 from pipeline.provenance.dvc import StageRecord, read_lock
 from pipeline.provenance.verification import changed_since, commit_of_results
@@ -23,6 +28,12 @@ TEXT_STAGES = ("download", "tokenize", "vocabulary", "encode")
 INTERVAL = "95% interval"
 FIGURE_COLUMNS = ("model", "test perplexity", INTERVAL, "validation perplexity", "parameters", "training")
 OUT_OF_DATE = "out of date"
+# What programs get of metrics.json.
+TOLD_FIGURES = (
+    *("perplexity", "perplexity_low", "perplexity_high", UNSEEN, "perplexity_known"),
+    *("accuracy_top1", "accuracy_top5", "parameters"),
+)
+TOLD_OF_SEEDS = (SEED_COUNT, *SEED_FIGURES, "seed_perplexity_mean_low", "seed_perplexity_mean_high")
 NAMED_CHANGES = 4  # keys and files that a line names
 
 
@@ -34,6 +45,12 @@ class Overview:
     models: list[list[str]]
     remarks: list[str] = field(default_factory=list)
     seeds: list[list[str]] = field(default_factory=list)  # empty where no network has several
+    figures: list[dict[str, Any]] = field(default_factory=list)  # of all models, as numbers; None: there is none
+    seed_figures: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs: all figures, not rounded, whatever columns are shown."""
+        return {"about": self.about, "models": self.figures, "seeds": self.seed_figures, "remarks": self.remarks}
 
 
 def overview(params: Params, wide: bool) -> Overview:
@@ -48,7 +65,8 @@ def overview(params: Params, wide: bool) -> Overview:
     models = [*baselines, *(network_rows(EVALUATION, MODELS, done, TIMINGS) if done else [])]
     if not models:
         remarks = ["`dvc repro` trains and evaluates them, as `make repro` does."]
-        return Overview([], [["model", "state"], *map(list, lacks.items())], remarks)
+        figures = [{"model": name, "state": lack} for name, lack in lacks.items()]
+        return Overview([], [["model", "state"], *map(list, lacks.items())], remarks, figures=figures)
     locked = read_lock() if LOCK.exists() else {}
     changes = {stage: [f"{LOCK} lacks {stage}"] for name in (None, *done) for stage in _stages(name)}
     changes |= changed_since(locked, read_params())
@@ -56,12 +74,16 @@ def overview(params: Params, wide: bool) -> Overview:
     header, *cells = table_cells(models, with_times=True)
     header = [INTERVAL if name == about_figures else name for name in header]
     lines = {model.model: row for model, row in zip(models, cells, strict=True)}
+    states = dict(lacks)
     for name, line in lines.items():
         outdated = any(changes[stage] for stage in _stages(name if name in done else None))
         line[0] = f"{name} ({OUT_OF_DATE})" if outdated else name
+        states[name] = OUT_OF_DATE if outdated else "up to date"
     rows = [header, *(lines[row.model] for row in baselines)]
     rows += [lines.get(name) or [name, lack, *["-"] * (len(header) - 2)] for name, lack in lacks.items()]
     kept = [index for index, name in enumerate(header) if wide or name in FIGURE_COLUMNS]
+    by_name = {row.model: row for row in models}
+    named = [*(row.model for row in baselines), *lacks]
     changed = [what for name in (None, *done) for stage in _stages(name) for what in changes[stage]]
     return Overview(
         [f"{_corpus(locked)}, {commit_of_results()}", *_told(list(dict.fromkeys(changed)))],
@@ -73,7 +95,23 @@ def overview(params: Params, wide: bool) -> Overview:
             about_seeds(models),
         ],
         seed_cells(models),
+        [{"model": name, "state": states[name], **_figures(by_name.get(name))} for name in named],
+        [_seed_figures(row) for row in models if SEED_COUNT in row.metrics],
     )
+
+
+def _figures(row: Row | None) -> dict[str, Any]:
+    """What a model's line shows, as numbers; of no line, None each."""
+    metrics = row.metrics if row else {}
+    found = {key: metrics.get(key) for key in TOLD_FIGURES}
+    found |= {key: getattr(row, key, None) for key in ("valid_perplexity", "epochs", "seconds")}
+    finite = {key: value if value is not None and math.isfinite(value) else None for key, value in found.items()}
+    return {"best": row is not None and row.best, "interval": about_intervals(metrics) if row else None, **finite}
+
+
+def _seed_figures(row: Row) -> dict[str, Any]:
+    each = {key.removeprefix(SEED_PERPLEXITY): value for key, value in row.metrics.items() if SEED_PERPLEXITY in key}
+    return {"model": row.model, **{key: row.metrics.get(key) for key in TOLD_OF_SEEDS}, "each": each}
 
 
 def _begun(params: Params, done: Sequence[str]) -> list[str]:

@@ -54,7 +54,9 @@ def test_the_folder_of_a_model_needs_no_project(project: Path, tmp_path_factory:
     ("model", "expected"),
     [
         ("", "--model names nothing"),
-        ("../rnn", "../rnn/config.json is missing"),
+        ("../rnn", "--model ../rnn: no such folder"),
+        ("data/models/lstn", "--model data/models/lstn: no such folder (did you mean data/models/lstm?)"),
+        ("data/models", "data/models/config.json is missing"),
         ("lstn", "no model named 'lstn' in data/models (did you mean lstm?), no such folder"),
         ("chamption", "(did you mean champion?)"),
         ("zzz", "no model named 'zzz' in data/models, no such folder"),

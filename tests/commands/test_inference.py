@@ -133,7 +133,7 @@ def test_generation_is_seeded_and_continues_the_prompt(project: Path) -> None:
 
 
 def test_text_that_is_not_utf8_is_refused(project: Path) -> None:
-    assert "not UTF-8 (line 1, byte 1)" in rnnlm(project, "score", "-", status=1, stdin=b"a\xff\n")
+    assert "not UTF-8 (line 1, its byte 2)" in rnnlm(project, "score", "-", status=1, stdin=b"a\xff\n")
 
 
 def test_a_file_that_is_not_there_is_refused(project: Path) -> None:
@@ -196,6 +196,16 @@ def test_a_list_is_rescored_by_the_words_that_it_does_not_know_too(
     assert [line.split(" ||| ")[1::2] for line in kept] == [["the qqa", "-1.000000"], ["the qqb cat", "-1.500000"]]
     error = rnnlm(project, "rescore", "-", "--weight", "1", status=1, stdin=b"the cat\n")
     assert error.startswith("error: standard input, line 1: 1 fields; a line of an n-best list is `ID ||| hypothesis")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "command", [("rescore", "-", "--weight"), ("generate", "--temperature"), ("generate", "--top-p")]
+)
+def test_what_is_no_finite_number_is_out_of_range(command: tuple[str, ...], number: str) -> None:
+    done = CliRunner().invoke(app, [*command, number], env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert f"Invalid value for '{command[-1]}'" in done.stderr
 
 
 def test_play_needs_a_terminal_and_begins_with_the_best_of_the_models(

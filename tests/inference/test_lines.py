@@ -57,7 +57,7 @@ def test_what_is_not_utf8_is_named_by_line_and_byte_after_the_lines_before_it(
     if size == 2:
         given += next(parts)
     assert given == ["é", "a"]
-    with pytest.raises(InputError, match=r"^x\.txt is not UTF-8 \(line 3, byte 6\); save it as UTF-8$"):
+    with pytest.raises(InputError, match=r"^x\.txt is not UTF-8 \(line 3, its byte 2\); save it as UTF-8$"):
         next(parts)
 
 

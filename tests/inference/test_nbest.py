@@ -11,7 +11,7 @@ LIST = [
     "b ||| This is the ||| ||| -1.75 ||| 0-0",
     "a ||| is ||| ||| -3",
     "a |||  ||| LM= 2 ||| -9",
-    "b ||| the ||| ||| 0",
+    "c ||| the ||| ||| 0",
 ]
 
 
@@ -60,6 +60,14 @@ def test_lists_are_the_same_in_whatever_parts_they_come(make_predictor) -> None:
         ("b ||| is", r"^list\.txt, line 6: 2 fields; a line of an n-best list is `ID \|\|\| hypothesis "),
         ("b ||| is ||| ||| good", r"^list\.txt, line 6: the score must be a number, got 'good'"),
         ("b ||| is ||| ||| nan", r"^list\.txt, line 6: the score must be a number, got 'nan'"),
+        (
+            "d ||| is ||| A= 1 rnnlm= -4 ||| 1",
+            r"^list\.txt, line 6: the features have `rnnlm=` already; rescore the list",
+        ),
+        (
+            "b ||| is ||| ||| 1",
+            r"^list\.txt, line 6: ID 'b' comes back after 'c'; put the lines of an ID side by side$",
+        ),
     ],
 )
 def test_a_line_that_is_none_is_named(make_predictor, line: str, expected: str) -> None:

@@ -110,6 +110,20 @@ def test_a_model_that_is_not_trained_leaves_the_others_their_rows() -> None:
     assert rows["wide"] == ["not trained", "-", "-", "-", "-"]
     assert rows["half"] == ["not evaluated", "-", "-", "-", "-"]
     assert rows["lstm"][0] == "6.0"
+    told = {row["model"]: row for row in found.as_json()["models"]}
+    shared = {key: told["lstm"][key] for key in ("state", "best", "perplexity", "perplexity_low", "perplexity_high")}
+    assert list(shared.values()) == ["up to date", True, 6.0, 5.0, 7.0]
+    assert told["wide"] == dict.fromkeys(told["lstm"]) | {"model": "wide", "state": "not trained", "best": False}
+    assert (told["half"]["state"], told["unigram"]["valid_perplexity"]) == ("not evaluated", None)
+
+
+def test_what_several_seeds_gave_is_told_as_numbers(results: Project) -> None:
+    path = results.evaluation / "metrics.json"
+    seeds = {"seeds": 2, "seed_perplexity_mean": 6.5, "seed_perplexity_sd": 0.5}
+    each = {"perplexity_seed_1": 6.0, "perplexity_seed_2": 7.0}
+    path.write_text(json.dumps(json.loads(path.read_text()) | seeds | each))
+    ends = dict.fromkeys(("seed_perplexity_mean_low", "seed_perplexity_mean_high"))
+    assert shown().as_json()["seeds"] == [{"model": "lstm", **seeds, **ends, "each": {"1": 6.0, "2": 7.0}}]
 
 
 def test_before_the_first_run_every_model_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
