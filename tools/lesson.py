@@ -331,10 +331,13 @@ def _results() -> dict[str, Any]:
 
 
 def _pairs() -> dict[str, dict[str, Any]]:
-    """What the report's paired tests say of a model against another of higher perplexity, by both names."""
+    """What the report's paired tests say of each model against each other one, by both names."""
     found: dict[str, dict[str, Any]] = {}
-    for pair in pd.read_csv(REPORT / "pairs.csv").to_dict("records"):
-        found.setdefault(pair["model"], {})[pair["other"]] = {key: pair[key] for key in ("p_holm", "better")}
+    for pair in pd.read_csv(REPORT / "pairs.csv").to_dict("records"):  # the first has the lower perplexity
+        there = {"p_holm": pair["p_holm"], "better": pair["better"]}
+        back = there | {"better": "no" if pair["better"] == "yes" else pair["better"]}
+        found.setdefault(pair["model"], {})[pair["other"]] = there
+        found.setdefault(pair["other"], {})[pair["model"]] = back
     return found
 
 
