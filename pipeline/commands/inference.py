@@ -261,7 +261,8 @@ def _write_html(path: Path, file: str, model: str | None) -> None:
     from pipeline.runtime.paths import CONFIG_FILE, MODELS
 
     with opened(file) as (source, name):
-        lines = list(islice((line for part in parts_of(source, name) for line in part), MOST_LINES))
+        read = (line for part in parts_of(source, name) for line in part)
+        lines, is_cut = list(islice(read, MOST_LINES)), next(read, None) is not None
     if model is None:
         cells = [name for name in enter_project().cells if (MODELS / name / CONFIG_FILE).exists()]
         if not cells:
@@ -273,3 +274,5 @@ def _write_html(path: Path, file: str, model: str | None) -> None:
     print(path)
     if left:
         print(left, file=sys.stderr)
+    if is_cut:
+        print(f"of {name} only the first {MOST_LINES:,} lines were read", file=sys.stderr)

@@ -54,7 +54,9 @@ def test_what_does_not_fit_is_said_and_other_readers_are_left_out(
         write_word_page(Path("own.html"), ["", " "], {"lstm": predictor}, "own.txt")
 
 
-def test_the_command_takes_all_cells_and_no_other_output(project: Project, tmp_path: Path) -> None:
+def test_the_command_takes_all_cells_and_no_other_output(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pipeline.commands.inference import app
 
     (tmp_path / "own.txt").write_text("the cat .\n")
@@ -62,5 +64,10 @@ def test_the_command_takes_all_cells_and_no_other_output(project: Project, tmp_p
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[-1] == str(tmp_path / "own.html")
     assert data_of(tmp_path / "own.html")["sentences"]["models"] == ["lstm", "5-gram"]
+    assert "lines were read" not in done.stderr
+    (tmp_path / "own.txt").write_text("the cat .\n" * 3)
+    monkeypatch.setattr("pipeline.commands.inference.MOST_LINES", 2)
+    cut = CliRunner().invoke(app, ["score", "own.txt", "--html", "own.html"])
+    assert "of own.txt only the first 2 lines were read" in cut.stderr
     refused = CliRunner().invoke(app, ["score", "own.txt", "--html", "own.html", "--json"])
     assert "--html goes with --model alone" in str(refused.exception)
