@@ -1,4 +1,4 @@
-"""Section `model` of params.yaml."""
+"""Section `model` of params.yaml; imports no torch, as stages that read text or count words know it too."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from pipeline.runtime.section import Section
 
 CellName = Literal["rnn", "lstm", "gru"]
+Context = Literal["sentence", "stream"]  # what a model reads before a word
+
+FEWEST_STEPS = 5  # of a window of a stream that is drawn
 
 
 class ModelParams(Section):

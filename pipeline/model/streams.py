@@ -13,19 +13,17 @@ gradient cannot look back from. As there, the learning rate is in proportion to 
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.model.cells import State
 from pipeline.model.packed import PackedBatch, steps_and_sequences
+from pipeline.model.params import FEWEST_STEPS, Context
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID
 
-Context = Literal["sentence", "stream"]
-
-FEWEST_STEPS = 5  # of a window that is drawn
 SPREAD = 5.0  # standard deviation of its steps
 FULL_LENGTH = 0.95  # probability that `bptt`, not half of it, is their mean
 

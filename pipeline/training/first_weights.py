@@ -6,8 +6,8 @@ import torch
 
 from pipeline.model.folder import Config, model_digest, read_config, read_vocabulary, read_weights
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.params import ModelParams
-from pipeline.model.streams import Context, context_of
+from pipeline.model.params import Context, ModelParams
+from pipeline.model.streams import context_of
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import WARM_START, WARM_START_REQUEST
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary

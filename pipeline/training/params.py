@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from pipeline.model.streams import FEWEST_STEPS, Context
+from pipeline.model.params import FEWEST_STEPS, Context
 from pipeline.runtime.section import Section
 
 Auto = Literal["auto"]

@@ -22,7 +22,8 @@ from pipeline.model.dropping import Dropping
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Sampler, uses_bf16
 from pipeline.model.packed import PackedBatch
-from pipeline.model.streams import Carried, Context, Windows, drawn_lengths, windows_in_all
+from pipeline.model.params import Context
+from pipeline.model.streams import Carried, Windows, drawn_lengths, windows_in_all
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar, progress_bar
 from pipeline.runtime.stopping import Stop

@@ -1,6 +1,8 @@
 """dvc.yaml is whole, and what digests of code rely on holds of the code; a room imports only rooms before it."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,11 @@ def test_no_parameter_has_a_name_that_the_run_cache_ignores() -> None:
             for part in dotted.replace(".${key}", "").split("."):
                 value = value[part]
             assert not keys(value) & {"size", "nfiles"}, f"{name}: {dotted}"
+
+
+def test_stages_that_read_text_wait_for_no_torch() -> None:
+    """Importing it takes three times as long as all that these do in a small project."""
+    code = "import sys, stages.pins, stages.download, stages.tokenize, stages.vocabulary, stages.warm_start"
+    slow = "print(*{'torch', 'mlflow', 'dask', 'dvc', 'matplotlib'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", f"{code}; {slow}"], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("\n", "")
