@@ -1,8 +1,10 @@
 """URLs as they may be shown, logged and recorded: without what may be secret in them.
 
 By the standard a login ends at the last @ before the first slash, question mark or hash. People paste passwords with
-these in them, and libraries disagree about where such a password ends (SQLAlchemy's own hiding shows `ssw0rd` of
-`p@ssw0rd`). So where an @ further on may end a login too, nothing is shown but the scheme.
+these in them, and with blanks; browsers read backslashes as slashes, and need none after `https:`; libraries disagree
+about where a login ends (SQLAlchemy's own hiding shows `ssw0rd` of `p@ssw0rd`). So where an @ further on in a line may
+end a login too, nothing is shown up to it but the scheme. That also hides what is none: of `http://host:80 is down,
+ask me@host` it leaves `http://…`.
 """
 
 import re
@@ -11,7 +13,16 @@ from urllib.parse import quote, unquote, unquote_plus
 
 SHORTEST_SECRET = 4  # characters in a row that give a secret away
 IN_ARCHIVE = re.compile(r"((?:(?:zip|tar)://(?:(?!::).)*::)*)(.*)", re.DOTALL)
-URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"]*")
+# Each is written so that it looks at no character of a long text more than a few times.
+_MEMBERS = r"(?:(?:zip|tar)://(?:(?!::|://)[^\s\"])*::)+[a-z][a-z0-9+.-]*"
+_WEB = r"(?:https?|wss?|ftps?):(?!\s)[/\\]*"  # browsers know these without the slashes
+_START = rf"(?:(?:{_MEMBERS})?:[/\\]{{2,}}|{_WEB})"
+_PARAMETER = r"[?#]|;(?=[^\s\"/;]*=)"  # begins a query, a fragment, or the parameter of a part of the path
+URL = re.compile(rf"[a-z][a-z0-9+.-]*:[/\\]{{2,}}|{_WEB}", re.IGNORECASE)
+BEFORE_LOGIN = re.compile(rf"{_START}|[/\\]{{2,}}(?!\s)", re.IGNORECASE)
+PLAIN_LOGIN = re.compile(r"[^\s\"/?#;\\]*")
+PARAMETER = re.compile(_PARAMETER)
+URL_IN_TEXT = re.compile(rf"({_START}(?:(?!{_PARAMETER})[^\s\"])*)[^\s\"]*", re.IGNORECASE)
 
 
 def split_chain(url: str) -> tuple[str, str]:
@@ -22,25 +33,24 @@ def split_chain(url: str) -> tuple[str, str]:
 
 
 def shown(url: str) -> str:
-    """A URL, or a path, cut to scheme, host and path: no login, and no query or fragment with a token."""
+    """A URL, or a path, cut to scheme, host and path: no login, and no query, parameter or fragment with a token."""
     members, location = split_chain(url)
-    scheme, mark, rest = location.partition("://")
-    if not mark:
-        return url
-    login, place, _ = _parts(rest)
-    # What a proxy or a converter is asked for is a URL in the path of another.
-    path = place if login else URL_IN_TEXT.sub(lambda match: shown(match[0]), place)
-    return f"{members}::{scheme}://{path}" if members else f"{scheme}://{path}"
+    before, login, place = _parts(location)
+    place = place if PLAIN_LOGIN.fullmatch(login) else "…"
+    if URL.match(location):
+        place = before + place
+        before, place = "", PARAMETER.split(place, maxsplit=1)[0]
+    return f"{members}::{before}{place}" if members else before + place
 
 
 def has_login(url: str) -> bool:
     """Whether there is, or may be, a user's name or a password in a URL."""
-    return bool(_parts(split_chain(url)[1].partition("://")[2])[0])
+    return bool(_parts(split_chain(url)[1])[1])
 
 
 def without_secrets(text: str) -> str:
-    """`text` with every URL in it as `shown` has it; a URL ends at white space or a double quote."""
-    return URL_IN_TEXT.sub(lambda match: shown(match[0]), text)
+    """`text` with every URL in it as `shown` has it; it ends at white space or a double quote, a login in its line."""
+    return re.sub(r"[^\n]+", lambda line: _line_without_secrets(line[0]), text)
 
 
 def masked(value: Any) -> Any:
@@ -50,7 +60,7 @@ def masked(value: Any) -> Any:
     if isinstance(value, list):
         return [masked(item) for item in value]
     if isinstance(value, str):
-        return shown(value) if URL_IN_TEXT.match(value) else without_secrets(value)
+        return shown(value) if URL.match(value) else without_secrets(value)
     return value
 
 
@@ -70,21 +80,30 @@ def told(error: Exception, *urls: str) -> str:
     return text
 
 
-def _parts(rest: str) -> tuple[str, str, str]:
-    """What follows `://`, in three: what may be a login, host and path, and what follows these."""
-    authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
-    if "@" in rest[len(authority) :] and re.search("[@:]", authority):
-        return rest, "…", ""
-    login, _, place = rest.rpartition("@") if "@" in authority else ("", "", rest)
-    place, *after = re.split(r"[?#]", place, maxsplit=1)
-    return login, place, "".join(after)
+def _line_without_secrets(line: str) -> str:
+    before, login, place = _parts(line)
+    if not PLAIN_LOGIN.fullmatch(login):
+        place = "…" + re.sub(r"^[^\s\"]*", "", place)
+    return URL_IN_TEXT.sub(r"\1", before + place)
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """A URL, or a line with URLs, in three: what is before the first login, what may be one, what follows its @."""
+    last = text.rfind("@")
+    for start in BEFORE_LOGIN.finditer(text) if last >= 0 else ():
+        authority = re.compile(r"[^/?#\\]*").match(text, start.end())
+        if start.end() <= last and authority and re.search("[@:]", authority[0]):
+            return text[: start.end()], text[start.end() : last], text[last + 1 :]
+    return "", "", text
 
 
 def _secrets(url: str) -> set[str]:
     """Passwords and tokens of a URL, in each spelling; of a text that is no URL all of it."""
-    _, mark, rest = split_chain(url)[1].partition("://")
-    if not mark:
+    location = split_chain(url)[1]
+    if not URL.match(location):
         return {url}
-    login, _, after = _parts(rest)
-    found = {login.partition(":")[2] or login, *(part.partition("=")[2] or part for part in re.split("[&#]", after))}
+    _, login, place = _parts(location)
+    parameters = PARAMETER.split(place, maxsplit=1)[1:]
+    given = [part for after in parameters for part in re.split("[&#;]", after)]
+    found = {login.partition(":")[2] or login, *(part.partition("=")[2] or part for part in given)}
     return {spelt for text in found for spelt in (text, unquote(text), unquote_plus(text), quote(text, safe=""))}
