@@ -12,11 +12,10 @@ inside.json of a model has
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pipeline.evaluation.gradient_flow import gradient_norms
@@ -24,6 +23,7 @@ from pipeline.evaluation.words import LIKELIEST, NOT_LOOKED, Words, drawn, showa
 from pipeline.model.arithmetic import product
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import PackedBatch, pack
+from pipeline.model.similarity import nearest
 from pipeline.model.streams import Carried
 from pipeline.runtime.files import write_text
 from pipeline.text.encoded import EncodedSplit
@@ -65,10 +65,7 @@ def word_scores(
     likeliest_nats_NK = np.zeros((len(of_N), LIKELIEST), np.float32)
     count = min(LIKELIEST, model.vocabulary_size)
     for batch, token_B, carried in passes:
-        before = None if carried is None else carried.first(batch.batch_sizes[0])
-        h_BH, after = model.hidden(batch.x_N, batch.batch_sizes, before)
-        if carried is not None:
-            carried.keep(after)
+        h_BH = model.read(batch, carried)
         wanted = np.flatnonzero(place_T[token_B] >= 0)
         for rows in np.split(wanted, range(LOGIT_ROWS, len(wanted), LOGIT_ROWS)):
             if not len(rows):
@@ -133,25 +130,16 @@ def _units(model: LanguageModel, test: EncodedSplit, start: int) -> tuple[list[i
     return numbers.tolist(), rounded
 
 
-@torch.no_grad()
 def _neighbours(model: LanguageModel, vocabulary: Vocabulary) -> dict[str, list[tuple[int, float]]]:
-    """By the cosine of what the network reads of words: rows of E, or of U where words go straight to the cell."""
-    table_CX = cast(Tensor, model.layers[0].U) if model.E is None else model.E
-    common = min(COMMON_WORDS, len(vocabulary) - END_ID - 2)
-    words_MX = table_CX[END_ID + 1 : END_ID + 1 + common].detach()
-    first, last = QUERY_RANKS
-    found = [number for number in range(common) if vocabulary.tokens[END_ID + 1 + number].isalpha()]
-    within = [number for number in found if first <= number < last] or found
+    common = range(END_ID + 1, min(END_ID + 1 + COMMON_WORDS, len(vocabulary) - 1))
+    found = [id_ for id_ in common if vocabulary.tokens[id_].isalpha()]
+    within = [id_ for id_ in found if QUERY_RANKS[0] <= id_ - common.start < QUERY_RANKS[1]] or found
     places = np.unique(np.geomspace(1, max(len(within), 1), QUERIES).astype(int)) - 1 if within else []
     queries = [within[place] for place in places]
     if not queries:
         return {}
-    lengths_M1 = product(words_MX * words_MX, words_MX.new_ones(words_MX.shape[1], 1)).sqrt().clip(min=1e-9)
-    unit_MX = words_MX / lengths_M1
-    cosine_QM = product(unit_MX[queries], unit_MX.t())
-    cosine_QM[torch.arange(len(queries)), queries] = -2.0  # not itself
-    best = cosine_QM.topk(min(NEIGHBOURS, common - 1))
+    ids_QK, cosine_QK = nearest(model, common, queries, min(NEIGHBOURS, len(common) - 1))
     return {
-        str(END_ID + 1 + query): [(END_ID + 1 + near, round(value, 2)) for near, value in zip(ids, values, strict=True)]
-        for query, ids, values in zip(queries, best.indices.tolist(), best.values.tolist(), strict=True)
+        str(query): [(id_, round(cosine, 2)) for id_, cosine in zip(ids, cosines, strict=True)]
+        for query, ids, cosines in zip(queries, ids_QK.tolist(), cosine_QK.tolist(), strict=True)
     }

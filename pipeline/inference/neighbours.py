@@ -1,15 +1,12 @@
 """Words that a model reads alike: whose rows of its look-up table point the same way."""
 
 from difflib import get_close_matches
-from typing import NamedTuple, cast
-
-import torch
+from typing import NamedTuple
 
 from pipeline.inference.predictor import Predictor
-from pipeline.model.arithmetic import product
-from pipeline.model.language_model import Layer
+from pipeline.model.similarity import nearest
 from pipeline.runtime.errors import InputError
-from pipeline.text.vocabulary import END_ID, START_ID
+from pipeline.text.vocabulary import END_ID
 
 
 class Neighbour(NamedTuple):
@@ -19,7 +16,6 @@ class Neighbour(NamedTuple):
     similarity: float
 
 
-@torch.no_grad()
 def neighbours(predictor: Predictor, text: str, count: int) -> list[Neighbour]:
     """The `count` words nearest to a word, the nearest first; special tokens are none.
 
@@ -37,12 +33,9 @@ def neighbours(predictor: Predictor, text: str, count: int) -> list[Neighbour]:
         near = get_close_matches(words[0], vocabulary.tokens[END_ID + 1 : -1], 3)
         meant = f"did you mean {', '.join(near)}?" if near else "it stands for all rare ones as UNKNOWN_TOKEN"
         raise InputError(f"the model does not know the word {words[0]!r}; {meant}")
-    rows_CX = cast(Layer, model.layers[0]).U if model.E is None else model.E
-    length_C = product(rows_CX * rows_CX, rows_CX.new_ones(rows_CX.shape[1], 1))[:, 0].sqrt()
-    similarity_C = product(rows_CX, rows_CX[word, :, None])[:, 0] / (length_C * length_C[word]).clamp_min(1e-12)
-    similarity_C[[START_ID, END_ID, vocabulary.unknown_id, word]] = -torch.inf
-    best = similarity_C.topk(min(count, len(vocabulary) - 4))
+    known = range(END_ID + 1, len(vocabulary) - 1)
+    ids_1K, similarity_1K = nearest(model, known, [word], min(count, len(known) - 1))
     return [
         Neighbour(vocabulary.tokens[id_], similarity)
-        for id_, similarity in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        for id_, similarity in zip(ids_1K[0].tolist(), similarity_1K[0].tolist(), strict=True)
     ]

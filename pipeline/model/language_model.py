@@ -116,14 +116,14 @@ class LanguageModel(nn.Module):
             last.append(after)
         return x, last
 
-    def _read(
+    def read(
         self,
         batch: PackedBatch,
         carried: Carried | None,
         generator: torch.Generator | None = None,
         exact: bool = True,
     ) -> Tensor:
-        """What the output layer reads of a batch (N, H)."""
+        """What the output layer reads of a batch (N, H); arguments as in `loss`, `exact` as in `run_layer`."""
         before = None if carried is None else carried.first(batch.batch_sizes[0])
         h_NH, after = self.hidden(batch.x_N, batch.batch_sizes, before, generator, exact)
         if carried is not None:
@@ -149,7 +149,7 @@ class LanguageModel(nn.Module):
             generator: draws the dropout masks in training mode.
             carried: where the sequences go on from, and then what the next batch does; None: each starts from zero.
         """
-        h_NH = self._read(batch, carried, generator, precision == "exact")
+        h_NH = self.read(batch, carried, generator, precision == "exact")
         if sampler is None:
             return output.cross_entropy(h_NH, self.output_weight, self.c, batch.y_N, precision)
         return output.sampled_cross_entropy(h_NH, self.output_weight, self.c, batch.y_N, sampler, step, precision)
@@ -157,12 +157,12 @@ class LanguageModel(nn.Module):
     @torch.no_grad()
     def score(self, batch: PackedBatch, carried: Carried | None = None) -> Scores:
         """Nats and rank of every target of a batch under the full softmax; `carried` as in `loss`."""
-        return output.score(self._read(batch, carried), self.output_weight, self.c, batch.y_N)
+        return output.score(self.read(batch, carried), self.output_weight, self.c, batch.y_N)
 
     @torch.no_grad()
     def nats(self, batch: PackedBatch, carried: Carried | None = None) -> Tensor:
         """As `score`, without the ranks of the targets, which take a third of the time."""
-        return output.nats(self._read(batch, carried), self.output_weight, self.c, batch.y_N)
+        return output.nats(self.read(batch, carried), self.output_weight, self.c, batch.y_N)
 
     @torch.no_grad()
     def next_logits(self, x_B: Tensor, state: Sequence[State] | None = None) -> tuple[Tensor, list[State]]:
