@@ -21,7 +21,7 @@ from pipeline.model.cells import GATES
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import Precision, Sampler, cross_entropy, uses_bf16
 from pipeline.model.packed import PackedBatch, pack
-from pipeline.model.params import ModelParams
+from pipeline.model.params import NEUTRAL_SHAPE, ModelParams
 from pipeline.model.recurrence import run_layer
 from pipeline.params import CellParams, load_params
 from pipeline.runtime.paths import ENCODED, VOCABULARY
@@ -102,7 +102,7 @@ def word_language_model() -> Iterator[Result]:
     C, H, B, T = 10_000, 200, 20, 35
     params = ModelParams(
         cell="lstm", hidden_size=H, embedding_dim=H, layers=2, bias=True, output_bias=True, tie_weights=False,
-        dropout=0.2, lookup_init=0.1,
+        dropout=0.2, lookup_init=0.1, **NEUTRAL_SHAPE,
     )  # fmt: skip
     # Zipf's law, as in text: the sampled softmax works on the distinct targets of a batch.
     chances = 1 / torch.arange(1, C + 1)

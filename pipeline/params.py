@@ -209,8 +209,9 @@ def _merge(name: str, changes: dict[str, Any], file: _File, where: str) -> CellP
         seeds = _Seeds.model_validate({SEEDS_FOLDER: changes.get(SEEDS_FOLDER, 1)}).seeds
     except ValidationError as error:
         raise InputError(_problems(error, f"{where}: cells.{name}")) from None
-    if train.dropped_words and model.embedding_dim is None:
-        raise InputError(f"{where}: cells.{name}: dropped_words needs an embedding: set embedding_dim, or it to 0")
+    for key in ("dropped_words", "locked_dropout_embedding"):
+        if getattr(train, key) and model.embedding_dim is None:
+            raise InputError(f"{where}: cells.{name}: {key} needs an embedding: set embedding_dim, or it to 0")
     return CellParams(name, model, train, seeds)
 
 

@@ -88,7 +88,7 @@ def saved_model(model: "LanguageModel", vocabulary: "Vocabulary | None" = None, 
 
 def model_params(**changes) -> "ModelParams":
     """Section `model` of a small LSTM, but for `changes`."""
-    from pipeline.model.params import ModelParams
+    from pipeline.model.params import NEUTRAL_SHAPE, ModelParams
 
     values = {
         "cell": "lstm",
@@ -101,4 +101,4 @@ def model_params(**changes) -> "ModelParams":
         "dropout": 0.0,
         "lookup_init": None,
     }
-    return ModelParams.model_validate({**values, **changes})
+    return ModelParams.model_validate({**NEUTRAL_SHAPE, **values, **changes})

@@ -46,6 +46,8 @@ def test_a_cell_overrides_model_and_train_and_may_be_repeated(content: dict[str,
         (("model", "dropout"), 1.0, "model.dropout: .*less than 1.*got 1.0"),
         (("model", "cell"), "transformer", "model.cell: .*'rnn', 'lstm' or 'gru'.*got 'transformer'"),
         (("model", "tie_weights"), True, "tie_weights.*embedding_dim must equal hidden_size"),
+        (("model", "lower_sizes"), [50], "model: lower_sizes .*: 0 of them with layers 1, not 1; null gives all"),
+        (("train", "decay_after"), 3, "train: decay_after counts with schedule step alone, not with auto: set it to"),
         (("train", "device"), "cuda", "precision exact runs on the processor: set device to cpu or auto, or precision"),
         (("vocabulary", "size"), 3, "vocabulary.size: .*greater than or equal to 4"),
         (("tokenize", "splits", "test"), 0, "tokenize.splits.test: .*greater than 0"),
@@ -101,12 +103,13 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, raw: bytes | None,
     assert "\n" not in str(caught.value)
 
 
-def test_words_are_dropped_from_an_embedding_alone(content: dict[str, Any]) -> None:
-    content["cells"]["lstm"]["dropped_words"] = 0.1
-    with pytest.raises(InputError, match=r"cells\.lstm: dropped_words needs an embedding: set embedding_dim, or"):
+@pytest.mark.parametrize("key", ["dropped_words", "locked_dropout_embedding"])
+def test_what_drops_of_an_embedding_needs_one(content: dict[str, Any], key: str) -> None:
+    content["cells"]["lstm"][key] = 0.1
+    with pytest.raises(InputError, match=rf"cells\.lstm: {key} needs an embedding: set embedding_dim, or it to 0"):
         check_params(content)
     content["cells"]["lstm"]["embedding_dim"] = 50
-    assert check_params(content).cells["lstm"].train.dropped_words == 0.1
+    assert getattr(check_params(content).cells["lstm"].train, key) == 0.1
 
 
 def test_numbers_with_an_exponent_are_numbers(content: dict[str, Any], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.output import cross_entropy
-from pipeline.model.params import ModelParams
+from pipeline.model.params import NEUTRAL_SHAPE, ModelParams
 from pipeline.runtime.rows import write_rows
 from pipeline.text.encoded import EncodedSplit
 
@@ -60,7 +60,9 @@ def plain_rnn_norms(vocabulary_size: int, split: EncodedSplit) -> dict[str, np.n
     most 1: so small weights shrink it at every step, and only large ones can make it grow.
     """
     shape = {"cell": "rnn", "hidden_size": 100, "embedding_dim": None, "layers": 1, "bias": False, "output_bias": False}
-    params = ModelParams.model_validate(shape | {"tie_weights": False, "dropout": 0.0, "lookup_init": None})
+    params = ModelParams.model_validate(
+        NEUTRAL_SHAPE | shape | {"tie_weights": False, "dropout": 0.0, "lookup_init": None}
+    )
     found = {}
     for name, times in PLAIN_RNNS.items():
         model = LanguageModel(params, vocabulary_size, torch.Generator().manual_seed(1)).eval()

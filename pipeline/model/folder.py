@@ -19,7 +19,7 @@ import safetensors.torch
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.params import ModelParams
+from pipeline.model.params import NEUTRAL_SHAPE, ModelParams
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path, write_text
 from pipeline.runtime.hashes import sha256
@@ -48,11 +48,13 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_commit_726b98c(cls, content: Any) -> Any:
-        if isinstance(content, dict) and "cell" in content:
+    def _of_earlier_versions(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "cell" in content:  # of commit 726b98c
             shape = dict(content)
             size = shape.pop("vocabulary_size", None)
-            return {"files": None, "text": None, "train": None, "vocabulary_size": size, "model": shape}
+            content = {"files": None, "text": None, "train": None, "vocabulary_size": size, "model": shape}
+        if isinstance(content, dict) and isinstance(content.get("model"), dict):
+            content = {**content, "model": {**NEUTRAL_SHAPE, **content["model"]}}
         return content
 
 

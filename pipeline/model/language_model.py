@@ -1,6 +1,7 @@
 """The language model: look-up, cell layers, output layer."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import sqrt
 from typing import cast
 
@@ -51,8 +52,8 @@ class LanguageModel(nn.Module):
         self.vocabulary_size = vocabulary_size
         H, width = params.hidden_size, params.embedding_dim
         self.E = None if width is None else nn.Parameter(torch.zeros(vocabulary_size, width))
-        inputs = [width or vocabulary_size] + [H] * (params.layers - 1)
-        self.layers = nn.ModuleList(Layer(params.cell, X, H, params.bias) for X in inputs)
+        widths = [width or vocabulary_size, *params.sizes]
+        self.layers = nn.ModuleList(Layer(params.cell, X, H, params.bias) for X, H in pairwise(widths))
         self.V = None if params.tie_weights else nn.Parameter(torch.zeros(vocabulary_size, H))
         self.c = nn.Parameter(torch.zeros(vocabulary_size)) if params.output_bias else None
         if generator is not None:
@@ -64,23 +65,29 @@ class LanguageModel(nn.Module):
         The bound is 1/sqrt(n) for units with n incoming connections. The notes print sqrt(n), the tutorial that they
         summarise 1/sqrt(n); sqrt(n) would saturate tanh at once. In a look-up table one row is active at a time, so
         there n is the width of a row, unless `lookup_init` says otherwise: "incoming" is the notes' rule, which counts
-        the whole vocabulary as connected, and a number is the bound itself.
+        the whole vocabulary as connected, and a number is the bound itself. A `weight_init` is the bound of all, but of
+        look-ups with a `lookup_init` (Zaremba, Sutskever and Vinyals 2014, arXiv:1409.2329, begin within 0.05 or 0.1).
         """
 
         def draw(weight: Tensor, bound: float) -> None:
             nn.init.uniform_(weight, -bound, bound, generator)
 
-        lookup, H = self.params.lookup_init, self.params.hidden_size
-        if not isinstance(lookup, float):
-            lookup = 1 / sqrt(self.vocabulary_size if lookup == "incoming" else self.params.embedding_dim or H)
+        def bound(incoming: int) -> float:
+            return self.params.weight_init or 1 / sqrt(incoming)
+
+        lookup, sizes = self.params.lookup_init, self.params.sizes
+        if lookup is None:
+            lookup = bound(self.params.embedding_dim or sizes[0])
+        elif lookup == "incoming":
+            lookup = 1 / sqrt(self.vocabulary_size)
         if self.E is not None:
             draw(self.E, lookup)
         for index, layer in enumerate(self._layers()):
             one_hot = index == 0 and self.E is None
-            draw(layer.U, lookup if one_hot else 1 / sqrt(len(layer.U)))
-            draw(layer.W, 1 / sqrt(H))
+            draw(layer.U, lookup if one_hot else bound(len(layer.U)))
+            draw(layer.W, bound(len(layer.W)))
         if self.V is not None:
-            draw(self.V, 1 / sqrt(H))
+            draw(self.V, bound(sizes[-1]))
 
     def hidden(
         self,
@@ -107,10 +114,13 @@ class LanguageModel(nn.Module):
         if self.E is not None:
             x = self._dropped(embedding(x_N, self.E), generator)
             x = dropping.without_words(x, x_N, self.vocabulary_size, generator)
-            x = dropping.locked(x, batch_sizes, dropping.inputs, generator)
+            rate = dropping.inputs if dropping.embedding is None else dropping.embedding
+            x = dropping.locked(x, batch_sizes, rate, generator)
         last = []
         for number, (layer, before) in enumerate(zip(self._layers(), state or [None] * len(self.layers), strict=True)):
-            x, after = run_layer(self.params.cell, x, batch_sizes, layer.U, layer.W, layer.b, before, exact)
+            W = dropping.without_weights(layer.W, generator)
+            kept_BH = dropping.of_states(W, batch_sizes[0], len(W), generator)
+            x, after = run_layer(self.params.cell, x, batch_sizes, layer.U, W, layer.b, before, exact, kept_BH)
             rate = dropping.outputs if number == len(self.layers) - 1 else dropping.inputs
             x = dropping.locked(self._dropped(x, generator), batch_sizes, rate, generator)
             last.append(after)
@@ -199,8 +209,8 @@ class LanguageModel(nn.Module):
         return cast(list[Layer], list(self.layers))
 
     def _zero_state(self, batch: int) -> list[State]:
-        zero_BH = self.output_weight.new_zeros(batch, self.params.hidden_size)
-        return [(zero_BH, zero_BH) if self.params.cell == "lstm" else zero_BH for _ in self.layers]
+        zeros = [self.output_weight.new_zeros(batch, H) for H in self.params.sizes]
+        return [(zero_BH, zero_BH) if self.params.cell == "lstm" else zero_BH for zero_BH in zeros]
 
     def _dropped(self, x_NX: Tensor, generator: torch.Generator | None) -> Tensor:
         p = self.params.dropout

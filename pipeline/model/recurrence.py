@@ -20,7 +20,7 @@ from torch.nn.functional import embedding
 
 from pipeline.model.arithmetic import add_product, column_sums, product
 from pipeline.model.cells import GATES, State
-from pipeline.model.packed import last_rows, previous_rows
+from pipeline.model.packed import last_rows, previous_rows, steps_and_sequences
 
 aten = torch.ops.aten
 
@@ -37,6 +37,7 @@ def run_layer(
     b: Tensor | None,
     state: State | None = None,
     exact: bool = True,
+    kept_BH: Tensor | None = None,
 ) -> tuple[Tensor, State]:
     """One layer over a packed batch.
 
@@ -49,19 +50,21 @@ def run_layer(
         b: bias (G,) or None.
         state: where sequences start: (B, H), for the LSTM two of them; None: zero.
         exact: on a processor, compute the same bytes as on any other (see arithmetic.py).
+        kept_BH: a factor on what the recurrent products read of each sequence's state; None: 1.
 
     Returns:
         The states s of all rows (N, H), and each sequence's last state, in the form of `state`.
     """
-    if cell in TORCH_GATES and (x.is_cuda or not exact) and _has_fast_kernel(cell, x, batch_sizes):
+    may_use_kernels = cell in TORCH_GATES and kept_BH is None and (x.is_cuda or not exact)
+    if may_use_kernels and _has_fast_kernel(cell, x, batch_sizes):
         return run_library_layer(cell, x, batch_sizes, U, W, b, state)
     last_B = last_rows(batch_sizes).to(x.device)
     if cell == "lstm":
         s_BH, c_BH = (None, None) if state is None else state
-        s_NH, c_BH = _LSTM.apply(x, tuple(batch_sizes), U, W, b, s_BH, c_BH)
+        s_NH, c_BH = _LSTM.apply(x, tuple(batch_sizes), U, W, b, s_BH, c_BH, kept_BH)
         return s_NH, (s_NH.index_select(0, last_B), c_BH)
     function = {"rnn": _RNN, "gru": _GRU}[cell]
-    s_NH = function.apply(x, tuple(batch_sizes), U, W, b, state)
+    s_NH = function.apply(x, tuple(batch_sizes), U, W, b, state, kept_BH)
     return s_NH, s_NH.index_select(0, last_B)
 
 
@@ -120,22 +123,29 @@ def _has_fast_kernel(cell: str, x: Tensor, batch_sizes: Sequence[int]) -> bool:
 class _RNN(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, batch_sizes: tuple[int, ...], U: Tensor, W: Tensor, b: Tensor | None, s0_BH: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        batch_sizes: tuple[int, ...],
+        U: Tensor,
+        W: Tensor,
+        b: Tensor | None,
+        s0_BH: Tensor | None,
+        kept_BH: Tensor | None,
     ) -> Tensor:
         s_NH = _input_products(x, U, b)  # becomes the states in place
         before = s0_BH
         for s_BH in s_NH.split(batch_sizes):
             if before is not None:
-                add_product(s_BH, before[: len(s_BH)], W)
+                add_product(s_BH, _kept(before[: len(s_BH)], kept_BH), W)
             before = s_BH.tanh_()
-        ctx.save_for_backward(x, U, W, s0_BH, s_NH)
+        ctx.save_for_backward(x, U, W, s0_BH, kept_BH, s_NH)
         ctx.batch_sizes = batch_sizes
         return s_NH
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, U, W, s0_BH, s_NH = ctx.saved_tensors
+        x, U, W, s0_BH, kept_BH, s_NH = ctx.saved_tensors
         da_NH = grads[0].clone()  # by the states, turned step by step into that by the pre-activations
         Wt = W.t().contiguous()  # products with a transposed view are half as fast
         da_steps, s_steps = da_NH.split(ctx.batch_sizes), s_NH.split(ctx.batch_sizes)
@@ -143,11 +153,11 @@ class _RNN(torch.autograd.Function):
             da_BH = da_steps[t]
             aten.tanh_backward.grad_input(da_BH, s_steps[t], grad_input=da_BH)
             if t:
-                add_product(da_steps[t - 1][: len(da_BH)], da_BH, Wt)
-        ds0_BH = product(da_steps[0], Wt) if ctx.needs_input_grad[5] else None
-        dW = _product_over_steps(_before(s_NH, s0_BH, ctx.batch_sizes), da_NH, ctx.batch_sizes)
+                _add_by_kept(da_steps[t - 1][: len(da_BH)], da_BH, Wt, kept_BH)
+        ds0_BH = _kept(product(da_steps[0], Wt), kept_BH) if ctx.needs_input_grad[5] else None
+        dW = _product_over_steps(_before(s_NH, s0_BH, ctx.batch_sizes), da_NH, ctx.batch_sizes, kept_BH)
         dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NH)
-        return dx, None, dU, dW, db, ds0_BH
+        return dx, None, dU, dW, db, ds0_BH, None
 
 
 class _LSTM(torch.autograd.Function):
@@ -161,6 +171,7 @@ class _LSTM(torch.autograd.Function):
         b: Tensor | None,
         s0_BH: Tensor | None,
         c0_BH: Tensor | None,
+        kept_BH: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         H = len(W)
         gates_NG = _input_products(x, U, b)  # becomes o, i, f, g in place
@@ -174,7 +185,7 @@ class _LSTM(torch.autograd.Function):
         ):
             B = len(s_BH)
             if s_before is not None:
-                add_product(gates_BG, s_before[:B], W)
+                add_product(gates_BG, _kept(s_before[:B], kept_BH), W)
             gates_BG.mul_(half_G).tanh_()
             sigmoids_BG.mul_(0.5).add_(0.5)
             torch.mul(g_BH, i_BH, out=c_BH)
@@ -183,7 +194,7 @@ class _LSTM(torch.autograd.Function):
             torch.tanh(c_BH, out=tanh_c_BH)
             torch.mul(tanh_c_BH, o_BH, out=s_BH)
             s_before, c_before = s_BH, c_BH
-        ctx.save_for_backward(x, U, W, s0_BH, c0_BH, gates_NG, s_NH, c_NH, tanh_c_NH)
+        ctx.save_for_backward(x, U, W, s0_BH, c0_BH, kept_BH, gates_NG, s_NH, c_NH, tanh_c_NH)
         ctx.batch_sizes = batch_sizes
         ctx.set_materialize_grads(False)
         return s_NH, c_NH.index_select(0, last_rows(batch_sizes).to(c_NH.device))
@@ -191,7 +202,7 @@ class _LSTM(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, U, W, s0_BH, c0_BH, gates_NG, s_NH, c_NH, tanh_c_NH = ctx.saved_tensors
+        x, U, W, s0_BH, c0_BH, kept_BH, gates_NG, s_NH, c_NH, tanh_c_NH = ctx.saved_tensors
         sizes, H = ctx.batch_sizes, len(W)
         Wt = W.t().contiguous()
         o, i, f, g = gates_NG.chunk(4, dim=1)
@@ -216,17 +227,24 @@ class _LSTM(torch.autograd.Function):
             da_c.mul_(running.unsqueeze(1))
             running.mul_(f_BH)
             if t:
-                add_product(steps[t - 1][3][: len(ds_BH)], da_BG, Wt)
-        ds0_BH = product(da_NG[: sizes[0]], Wt) if ctx.needs_input_grad[5] else None
-        dW = _product_over_steps(_before(s_NH, s0_BH, sizes), da_NG, sizes)
+                _add_by_kept(steps[t - 1][3][: len(ds_BH)], da_BG, Wt, kept_BH)
+        ds0_BH = _kept(product(da_NG[: sizes[0]], Wt), kept_BH) if ctx.needs_input_grad[5] else None
+        dW = _product_over_steps(_before(s_NH, s0_BH, sizes), da_NG, sizes, kept_BH)
         dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NG)
-        return dx, None, dU, dW, db, ds0_BH, dc_BH if ctx.needs_input_grad[6] else None
+        return dx, None, dU, dW, db, ds0_BH, dc_BH if ctx.needs_input_grad[6] else None, None
 
 
 class _GRU(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, batch_sizes: tuple[int, ...], U: Tensor, W: Tensor, b: Tensor | None, s0_BH: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        batch_sizes: tuple[int, ...],
+        U: Tensor,
+        W: Tensor,
+        b: Tensor | None,
+        s0_BH: Tensor | None,
+        kept_BH: Tensor | None,
     ) -> Tensor:
         H = len(W)
         W_rz, W_h = W[:, : 2 * H], W[:, 2 * H :]
@@ -235,27 +253,29 @@ class _GRU(torch.autograd.Function):
         before = gates_NG.new_zeros(batch_sizes[0], H) if s0_BH is None else s0_BH
         for gates_BG, s_BH, sr_BH in zip(*(v.split(batch_sizes) for v in (gates_NG, s_NH, sr_NH)), strict=True):
             before = before[: len(s_BH)]
-            add_product(gates_BG[:, : 2 * H], before, W_rz).mul_(0.5).tanh_().mul_(0.5).add_(0.5)
+            read = _kept(before, kept_BH)
+            add_product(gates_BG[:, : 2 * H], read, W_rz).mul_(0.5).tanh_().mul_(0.5).add_(0.5)
             r, z, h = gates_BG.chunk(3, dim=1)
-            torch.mul(before, r, out=sr_BH)
+            torch.mul(read, r, out=sr_BH)
             add_product(h, sr_BH, W_h).tanh_()
             before = torch.lerp(h, before, z, out=s_BH)
-        ctx.save_for_backward(x, U, W, s0_BH, gates_NG, s_NH, sr_NH)
+        ctx.save_for_backward(x, U, W, s0_BH, kept_BH, gates_NG, s_NH, sr_NH)
         ctx.batch_sizes = batch_sizes
         return s_NH
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, U, W, s0_BH, gates_NG, s_NH, sr_NH = ctx.saved_tensors
+        x, U, W, s0_BH, kept_BH, gates_NG, s_NH, sr_NH = ctx.saved_tensors
         sizes, H = ctx.batch_sizes, len(W)
         Wt_rz, Wt_h = W.t().contiguous().split((2 * H, H))
         r, z, h = gates_NG.chunk(3, dim=1)
         before_NH = _before(s_NH, s0_BH, sizes, whole=True)
+        read_NH = _kept_of_rows(before_NH, sizes, kept_BH)
         # da starts as the factors of all gates: da_r = d(s r) * factor, da_z, da_h = ds * factor.
         da_NG = torch.empty_like(gates_NG)
         by_r, by_z, by_h = da_NG.chunk(3, dim=1)
-        aten.sigmoid_backward.grad_input(before_NH, r, grad_input=by_r)
+        aten.sigmoid_backward.grad_input(read_NH, r, grad_input=by_r)
         aten.sigmoid_backward.grad_input(before_NH - h, z, grad_input=by_z)
         aten.tanh_backward.grad_input(1 - z, h, grad_input=by_h)
         ds_NH = grads[0].clone()
@@ -269,11 +289,15 @@ class _GRU(torch.autograd.Function):
             product(da_BG[:, 2 * H :], Wt_h, out=dsr_BH)
             da_BG[:, :H].mul_(dsr_BH)
             before = (steps[1][t - 1] if t else ds0_BH)[:B]
-            add_product(before, da_BG[:, : 2 * H], Wt_rz).addcmul_(ds_BH, z_BH).addcmul_(dsr_BH, r_BH)
-        dW_rz = product(before_NH.t(), da_NG[:, : 2 * H])
+            if kept_BH is None:
+                add_product(before, da_BG[:, : 2 * H], Wt_rz).addcmul_(ds_BH, z_BH).addcmul_(dsr_BH, r_BH)
+            else:
+                by_read_BH = product(da_BG[:, : 2 * H], Wt_rz).addcmul_(dsr_BH, r_BH)
+                before.add_(_kept(by_read_BH, kept_BH)).addcmul_(ds_BH, z_BH)
+        dW_rz = product(read_NH.t(), da_NG[:, : 2 * H])
         dW_h = product(sr_NH.t(), da_NG[:, 2 * H :])
         dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NG)
-        return dx, None, dU, torch.cat((dW_rz, dW_h), dim=1), db, ds0_BH if ctx.needs_input_grad[5] else None
+        return dx, None, dU, torch.cat((dW_rz, dW_h), dim=1), db, ds0_BH if ctx.needs_input_grad[5] else None, None
 
 
 def _steps(batch_sizes: tuple[int, ...], *wholes: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -312,6 +336,27 @@ def _before(s_NH: Tensor, s0_BH: Tensor | None, batch_sizes: Sequence[int], whol
     return torch.cat((s0_BH, later))
 
 
-def _product_over_steps(before: Tensor, da_NG: Tensor, batch_sizes: Sequence[int]) -> Tensor:
+def _product_over_steps(before: Tensor, da_NG: Tensor, batch_sizes: Sequence[int], kept_BH: Tensor | None) -> Tensor:
     """A recurrent weight's gradient (H, G); `before` may leave out step 0."""
-    return product(before.t(), da_NG[len(da_NG) - len(before) :])
+    return product(_kept_of_rows(before, batch_sizes, kept_BH).t(), da_NG[len(da_NG) - len(before) :])
+
+
+def _kept(s_BH: Tensor, kept_BH: Tensor | None) -> Tensor:
+    """What the recurrent products read of the states of one step."""
+    return s_BH if kept_BH is None else s_BH * kept_BH[: len(s_BH)]
+
+
+def _kept_of_rows(before: Tensor, batch_sizes: Sequence[int], kept_BH: Tensor | None) -> Tensor:
+    """As `_kept`, of the states before all rows; `before` may leave out step 0."""
+    if kept_BH is None:
+        return before
+    sequence_N = torch.from_numpy(steps_and_sequences(batch_sizes)[1]).to(before.device)
+    return before * kept_BH[sequence_N[len(sequence_N) - len(before) :]]
+
+
+def _add_by_kept(ds_BH: Tensor, da_BG: Tensor, Wt: Tensor, kept_BH: Tensor | None) -> None:
+    """Add the gradient by the states of one step, through the next one's recurrent product, to `ds_BH`."""
+    if kept_BH is None:
+        add_product(ds_BH, da_BG, Wt)
+    else:
+        ds_BH.add_(_kept(product(da_BG, Wt), kept_BH))

@@ -26,9 +26,11 @@ AUTO = "auto"  # a tag of runs: what was `auto` in params.yaml, and what it came
 def run_name(cell: CellParams, epochs: int | str, corpus: str) -> str:
     """Such as `lstm, 100 units, 3 epochs, ptb, seed 1`, or `wide (lstm), 2 x 256 units, 1 epoch, ptb, seed 2`."""
     name = cell.name if cell.name == cell.model.cell else f"{cell.name} ({cell.model.cell})"
-    layers = "" if cell.model.layers == 1 else f"{cell.model.layers} x "
+    model = cell.model
+    same = f"{model.hidden_size}" if model.layers == 1 else f"{model.layers} x {model.hidden_size}"
+    units = same if model.lower_sizes is None else " + ".join(map(str, model.sizes))
     count = f"{epochs} epoch{'' if epochs == 1 else 's'}"
-    return f"{name}, {layers}{cell.model.hidden_size} units, {count}, {corpus}, seed {cell.train.seed}"
+    return f"{name}, {units} units, {count}, {corpus}, seed {cell.train.seed}"
 
 
 def cell_params(cell: CellParams, vocabulary_size: int) -> dict[str, str]:

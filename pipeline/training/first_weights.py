@@ -12,7 +12,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import WARM_START, WARM_START_REQUEST
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 
-WITHOUT_SHAPE = {"dropout", "lookup_init"}
+WITHOUT_SHAPE = {"dropout", "lookup_init", "weight_init"}
 
 
 def model_files(folder: Path = WARM_START) -> list[Path]:
@@ -70,7 +70,7 @@ def warm_start(
 
 
 def _differences(there: Config, here: ModelParams, context: Context) -> list[str]:
-    before, now = (params.model_dump(exclude=WITHOUT_SHAPE) for params in (there.model, here))
+    before, now = ({key: value for key, value in params if key not in WITHOUT_SHAPE} for params in (there.model, here))
     before["train.context"], now["train.context"] = context_of(there.train or {}), context
     return [f"{key} {before[key]}, not {now[key]}" for key in before if before[key] != now[key]]
 

@@ -8,9 +8,24 @@ from pipeline.model.params import FEWEST_STEPS, Context
 from pipeline.runtime.section import Section
 
 Auto = Literal["auto"]
+Share = Annotated[float, Field(ge=0, lt=1)]
 ONLY_STREAM = ("context", "streams", "bptt")  # what a model that reads sentences does without
 # Values by which an option does nothing, or as it did before it was one.
-NEUTRAL = {"betas": [0.9, 0.999], "locked_dropout_inputs": 0.0, "locked_dropout_outputs": 0.0, "dropped_words": 0.0}
+NEUTRAL: dict[str, Any] = {
+    "betas": [0.9, 0.999],
+    "schedule": "auto",
+    "decay_after": None,
+    "decay_factor": None,
+    "clip_value": None,
+    "locked_dropout_inputs": 0.0,
+    "locked_dropout_outputs": 0.0,
+    "locked_dropout_embedding": None,
+    "locked_dropout_states": 0.0,
+    "dropped_words": 0.0,
+    "dropped_recurrent_weights": 0.0,
+}
+# Numbers that one value of another option needs, and that say nothing without it: then they are null.
+ONLY_WITH = {"decay_after": ("schedule", "step"), "decay_factor": ("schedule", "step")}
 
 
 class _Training(Section):
@@ -22,12 +37,19 @@ class _Training(Section):
     bptt: Annotated[int, Field(ge=FEWEST_STEPS, le=65536)]
     optimizer: Literal["adamw", "sgd"]
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
-    warmup: Annotated[float, Field(ge=0, lt=1)]
+    schedule: Literal["auto", "cosine", "linear", "step", "constant", "halving"]
+    warmup: Share
+    decay_after: Annotated[int, Field(ge=0)] | None
+    decay_factor: Annotated[float, Field(gt=0)] | None
     weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0)]
-    locked_dropout_inputs: Annotated[float, Field(ge=0, lt=1)]
-    locked_dropout_outputs: Annotated[float, Field(ge=0, lt=1)]
-    dropped_words: Annotated[float, Field(ge=0, lt=1)]
+    clip_value: Annotated[float, Field(gt=0)] | None
+    locked_dropout_inputs: Share
+    locked_dropout_embedding: Share | None
+    locked_dropout_outputs: Share
+    locked_dropout_states: Share
+    dropped_words: Share
+    dropped_recurrent_weights: Share
     patience: Annotated[int, Field(ge=1)]
     sampled_words: Annotated[int, Field(ge=1)] | None
     sampling_power: Annotated[float, Field(ge=0, le=1)]
@@ -42,12 +64,31 @@ class _Training(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _numbers_stand_with_what_reads_them(self) -> Self:
+        for key, (option, value) in ONLY_WITH.items():
+            given, chosen = getattr(self, key) is not None, getattr(self, option)
+            needed = chosen == value
+            if given and not needed:
+                raise ValueError(f"{key} counts with {option} {value} alone, not with {chosen}: set it to null")
+            if needed and not given:
+                raise ValueError(f"{option} {value} needs {key}: give it a number")
+        return self
+
+    @property
+    def schedule_in_use(self) -> str:
+        """Of the learning rate; `auto` is each optimiser's own."""
+        if self.schedule != "auto":
+            return self.schedule
+        return "cosine" if self.optimizer == "adamw" else "halving"
+
     @model_serializer(mode="wrap")
     def _without_what_is_not_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """So that a new option leaves the config.json, and so the bytes, of models that do without it alone."""
         unused = ONLY_STREAM if self.context == "sentence" else ()
         dumped = dump(self)
-        return {key: value for key, value in dumped.items() if key not in unused and NEUTRAL.get(key) != value}
+        unused += tuple(key for key, value in NEUTRAL.items() if dumped.get(key) == value)
+        return {key: value for key, value in dumped.items() if key not in unused}
 
 
 class TrainSettings(_Training):

@@ -31,8 +31,9 @@ from pipeline.text.encoded import EncodedSplit
 from pipeline.text.unknown import with_unknown_words
 from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.history import EpochRecord, Listener, best_epoch
-from pipeline.training.optimizers import build_optimizer, learning_rate, take_step
+from pipeline.training.optimizers import build_optimizer, take_step
 from pipeline.training.params import TrainParams, TrainSettings
+from pipeline.training.schedules import learning_rate
 
 # What the time of a training run is told from: so many steps at most, and as many batches of validation.
 TRIAL_BATCHES = 30
@@ -121,7 +122,14 @@ class Trainer:
         stop: Stop | None = None,
     ) -> None:
         self._device = chosen_device(params)
-        model.dropping = Dropping(params.locked_dropout_inputs, params.locked_dropout_outputs, params.dropped_words)
+        model.dropping = Dropping(
+            inputs=params.locked_dropout_inputs,
+            embedding=params.locked_dropout_embedding,
+            outputs=params.locked_dropout_outputs,
+            words=params.dropped_words,
+            states=params.locked_dropout_states,
+            recurrent_weights=params.dropped_recurrent_weights,
+        )
         self._state = TrainingState(model.to(self._device), build_optimizer(model, params))
         self._sampler = None
         if params.sampled_words is not None:
@@ -236,6 +244,8 @@ class Trainer:
         self._require_finite(norm.item(), "gradient", where)
         if norm > params.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), params.clip_norm, norm)
+        if params.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(state.model.parameters(), params.clip_value)
         state.learning_rate = rate
         take_step(state.optimizer)
         return loss

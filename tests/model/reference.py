@@ -1,6 +1,9 @@
 """DESIGN section 2 in NumPy and float64: columns, one matrix a gate, written apart from the product's code."""
 
 import numpy as np
+import torch
+
+from pipeline.model.cells import CELLS
 
 
 def sigma(a):
@@ -35,6 +38,18 @@ def gru_step(x, state, w):
 
 STEPS = {"rnn": rnn_step, "lstm": lstm_step, "gru": gru_step}
 GATE_NAMES = {"rnn": [""], "lstm": ["o", "i", "f", "g"], "gru": ["r", "z", "h"]}
+
+
+def step_reading(kept, cell, x, state, U, W, b):
+    """As cells.py in torch, the recurrent products reading `state` times `kept`, and nothing else doing so."""
+    if cell == "lstm":
+        return CELLS[cell](x, (state[0] * kept, state[1]), U, W, b)
+    if cell == "rnn":
+        return CELLS[cell](x, state * kept, U, W, b)
+    inputs = (x @ U if x.is_floating_point() else U[x]) + (0 if b is None else b)
+    (a_r, a_z, a_h), (W_r, W_z, W_h) = inputs.chunk(3, dim=1), W.chunk(3, dim=1)
+    r, z = torch.sigmoid(a_r + (state * kept) @ W_r), torch.sigmoid(a_z + (state * kept) @ W_z)
+    return (1 - z) * torch.tanh(a_h + (state * kept * r) @ W_h) + z * state
 
 
 def gate_weights(cell, U, W, b):

@@ -16,6 +16,7 @@ from pipeline.model.folder import (
     read_weights,
     save_model,
 )
+from pipeline.model.params import NEUTRAL_SHAPE
 from pipeline.runtime.errors import InputError
 from pipeline.text.vocabulary import Vocabulary
 from tests.conftest import saved_model
@@ -45,6 +46,13 @@ def test_config_is_sorted_and_says_all_but_the_words(tmp_path: Path) -> None:
     assert (config["text"], config["train"], config["vocabulary_size"]) == ({"lowercase": True}, {"seed": 1}, 30)
     assert config["model"]["embedding_dim"] == 7
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors", "vocabulary.tsv"]
+
+
+def test_an_option_is_in_the_config_where_it_is_used_alone(tmp_path: Path) -> None:
+    for shape, used in (({}, {}), ({"layers": 2, "lower_sizes": [5]}, {"lower_sizes": [5]})):
+        save_model(saved_model(build(**shape)), tmp_path)
+        saved = json.loads((tmp_path / "config.json").read_text())["model"]
+        assert {key: value for key, value in saved.items() if key in NEUTRAL_SHAPE} == used
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocabulary.tsv"])

@@ -32,6 +32,7 @@ SHAPES = [
     {"embedding_dim": 7},
     {"layers": 2},
     {"embedding_dim": 12, "tie_weights": True, "layers": 3},
+    {"embedding_dim": 12, "tie_weights": True, "layers": 3, "lower_sizes": [9, 20]},
     {"bias": False, "output_bias": False},
 ]
 
@@ -53,7 +54,7 @@ def test_whole_model_equals_a_transcription_of_the_equations(cell, shape):
         xs = w["E"][ids] if "E" in w else np.eye(30)[ids]
         for k in range(len(model.layers)):
             gates = reference.gate_weights(cell, w[f"layers.{k}.U"], w[f"layers.{k}.W"], w.get(f"layers.{k}.b"))
-            zero = np.zeros(12)
+            zero = np.zeros(len(w[f"layers.{k}.W"]))
             xs, _ = reference.run(cell, xs, (zero, zero) if cell == "lstm" else zero, gates)
         V = w["E"] if shape.get("tie_weights") else w["V"]
         for n, s in zip(np.flatnonzero(sequence_N == b), xs, strict=True):
@@ -64,7 +65,7 @@ def test_whole_model_equals_a_transcription_of_the_equations(cell, shape):
 
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
-@pytest.mark.parametrize("shape", SHAPES[:4])
+@pytest.mark.parametrize("shape", SHAPES[:5])
 def test_one_step_after_another_gives_the_same_as_whole_sentences(cell, shape):
     model = build(cell=cell, **shape)
     batch = random_batch(1, 12, 30)
@@ -77,7 +78,7 @@ def test_one_step_after_another_gives_the_same_as_whole_sentences(cell, shape):
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_a_sentence_in_two_pieces_with_the_state_between_is_the_whole_sentence(cell):
-    model = build(cell=cell, layers=2)
+    model = build(cell=cell, layers=2, lower_sizes=[7])
     x_N = torch.tensor([0, 5, 9, 4, 7])
     whole, last = model.hidden(x_N, (1,) * 5)
     first, state = model.hidden(x_N[:2], (1,) * 2)
@@ -135,6 +136,24 @@ def test_weights_start_evenly_within_their_bounds(setting, one_hot, embedded):
         assert weight.abs().mean().item() == pytest.approx(bound / 2, rel=0.15), name
         assert (model.get_parameter("layers.0.b") == 0).all()
         assert (model.get_parameter("c") == 0).all()
+
+
+def test_all_weights_start_within_one_bound_where_it_is_set():
+    shape = {"embedding_dim": 9, "layers": 2, "lower_sizes": [30]}
+    for lookup_init, bound in ((None, 0.05), ("incoming", 40**-0.5), (0.3, 0.3)):
+        model = build(40, weight_init=0.05, lookup_init=lookup_init, **shape)
+        for name, weight in model.named_parameters():
+            largest = 0.0 if name.endswith(("b", "c")) else bound if name == "E" else 0.05
+            assert largest * 0.9 <= weight.abs().max() <= largest, name
+    one_hot = build(40, weight_init=0.05).get_parameter("layers.0.U")
+    assert 0.045 < one_hot.abs().max() <= 0.05
+
+
+def test_awd_lstm_has_the_size_of_the_published_one():
+    """Merity, Keskar and Socher 2017: 24M on Penn Treebank; torch's LSTM has two biases, which add up."""
+    shape = {"hidden_size": 400, "embedding_dim": 400, "layers": 3, "lower_sizes": [1150, 1150], "tie_weights": True}
+    count = LanguageModel(model_params(**shape), 10_000).parameter_count()
+    assert count == 24_221_600 - 4 * (1150 + 1150 + 400)
 
 
 def test_with_an_embedding_the_cell_counts_the_embedding_as_incoming():

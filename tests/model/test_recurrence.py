@@ -16,7 +16,7 @@ CELL_NAMES = ["rnn", "lstm", "gru"]
 class Case:
     """Random weights, inputs and initial states in float64; every float tensor wants its gradient."""
 
-    def __init__(self, cell, lengths, X, H, bias=True, one_hot=False, state=True, seed=0, device="cpu"):
+    def __init__(self, cell, lengths, X, H, bias=True, one_hot=False, state=True, seed=0, device="cpu", kept=False):
         generator = torch.Generator().manual_seed(seed)
 
         def random(*shape):
@@ -32,6 +32,7 @@ class Case:
         self.U, self.W = random(X, G), random(H, G)
         self.biases = [random(G)] if bias else []
         self.states = [random(B, H) for _ in range(2 if cell == "lstm" else 1)] if state else []
+        self.kept_BH = random(B, H).detach() if kept else None
         self.weights_N = random(N, H).detach()
         self.weights_last = [random(B, H).detach() for _ in range(2)]
 
@@ -51,6 +52,8 @@ class Case:
 
     def fast(self, run=recurrence.run_layer, **options):
         state = self.state(slice(None)) if self.states else None
+        if self.kept_BH is not None:
+            options["kept_BH"] = self.kept_BH
         return run(self.cell, self.x, self.sizes, self.U, self.W, self.bias, state, **options)
 
     def readable(self):
@@ -60,7 +63,11 @@ class Case:
         for b in range(len(self.lengths)):
             state = self.state(slice(b, b + 1))
             for n in np.flatnonzero(sequence_N == b):
-                state = CELLS[self.cell](self.x[n : n + 1], state, self.U, self.W, self.bias)
+                inputs = self.x[n : n + 1], state, self.U, self.W, self.bias
+                if self.kept_BH is None:
+                    state = CELLS[self.cell](*inputs)
+                else:
+                    state = reference.step_reading(self.kept_BH[b : b + 1], self.cell, *inputs)
                 rows[n] = state[0] if isinstance(state, tuple) else state
             last.append(state)
         s_NH = torch.cat([rows[n] for n in range(len(rows))])
@@ -87,6 +94,7 @@ cases = st.builds(
     one_hot=st.booleans(),
     state=st.booleans(),
     seed=st.integers(0, 1000),
+    kept=st.booleans(),
 )
 
 
@@ -97,7 +105,7 @@ def test_values_and_every_gradient_equal_the_readable_cells(case, last_counts):
 
 
 @settings(max_examples=60, deadline=None)
-@given(cases.filter(lambda case: case.cell != "gru"), st.booleans())
+@given(cases.filter(lambda case: case.cell != "gru" and case.kept_BH is None), st.booleans())
 def test_so_do_those_of_the_kernels_that_a_gpu_runs(case, last_counts):
     # The same operators of torch that are cuDNN's on a GPU.
     assert_equal(case, case.fast(recurrence.run_library_layer), last_counts)
@@ -115,6 +123,12 @@ def test_an_lstm_over_sequences_of_one_length_takes_the_fast_kernel_and_gives_th
     ours = torch.autograd.grad(case.loss(case.fast(exact=False)), case.tensors())
     for a, b in zip(ours, exact, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELL_NAMES)
+def test_no_kernel_of_torch_runs_where_states_are_dropped(cell):
+    case = Case(cell, [5, 5, 5], X=4, H=6, kept=True)
+    assert_equal(case, case.fast(exact=False), last_counts=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

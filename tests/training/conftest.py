@@ -11,7 +11,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID
 from pipeline.training.history import EpochRecord
-from pipeline.training.params import TrainParams
+from pipeline.training.params import NEUTRAL, TrainParams
 from tests.conftest import model_params
 
 SIZE = 20  # of the vocabulary
@@ -86,20 +86,16 @@ def train_params(**changes) -> TrainParams:
         "batch_tokens": 40,
         "optimizer": "adamw",
         "learning_rate": 0.02,
-        "betas": [0.9, 0.999],
         "warmup": 0.1,
         "weight_decay": 0.0,
         "clip_norm": 1.0,
-        "locked_dropout_inputs": 0.0,
-        "locked_dropout_outputs": 0.0,
-        "dropped_words": 0.0,
         "patience": 3,
         "sampled_words": None,
         "sampling_power": 0.5,
         "precision": "exact",
         "device": "auto",
     }
-    return TrainParams.model_validate({**values, **changes})
+    return TrainParams.model_validate({**NEUTRAL, **values, **changes})
 
 
 @pytest.fixture

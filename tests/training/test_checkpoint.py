@@ -57,6 +57,10 @@ VARIANTS = [
     ({"patience": 1, "learning_rate": 0.5}, {}),
     ({"context": "stream", "sampled_words": 6}, {"cell": "lstm", "layers": 2}),
     ({"context": "stream"}, {}),
+    (
+        {"locked_dropout_states": 0.2, "dropped_recurrent_weights": 0.2, "clip_value": 0.1, "schedule": "linear"},
+        {"layers": 2, "lower_sizes": [5]},
+    ),
 ]
 
 

@@ -23,6 +23,7 @@ SHAPES: list[dict[str, Any]] = [
     {"cell": "lstm"},
     {"cell": "gru", "embedding_dim": 5, "layers": 2},
     {"cell": "gru", "embedding_dim": 12, "tie_weights": True},
+    {"cell": "lstm", "embedding_dim": 5, "layers": 2, "lower_sizes": [7]},
 ]
 
 
@@ -94,6 +95,10 @@ def test_a_model_of_another_shape_is_left_alone(tmp_path: Path) -> None:
     told = f"starts from random weights, as the model in {tmp_path} has cell lstm, not gru, hidden_size 12, not 9"
     assert warm_start(later, words, tmp_path) == told
     assert all(torch.equal(*pair) for pair in zip(later.parameters(), random.parameters(), strict=True))
+    saved(tmp_path, words, layers=2)
+    later = model(words, 2, layers=2, lower_sizes=[9])
+    told = f"starts from random weights, as the model in {tmp_path} has lower_sizes None, not [9]"
+    assert warm_start(later, words, tmp_path) == told
 
 
 def test_a_model_of_running_text_is_no_beginning_for_one_of_sentences(tmp_path: Path) -> None:
@@ -110,7 +115,7 @@ def test_a_model_of_running_text_is_no_beginning_for_one_of_sentences(tmp_path: 
 
 def test_dropout_and_first_weights_are_no_shape(tmp_path: Path) -> None:
     words = vocabulary(WORDS)
-    earlier, later = saved(tmp_path, words), model(words, 2, dropout=0.5, lookup_init="incoming")
+    earlier, later = saved(tmp_path, words), model(words, 2, dropout=0.5, lookup_init="incoming", weight_init=0.1)
     warm_start(later, words, tmp_path)
     assert all(torch.equal(*pair) for pair in zip(later.parameters(), earlier.parameters(), strict=True))
 

@@ -1,65 +1,13 @@
-import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pipeline.training.optimizers import build_optimizer, learning_rate, take_step, warmup_and_decay
+from pipeline.training.optimizers import build_optimizer, take_step
 from tests.conftest import PROJECT
-from tests.training.conftest import history, train_params
-
-totals = st.integers(1, 500)
-warmups = st.floats(0, 0.99)
-
-
-def factors(total: int, warmup: float) -> list[float]:
-    return [warmup_and_decay(step, total, warmup) for step in range(total)]
-
-
-@given(totals, warmups)
-def test_the_rate_rises_then_falls_and_no_step_is_wasted(total, warmup):
-    rates = factors(total, warmup)
-    assert min(rates) > 0
-    assert max(rates) <= 1
-    peak = rates.index(max(rates))
-    assert rates[:peak] == sorted(rates[:peak])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
-
-
-@given(totals, warmups)
-def test_the_rate_equals_an_independent_transcription(total, warmup):
-    steps_up = math.ceil(warmup * total)
-    up = np.arange(1, steps_up + 1) / (steps_up + 1)
-    share_of_the_way_down = (np.arange(steps_up, total) - warmup * total) / (total - warmup * total)
-    down = np.cos(np.pi / 2 * share_of_the_way_down) ** 2
-    np.testing.assert_allclose(factors(total, warmup), np.concatenate((up, down)), rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize(("total", "warmup", "peak"), [(100, 0.1, 10), (8, 0.5, 4), (100, 0.0, 0), (1, 0.0, 0)])
-def test_the_peak_ends_the_warmup(total, warmup, peak):
-    rates = factors(total, warmup)
-    assert rates[peak] == max(rates) == 1
-
-
-def test_adamw_follows_the_step_and_not_the_history():
-    params = train_params(learning_rate=0.3, warmup=0.5)
-    rates = [learning_rate(params, step, 4, history(train_nats=[1, 2, 3])) for step in range(4)]
-    assert rates == pytest.approx([0.3 / 3, 0.3 * 2 / 3, 0.3, 0.15])
-
-
-@pytest.mark.parametrize(
-    ("train_nats", "halvings"),
-    [([], 0), ([3], 0), ([3, 2, 1], 0), ([3, 3], 0), ([3, 2, 2.5], 1), ([1, 2, 1, 2], 2), ([1, 2, 3, 4], 3)],
-)
-def test_sgd_halves_its_rate_each_time_the_training_loss_rose(train_nats, halvings):
-    params = train_params(optimizer="sgd", learning_rate=0.4, warmup=0.5)
-    # The validation loss does the opposite, the step would still be in the warm-up: neither counts.
-    past = history(train_nats=train_nats, valid_nats=[-nats for nats in train_nats])
-    assert learning_rate(params, 1, 100, past) == 0.4 / 2**halvings
+from tests.training.conftest import train_params
 
 
 @pytest.mark.parametrize(("name", "expected"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])

@@ -20,7 +20,8 @@ from pipeline.model.streams import Windows, drawn_lengths
 from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit
 from pipeline.training.history import EpochRecord, Listener, best_epoch
-from pipeline.training.optimizers import learning_rate
+from pipeline.training.params import NEUTRAL
+from pipeline.training.schedules import learning_rate
 from pipeline.training.trainer import Trainer, chosen_device, is_over, validation_nats
 from stages import train as stage
 from tests.conftest import PROJECT, vocabulary_of
@@ -134,6 +135,21 @@ def test_a_step_goes_down_the_gradient_cut_to_clip_norm(clip_norm, make_model):
     cut = gradient * min(1.0, clip_norm / float(gradient.norm()))
     # torch divides by the norm plus 1e-6.
     torch.testing.assert_close(vector(model) - before, -0.5 * cut, rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("clip_norm", [1e6, 0.02])
+def test_numbers_of_the_gradient_are_cut_to_clip_value_once_its_norm_is(clip_norm, make_model):
+    model = make_model().double()
+    before = vector(model)
+    model.loss(pack(TRAIN, range(len(TRAIN)))).backward()
+    gradient = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+    gradient *= min(1.0, clip_norm / float(gradient.norm()))
+    limit = float(gradient.abs().max()) / 3
+    changes = {"clip_norm": clip_norm, "clip_value": limit, "batch_tokens": ONE_BATCH, "epochs": 1}
+    fit(model, optimizer="sgd", learning_rate=0.5, **changes)
+    expected = gradient.clamp(-limit, limit)
+    assert not torch.equal(expected, gradient)
+    torch.testing.assert_close(vector(model) - before, -0.5 * expected, rtol=1e-4, atol=1e-12)
 
 
 def test_validation_is_the_mean_score_of_all_sentences_by_the_full_softmax_without_dropout(make_model):
@@ -297,6 +313,12 @@ def test_global_random_states_are_neither_used_nor_touched(make_model):
         {"locked_dropout_inputs": 0.2},
         {"locked_dropout_outputs": 0.2},
         {"dropped_words": 0.2},
+        {"schedule": "linear"},
+        {"schedule": "step", "decay_after": 1, "decay_factor": 2.0},
+        {"clip_value": 0.01},
+        {"locked_dropout_embedding": 0.2},
+        {"locked_dropout_states": 0.2},
+        {"dropped_recurrent_weights": 0.2},
     ],
     ids=str,
 )
@@ -436,9 +458,7 @@ def test_a_stream_goes_on_from_window_to_window_and_begins_anew_with_the_epoch(m
 
 
 def test_what_is_not_used_is_not_recorded():
-    dropout = {"locked_dropout_inputs", "locked_dropout_outputs", "dropped_words"}
-    unused = {"context", "streams", "bptt", "betas"} | dropout
-    assert not unused & train_params().model_dump().keys()
-    used = train_params(dropped_words=0.1, betas=[0.9, 0.99]).model_dump()
-    assert (used["dropped_words"], used["betas"]) == (0.1, [0.9, 0.99])
+    assert not {"context", "streams", "bptt", *NEUTRAL} & train_params().model_dump().keys()
+    used = train_params(dropped_words=0.1, betas=[0.9, 0.99], sampled_words=None).model_dump()
+    assert (used["dropped_words"], used["betas"], used["sampled_words"]) == (0.1, [0.9, 0.99], None)
     assert {"context": "stream", "streams": 4, "bptt": 8}.items() <= train_params(context="stream").model_dump().items()
