@@ -26,12 +26,11 @@ from pipeline.evaluation.scores import ScoreSums, summarise, write_bands, write_
 from pipeline.evaluation.words import Words, write_words
 from pipeline.inference.predictor import Predictor
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.params import ModelParams
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.tokens import TOKEN_SCHEMA
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
 from pipeline.training.history import EpochRecord, write_history
-from tests.conftest import saved_model, vocabulary_of
+from tests.conftest import model_params, saved_model, vocabulary_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -56,19 +55,7 @@ def make_model(vocabulary: Vocabulary) -> Callable[..., LanguageModel]:
     """Builds a model of 8 hidden units with large random weights, so that its probabilities are far from equal."""
 
     def make(cell: str = "lstm", *, layers: int = 1, seed: int = 0, size: int = len(vocabulary)) -> LanguageModel:
-        params = ModelParams.model_validate(
-            {
-                "cell": cell,
-                "hidden_size": 8,
-                "embedding_dim": None,
-                "layers": layers,
-                "bias": True,
-                "output_bias": True,
-                "tie_weights": False,
-                "dropout": 0.0,
-                "lookup_init": None,
-            }
-        )
+        params = model_params(cell=cell, hidden_size=8, layers=layers)
         generator = torch.Generator().manual_seed(seed)
         model = LanguageModel(params, size, generator)
         with torch.no_grad():
