@@ -41,12 +41,7 @@ def made_with_seeds(tree: Path, seeds: Mapping[str, int], *targets: str) -> None
     """
     from dvc.utils.serialize import modify_yaml
 
-    commit = git.output("rev-parse", "HEAD").strip()
-    if tree.exists():
-        git.output("-C", str(tree), "checkout", "--quiet", "--force", "--detach", commit)
-    else:
-        git.output("worktree", "prune")
-        git.output("worktree", "add", "--quiet", "--detach", str(tree), commit)
+    git.kept_worktree(tree)
     with modify_yaml(str(tree / "params.yaml")) as content:
         for name, number in seeds.items():
             content["cells"][name]["seeds"] = number

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.common import enter_project, examples, refuse_in_ci
+from pipeline.commands.common import JsonOption, enter_project, examples, print_json, refuse_in_ci
 from pipeline.runtime.errors import InputError
 
 app = typer.Typer()
@@ -42,3 +42,48 @@ def retrain(
     refuse_in_ci(WITHOUT_OLD_SENTENCES, without_old_sentences)
     verdict = retrain.retrain(branch, output, without_old_sentences).judgement.verdict
     sys.exit({"unchanged": 10, "kept": 11}.get(verdict, 0) if exit_code else 0)
+
+
+def _recipe_names() -> list[str]:
+    from pipeline.retraining.recipe_run import recipes
+
+    return list(recipes())
+
+
+@app.command(
+    epilog=examples("rnnlm recipe", "rnnlm recipe zaremba-small", "rnnlm recipe ptb-10min -S download.source=files")
+)
+def recipe(
+    name: Annotated[
+        str | None, typer.Argument(help="of a folder of recipes/; default: list them", autocompletion=_recipe_names)
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set-param", "-S", metavar="KEY=VALUE", help="a parameter, as in `dvc exp run`"),
+    ] = None,
+    afresh: Annotated[
+        bool, typer.Option("--afresh", help="run all of it, whatever earlier calls and DVC's cache have")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train and evaluate the models of a recipe, in .rnnlm/recipes/NAME: params.yaml and data/ stay as they are.
+
+    After a kill the same command goes on. Runs are in MLflow's experiment `recipe NAME`; no model is registered.
+    """
+    from pipeline.retraining import recipe_run
+    from pipeline.runtime.terminal import show_table, show_text
+
+    enter_project()
+    if name is None:
+        found = recipe_run.recipes()
+        if as_json:
+            print_json(found)
+        else:
+            show_table(("recipe", "what it gives"), found.items())
+        return
+    done = recipe_run.apply_recipe(name, change or (), afresh)
+    if as_json:
+        print_json(done.as_json())
+    else:
+        show_table(*done.table())
+        show_text(*done.lines())

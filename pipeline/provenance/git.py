@@ -312,6 +312,26 @@ def worktree(folder: Path, commit: str) -> Iterator[Path]:
         remove_worktree(folder)
 
 
+def kept_worktree(folder: Path) -> Path:
+    """The last commit laid out in `folder`, where it stays for who goes on there after a kill; returns its project.
+
+    Of what lies there already, files that git tracks become those of the commit, if it is another; others stay.
+
+    Raises:
+        InputError: git cannot lay it out, or this is not a repository.
+    """
+    commit = output("rev-parse", "HEAD")
+    # Below a folder that is no worktree, git would take the repository around it, and overwrite what is there.
+    there = run("-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD") if (folder / ".git").is_file() else None
+    if there and there.returncode == 0:
+        if there.stdout.decode().strip() != commit:
+            output("-C", str(folder), "checkout", "--quiet", "--force", "--detach", commit)
+    else:
+        remove_worktree(folder)
+        output("worktree", "add", "--quiet", "--detach", str(folder), commit)
+    return folder / project_prefix()
+
+
 def apply_changes(project: Path, patch: bytes) -> None:
     """Apply the patch of `Changes` to the project in a worktree.
 

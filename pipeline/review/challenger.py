@@ -6,7 +6,7 @@ from pipeline.model.folder import model_digest
 from pipeline.params import load_params, read_params
 from pipeline.provenance.dvc import read_lock
 from pipeline.runtime.paths import MODELS
-from pipeline.tracking.store import CHALLENGER, BestEffort, Store, is_shared
+from pipeline.tracking.store import CHALLENGER, BestEffort, Store, is_shared, keeps_versions
 from pipeline.tracking.sync import sync
 from pipeline.training.history import best_cell
 
@@ -42,6 +42,8 @@ def make_challenger(store: Store, cells: Sequence[str]) -> list[str]:
     Returns:
         A line on why it does not get it; usually none.
     """
+    if not keeps_versions():
+        return []  # the project may have the same model, and another as its best
     cell = best_cell(MODELS, cells)
     version = store.version_of(model_digest(MODELS / cell))
     if version is None or store.aliases().get(CHALLENGER) == str(version.version):

@@ -8,7 +8,7 @@ import contextlib
 import io
 from typing import TYPE_CHECKING
 
-from pipeline.tracking.store import MODEL, Store, fitting
+from pipeline.tracking.store import MODEL, Store, fitting, keeps_versions
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -24,8 +24,10 @@ DECISIONS = "\n\n### Decisions\n\n"  # on a version's page, between its headline
 def register(store: Store, run_id: str) -> bool:
     """Make the model of an evaluated run a version, and bring its figures up to date; says whether it is a new one.
 
-    A model is registered once, however often it is trained to the same bytes.
+    A model is registered once, however often it is trained to the same bytes; one of another experiment never.
     """
+    if not keeps_versions():
+        return False
     run = store.run(run_id)
     version = store.version_of(run.data.tags["model_digest"])
     made = version is None

@@ -44,6 +44,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MADE_SECONDS = 120  # for which another process may be making the tables of a database
 LONGEST_REASON = 240  # characters of MLflow's own message in ours
 TRACKING_OFF = {"RNNLM_TRACKING": "off"}  # for the environment of a process
+OTHER_EXPERIMENT = "RNNLM_EXPERIMENT"  # names the experiment of a process that is not about the project's own models
 
 T = TypeVar("T")
 
@@ -170,6 +171,16 @@ def is_off() -> bool:
     return os.environ.get("RNNLM_TRACKING", "").lower() == "off"
 
 
+def experiment_name() -> str:
+    """The experiment that holds our runs: that of the project's own models, or the one that RNNLM_EXPERIMENT names."""
+    return os.environ.get(OTHER_EXPERIMENT, "").strip() or EXPERIMENT
+
+
+def keeps_versions() -> bool:
+    """Whether evaluated models become versions of the registered model: only those of the project's own experiment."""
+    return experiment_name() == EXPERIMENT
+
+
 def is_shared() -> bool:
     """Whether others may use the store too: all but a database in a file of the project's folder."""
     beside = folder_beside(tracking_uri())
@@ -211,7 +222,7 @@ def connect(moved: bool = False) -> Store:
         InputError: its artifacts are elsewhere, its experiment was deleted, or a folder is named.
         Exception: whatever MLflow, its database or its server raises.
     """
-    uri = tracking_uri()
+    uri, name = tracking_uri(), experiment_name()
     use_mlflow(uri)
     from mlflow import MlflowClient
     from mlflow.entities import LifecycleStage
@@ -226,10 +237,10 @@ def connect(moved: bool = False) -> Store:
     clear_folder_as_written(uri)
     with _first_use(uri):
         client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
+        experiment = client.get_experiment_by_name(name)
     if experiment is not None and experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise InputError(
-            f"MLflow's experiment {EXPERIMENT} was deleted; bring it back with "
+            f"MLflow's experiment {name} was deleted; bring it back with "
             f"`MLFLOW_TRACKING_URI={shown(uri)} mlflow experiments restore --experiment-id {experiment.experiment_id}`"
         )
     if experiment is None:
@@ -237,10 +248,10 @@ def connect(moved: bool = False) -> Store:
         remote = uri.startswith(("http:", "https:"))
         location = None if remote else artifact_folder().as_uri()
         try:
-            return Store(client, client.create_experiment(EXPERIMENT, artifact_location=location))
+            return Store(client, client.create_experiment(name, artifact_location=location))
         except MlflowException:
             # Another process was faster.
-            experiment = client.get_experiment_by_name(EXPERIMENT)
+            experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise
     before = None if moved else moved_from(uri, experiment.artifact_location)
