@@ -18,11 +18,13 @@ Arrays end in their size: C vocabulary, G n-grams of one order, H contexts (the 
 scored, P pairs of a token and a word that may be more probable than it.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from pipeline.evaluation.ngrams import Column, Grams, Space, count_ngrams, space_for
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import START_ID
 
@@ -33,33 +35,34 @@ NEVER_SEEN = -1  # index of an n-gram that training lacks: arrays have their val
 
 
 class KneserNey:
-    """An n-gram model fitted to the encoded training split; memory grows with the number of different n-grams.
+    """An n-gram model fitted to the encoded training split; one of a long text is on disk (see ngrams.py).
 
     Args:
         train: sentences, each SENTENCE_START w1 .. wn SENTENCE_END.
         vocabulary_size: C, the special tokens included.
         order: words in the longest n-gram, at least 2; 3 makes a trigram model.
+        told: of counting; see `count_ngrams`.
     """
 
-    def __init__(self, train: EncodedSplit, vocabulary_size: int, order: int) -> None:
+    def __init__(
+        self,
+        train: EncodedSplit,
+        vocabulary_size: int,
+        order: int,
+        told: Callable[[int], object] = lambda tokens: None,
+    ) -> None:
         self._size = vocabulary_size
-        grams = _collect(train, vocabulary_size, order)
-        counts = []  # c of the head, (G,) for each order
-        for lower, higher in pairwise(grams):
-            words_before_G = np.bincount(higher.suffix_G, minlength=len(lower.keys_G))
-            counts.append(np.where(lower.starts_G, lower.occurrences, words_before_G))
-        counts.append(grams[-1].occurrences)
-        self._unigram_C = _unigram(counts[0])
+        space = space_for(len(train.ids))
+        grams = count_ngrams(train, vocabulary_size, order, told)
+        self._unigram_C = _unigram(grams[0].counts.whole())
         by_unigram_C = np.argsort(-self._unigram_C, kind="stable")  # stable: ties in the order of ids
         self._rising_C = -self._unigram_C[by_unigram_C]  # negative, as searchsorted wants rising numbers
         self._place_C = np.empty_like(by_unigram_C)
         self._place_C[by_unigram_C] = np.arange(vocabulary_size)
         self._orders: list[_Order] = []  # from bigrams up
-        bigram_G = np.arange(len(counts[1]))
-        for k in range(1, order):
-            if k > 1:
-                bigram_G = bigram_G[grams[k].suffix_G]
-            self._orders.append(_order(grams[k].keys_G, counts[k], len(counts[k - 1]), vocabulary_size, bigram_G))
+        for lower, higher in pairwise(grams):
+            below = self._orders[-1].bigram_G if self._orders else None
+            self._orders.append(_order(higher, len(lower.keys), below, vocabulary_size, space))
         self._bigram_word_G = self._orders[0].keys_G % vocabulary_size
         self._bigram_unigram_G = self._unigram_C[self._bigram_word_G]
         self._bigram_place_G = self._place_C[self._bigram_word_G]
@@ -182,20 +185,11 @@ class KneserNey:
 
 
 @dataclass(frozen=True)
-class _Grams:
-    """The n-grams of one order as they occur in training, by rising key."""
-
-    keys_G: np.ndarray  # index of the first n - 1 words * C + the last word: within 64 bits at every order
-    occurrences: np.ndarray  # (G,)
-    starts_G: np.ndarray  # whether it begins with SENTENCE_START
-    suffix_G: np.ndarray  # index, one order below, of the n-gram without its first word
-
-
-@dataclass(frozen=True)
 class _Order:
     """The model of one order."""
 
-    keys_G: np.ndarray  # as in _Grams
+    keys_G: np.ndarray  # as in Grams
+    suffix_G: np.ndarray  # as in Grams
     first_H: np.ndarray  # (H + 1,) n-grams first_H[h] to first_H[h + 1] continue context h
     own_G: np.ndarray  # (G + 1,) (c - D) / sum c; 0 for NEVER_SEEN
     gamma_H: np.ndarray  # (H + 1,) 1 for NEVER_SEEN and for what nothing continues
@@ -216,55 +210,73 @@ def _positions(split: EncodedSplit) -> tuple[np.ndarray, np.ndarray]:
     return ids, np.arange(len(ids)) - np.repeat(split.offsets[:-1], np.diff(split.offsets))
 
 
-def _collect(train: EncodedSplit, vocabulary_size: int, order: int) -> list[_Grams]:
-    """The n-grams of orders 1 to `order`; a unigram's index is its id."""
-    ids, position = _positions(train)
-    unigrams = np.arange(vocabulary_size)
-    occurrences = np.bincount(ids[position > 0], minlength=vocabulary_size)
-    grams = [_Grams(unigrams, occurrences, np.zeros(vocabulary_size, bool), np.zeros_like(unigrams))]
-    index = ids  # of the n-gram that ends at each place
-    for k in range(1, order):
-        at = np.flatnonzero(position >= k)
-        keys_G, gram, occurrences = np.unique(
-            index[at - 1] * vocabulary_size + ids[at], return_inverse=True, return_counts=True
-        )
-        starts_G = np.zeros(len(keys_G), bool)
-        starts_G[gram] = position[at] == k
-        suffix_G = np.zeros(len(keys_G), np.int64)
-        suffix_G[gram] = index[at]
-        grams.append(_Grams(keys_G, occurrences, starts_G, suffix_G))
-        index = np.zeros_like(ids)
-        index[at] = gram
-    return grams
-
-
 def _unigram(counts_C: np.ndarray) -> np.ndarray:
     """Order 1 interpolated with the uniform distribution over C - 1 words; SENTENCE_START has probability 0."""
-    discount_C = _discounts(counts_C)[np.minimum(counts_C, 3)]
+    discount_C = _discounts([counts_C])[np.minimum(counts_C, 3)]
     probability_C = (counts_C - discount_C + discount_C.sum() / (len(counts_C) - 1)) / counts_C.sum()
     probability_C[START_ID] = 0.0
     return probability_C
 
 
-def _order(
-    keys_G: np.ndarray, counts_G: np.ndarray, contexts: int, vocabulary_size: int, bigram_G: np.ndarray
-) -> _Order:
-    context_G = keys_G // vocabulary_size
-    discount_G = _discounts(counts_G)[np.minimum(counts_G, 3)]
-    total_H = np.bincount(context_G, counts_G, contexts)
-    gamma_H = np.ones(contexts + 1)
-    np.divide(np.bincount(context_G, discount_G, contexts), total_H, out=gamma_H[:-1], where=total_H > 0)
-    own_G = np.append((counts_G - discount_G) / total_H[context_G], 0.0)
-    return _Order(keys_G, np.searchsorted(context_G, np.arange(contexts + 1)), own_G, gamma_H, bigram_G)
+def _order(grams: Grams, contexts: int, below: np.ndarray | None, vocabulary_size: int, space: Space) -> _Order:
+    """The model of one order.
+
+    Args:
+        grams: the n-grams of this order.
+        contexts: their number one order below.
+        below: `bigram_G` one order below; None: these are bigrams.
+        vocabulary_size: C.
+        space: where columns are, and how many n-grams are looked at together.
+    """
+    size = len(grams.keys)
+    blocks = ((start, min(start + space.block, size)) for start in range(0, size, space.block))
+    discounts = _discounts(grams.counts.read(*block) for block in blocks)
+    first, bigram = space.column(), space.column()
+    own, gamma = space.column(np.float64), space.column(np.float64)
+    for start, context_G, low, high in _whole_contexts(grams.keys, contexts, vocabulary_size, space.block):
+        stop = start + len(context_G)
+        counts_G = grams.counts.read(start, stop)
+        discount_G = discounts[np.minimum(counts_G, 3)]
+        total_H = np.bincount(context_G - low, counts_G, high - low)
+        gamma_H = np.ones(high - low)
+        np.divide(np.bincount(context_G - low, discount_G, high - low), total_H, out=gamma_H, where=total_H > 0)
+        first.append(start + np.searchsorted(context_G, np.arange(low, high)))
+        own.append((counts_G - discount_G) / total_H[context_G - low])
+        gamma.append(gamma_H)
+        bigram.append(np.arange(start, stop) if below is None else below[grams.suffix.read(start, stop)])
+    first.append(np.array([size]))
+    own.append(np.zeros(1))
+    gamma.append(np.ones(1))
+    columns = (grams.keys, grams.suffix, first, own, gamma, bigram)
+    return _Order(*(column.whole() for column in columns))
 
 
-def _discounts(counts_G: np.ndarray) -> np.ndarray:
-    """D(0), D(1), D(2) and D(3 and more) of one order: (4,).
+def _whole_contexts(
+    keys: Column, contexts: int, vocabulary_size: int, block: int
+) -> Iterator[tuple[int, np.ndarray, int, int]]:
+    """N-grams in blocks that cut no context: the first one's index, the context of each, and which contexts these are.
+
+    Sums over a context are then the same, to the last bit, whatever the size of a block.
+    """
+    start = low = 0
+    while low < contexts:
+        read = keys.read(start, min(start + block + vocabulary_size, len(keys)))  # a context has fewer than C
+        context_G, high = read // vocabulary_size, contexts
+        if start + len(read) < len(keys):
+            high = int(context_G[-1])
+            context_G = context_G[: np.searchsorted(context_G, high)]
+        yield start, context_G, low, high
+        start, low = start + len(context_G), high
+
+
+def _discounts(counts: Iterable[np.ndarray]) -> np.ndarray:
+    """D(0), D(1), D(2) and D(3 and more) of one order, whose counts come in parts: (4,).
 
     FALLBACK_DISCOUNTS stand in where a number of n-grams to divide by is zero, or where a discount comes out at 0 or
     less (words never seen would have no probability) or above the count it is taken from.
     """
-    n1, n2, n3, n4 = np.bincount(np.minimum(counts_G, 5), minlength=5)[1:5].tolist()
+    of_count = sum(np.bincount(np.minimum(counts_G, 5), minlength=6) for counts_G in counts)
+    n1, n2, n3, n4 = np.broadcast_to(of_count, 6)[1:5].tolist()  # a plain 0 where there are none
     if n1 and n2 and n3:
         y = n1 / (n1 + 2 * n2)
         discounts = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
