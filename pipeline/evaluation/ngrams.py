@@ -102,9 +102,11 @@ class Space:
     on_disk: bool
 
     def column(self, dtype: type | None = None) -> Column:
+        """An empty column, of integers if nothing else is said."""
         return Column(dtype or self.integers, self.on_disk)
 
     def filled(self, values: np.ndarray, dtype: type | None = None) -> Column:
+        """A column of these values."""
         column = self.column(dtype)
         column.append(values)
         return column
