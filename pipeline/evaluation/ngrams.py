@@ -27,7 +27,7 @@ from pipeline.text.encoded import EncodedSplit
 
 BLOCK_TOKENS = 1 << 22  # and n-grams merged at a time; what is no longer is counted in memory
 MOST_RUNS = 64  # of an order, each with five open files
-SAMPLES = 1024  # keys of a block's worth of n-grams among which ranges are chosen
+SAMPLED_KEYS = 1024  # keys of a block's worth of n-grams among which ranges are chosen
 
 
 class Column:
@@ -187,7 +187,7 @@ def _run(keys_P: np.ndarray, suffix_P: np.ndarray, space: Space) -> _Run:
         space.filled(suffix_P[order_P[first_G]]),
         space.filled(_group(order_P, first_G)),
         space.column(),
-        sorted_P[first_G][:: max(1, space.block // SAMPLES)],
+        sorted_P[first_G][:: max(1, space.block // SAMPLED_KEYS)],
     )
 
 

@@ -38,7 +38,7 @@ def test_a_model_made_in_blocks_on_disk_is_the_same_to_the_last_bit(
     whole = KneserNey(train, 7, order)
     with (
         patch.object(ngrams, "BLOCK_TOKENS", block),
-        patch.object(ngrams, "SAMPLES", samples),
+        patch.object(ngrams, "SAMPLED_KEYS", samples),
         patch.object(ngrams, "MOST_RUNS", most_runs),
     ):
         blocked = KneserNey(train, 7, order)
