@@ -1,10 +1,10 @@
 """Counting n-grams: tokens a second, memory and disk of a Kneser-Ney model of a long text.
 
-`python -m benchmarks.ngrams --tokens 10000000` takes half a minute. Seconds are those of the one processor it uses. The text is that of
-`data/encoded/train` again and again, and each copy has a fifth of its words replaced by others of the text, so that
-most of its longest n-grams are new, as in text that goes on; a model of five words is fitted by a process of its own.
-The peers are aims (1 million tokens counted a second, 4 GiB) and the text's own size: KenLM's Python package has no
-`lmplz`, which was said to count half a million a second.
+`python -m benchmarks.ngrams --tokens 10000000` takes half a minute. Seconds are those of the processor that it uses.
+The text is that of `data/encoded/train` again and again, and each copy has a fifth of its words replaced by others of
+the text, so that most of its longest n-grams are new, as in text that goes on; a model of five words is fitted by a
+process of its own. The peers are aims (1 million tokens counted a second, 4 GiB) and the text's own size: KenLM's
+Python package has no `lmplz`, which was said to count half a million a second.
 """
 
 import subprocess
@@ -91,7 +91,7 @@ def write_text(folder: Path, base: EncodedSplit, tokens: int) -> int:
 
 
 def fit(folder: Path, size: int) -> tuple[float, float, float, float]:
-    """Seconds of a processor for counting, and for all; MiB of memory and of disk at the peak, of a process that fits the model."""
+    """Seconds for counting, and for all, and MiB of memory and disk at the peak, of a process that fits the model."""
     command = [sys.executable, "-c", FIT, str(folder), str(size), str(FITTED_ORDER)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     disk = 0
