@@ -332,6 +332,27 @@ def lives(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
+def test_a_worktree_that_stays_goes_on_and_is_never_taken_for_the_repository_around_it(repository: Path) -> None:
+    tree = Path(".rnnlm/tree").resolve()
+    (git.kept_worktree(tree) / "made.txt").write_text("a result")
+    tracked = tree / "code.py"
+    tracked.write_text("changed by who works there")
+    assert git.kept_worktree(tree) == tree
+    assert tracked.read_text() == "changed by who works there"
+    assert (tree / "made.txt").exists()
+    run("commit", "-q", "--allow-empty", "-m", "another")
+    git.kept_worktree(tree)
+    assert run("-C", str(tree), "rev-parse", "HEAD") == run("rev-parse", "HEAD")
+    assert tracked.read_text() == Path("code.py").read_text()
+    assert (tree / "made.txt").exists()
+    # Without its .git, as a kill may leave it, git would work on the files here.
+    (tree / ".git").unlink()
+    Path("code.py").write_text("not committed")
+    git.kept_worktree(tree)
+    assert Path("code.py").read_text() == "not committed"
+    assert [path.name for path in tree.iterdir() if path.name in (".git", "made.txt")] == [".git"]
+
+
 def test_a_worktree_is_not_taken_from_what_a_killed_process_has_started(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

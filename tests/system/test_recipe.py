@@ -1,0 +1,56 @@
+"""`rnnlm recipe`: killed, gone on with, and all of it beside the project's own results."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.system.conftest import Clone
+
+RECIPE = "train:\n  epochs: 15\n  patience: 15\ncells:\n  small: {cell: gru, embedding_dim: 8}\n"
+
+
+@pytest.mark.slow
+def test_a_killed_recipe_goes_on_and_the_checkout_stays_as_it_was(plain: Clone, tmp_path: Path) -> None:
+    clone = plain.copy(tmp_path / "clone", tracking=True)
+    (clone.folder / "recipes/tiny").mkdir()
+    (clone.folder / "recipes/tiny/params.yaml").write_text(RECIPE)
+    before, params = clone.digests(), (clone.folder / "params.yaml").read_bytes()
+    status = clone.git("status", "--porcelain", "-uall")
+    tree = clone.folder / ".rnnlm/recipes/tiny"
+    command = ["rnnlm", "recipe", "tiny", "-S", "train.seed=2"]
+    environment = clone.environment | {"RNNLM_CHECKPOINT_SECONDS": "0.1"}
+    with subprocess.Popen(
+        command, cwd=clone.folder, env=environment, start_new_session=True, stderr=subprocess.PIPE
+    ) as killed:
+        while killed.poll() is None and not list(tree.glob(".rnnlm/checkpoints/*/*/*.safetensors")):
+            time.sleep(0.05)
+        os.killpg(killed.pid, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    done = clone.done(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "resuming from a checkpoint at step" in done.stderr
+    told = json.loads(done.stdout)
+    assert (told["recipe"], told["commit"]) == ("tiny", clone.git("rev-parse", "HEAD").strip())
+    assert list(told["models"]) == ["small"]
+    assert told["figures"]["small"]["epochs"] == 15
+    assert told["figures"]["small"]["perplexity_low"] < told["figures"]["small"]["perplexity"]
+    assert (clone.folder / told["report"] / "index.html").exists()
+
+    assert (clone.digests(), (clone.folder / "params.yaml").read_bytes()) == (before, params)
+    assert clone.git("status", "--porcelain", "-uall") == status
+    written = clone.rnnlm("generate", "--count", "2", "--model", told["models"]["small"])
+    assert len(written.splitlines()) == 2
+    client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("recipe tiny")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params["train.seed"] == "2"
+    assert run.data.metrics["test/perplexity"] == pytest.approx(told["figures"]["small"]["perplexity"])
+    assert client.search_model_versions() == []
+    assert client.get_experiment_by_name("rnnlm") is None
