@@ -12,6 +12,7 @@ from pipeline.runtime.settings import (
     write_what_the_terminal_can_show,
 )
 from pipeline.runtime.stage import run
+from pipeline.runtime.stopping import end_at_once
 
 app = typer.Typer(no_args_is_help=True, epilog="`rnnlm COMMAND --help` shows examples; docs/command_line.md has more.")
 for room, panel in (
@@ -43,9 +44,14 @@ def rnnlm(
 
 
 def main() -> None:
-    """Run the command line; an error that the user can fix is one line and exit status 1."""
+    """Run the command line; an error that the user can fix is one line and exit status 1, a signal's end is soon."""
     compute_the_same_everywhere()
     limit_spinning()
     limit_threads()
     write_what_the_terminal_can_show()
-    run(app)
+    try:
+        run(app)
+    except SystemExit as end:
+        if isinstance(end.code, int) and end.code > 128:
+            end_at_once(end.code)
+        raise

@@ -94,3 +94,19 @@ def test_a_shell_completes_commands_and_names_of_models(tmp_path: Path, monkeypa
     assert (
         "complete_bash" in CliRunner().invoke(app, [], env={"_RNNLM_COMPLETE": "source_bash"}, prog_name="rnnlm").stdout
     )
+
+
+def test_a_signal_ends_a_command_without_what_python_would_do_first() -> None:
+    code = """
+import atexit
+from pipeline import cli
+from pipeline.runtime.errors import StoppedError
+def app():
+    print("said")
+    raise StoppedError("stopped", 15)
+atexit.register(print, "done at the end")
+cli.app = app
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "said\n", "error: stopped\n")

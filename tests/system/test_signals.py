@@ -24,13 +24,13 @@ import os, sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from pipeline import cli
 from pipeline.provenance import dvc
 from pipeline.retraining import retrain
 from pipeline.retraining.outcome import write_reports
 from pipeline.review import gates
 from pipeline.review.conditions import Gate
 from pipeline.review.promotion import Verdict
-from pipeline.runtime.stage import run
 from pipeline.runtime.stopping import run_child
 
 CHAMPION = Path("../champion")
@@ -67,7 +67,8 @@ def quick(*_):
 if sys.argv[1] == "quick":
     dvc.repro, dvc.has_remote, dvc.unsaved_outputs = quick, lambda: False, lambda: []
     dvc.out_of_date = lambda: {"code": ["x"]}
-run(lambda: retrain.retrain("retrained", Path(".rnnlm/retrain")))
+cli.app = lambda: retrain.retrain("retrained", Path(".rnnlm/retrain"))
+cli.main()
 """
 SIGNALS, EVERY_REAL = (int(os.environ.get("RNNLM_SIGNALS", 500)), 25) if SOAK else (40, 10)
 
