@@ -195,7 +195,15 @@ def settle(store: Store, verdict: Verdict, params: Params) -> None:
     """Carry the verdict out, and note what it rests on, so that the same trigger needs no second one.
 
     A verdict without one of its checks is given again once that can be made.
+
+    Raises:
+        InputError: a person has rolled the challenger back meanwhile, or the champion is another one.
+        StoppedError: a signal came before the alias was moved.
     """
+    if verdict.outcome == "promoted" and store.version(verdict.challenger).tags.get(ROLLED_BACK):
+        raise InputError(
+            f"v{verdict.challenger} was rolled back while it was judged; only `rnnlm promote` considers it"
+        )
     carry_out(store, verdict)
     if all(gate.made for gate in verdict.gates):
         store.tag_version(verdict.challenger, **{JUDGED: _judged_by(verdict.champion, params)})

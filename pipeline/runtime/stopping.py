@@ -63,7 +63,7 @@ def raise_if_stopped(then: str) -> None:
 
 
 def end_at_once(status: int) -> NoReturn:
-    """End the process with this status, without what Python does first: with torch and MLflow loaded that takes seconds.
+    """End the process with this status, without what Python does first: with torch and MLflow that takes seconds.
 
     On a busy machine it took more of them than the whole end of a retraining may.
     """

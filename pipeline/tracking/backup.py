@@ -129,6 +129,7 @@ def restore_backup(file: Path) -> str:
                 raise InputError(
                     f"the database of {file} cannot be read ({error.args[0]}): nothing was restored"
                 ) from None
+            _refuse_to_replace(database, folder)  # a run may have begun meanwhile
             if (scratch / ARTIFACTS).is_dir():
                 if folder.is_dir():
                     folder.rmdir()

@@ -60,6 +60,9 @@ class Recorded:
     def __init__(self) -> None:
         self.tags: list[str] = []
 
+    def version(self, number: str) -> SimpleNamespace:
+        return SimpleNamespace(version=number, tags={})
+
     def tag_version(self, number: str, **tags: str) -> None:
         self.tags += tags.values()
 
@@ -100,6 +103,15 @@ def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Judged:
     record = StageRecord({}, {gate.TOKENS.as_posix(): "0" * 32}, {})
     monkeypatch.setattr(gate, "read_provenance", lambda *_: Provenance("c", {}, {"tokenize": record}))
     return Judged()
+
+
+def test_what_a_person_rolls_back_while_it_is_judged_is_not_promoted(judged: Judged) -> None:
+    verdict = judge(judged, waived=True)
+    assert verdict.outcome == "promoted"
+    judged.tags["2"]["rolled_back"] = "true"  # another retraining promoted it first
+    with pytest.raises(InputError, match="v2 was rolled back while it was judged"):
+        gate.settle(cast(Store, judged), verdict, load_params(PROJECT / "params.yaml"))
+    assert "judged" not in judged.tags["2"]
 
 
 def judge(store: Judged, waived: bool = False) -> Verdict:

@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -305,6 +306,21 @@ def test_a_store_is_never_replaced_but_an_empty_one(one_run: Path, project: Proj
     Path("mlflow.db-journal").write_text("of another database")  # SQLite would write it into the restored one
     with pytest.raises(InputError, match=r"mlflow\.db-journal is there"):
         rnnlm("restore", str(one_run))
+
+
+def test_a_store_that_is_made_while_one_is_restored_is_not_replaced(
+    one_run: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*arguments: Any) -> None:
+        rewrite_addresses(*arguments)
+        Path("mlflow.db").write_text("a run that has just begun")
+
+    rewrite_addresses = backup.rewrite_addresses
+    monkeypatch.setattr(backup, "rewrite_addresses", meanwhile)
+    with pytest.raises(InputError, match=r"mlflow\.db is there and not empty"):
+        rnnlm("restore", str(one_run))
+    assert Path("mlflow.db").read_text() == "a run that has just begun"
+    assert not Path("mlruns").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ A few kilobytes can unpack to more than any machine holds, and a list of members
 nothing is unpacked to disk, and all that a file, or all members of an archive together, unpack to has a limit.
 """
 
+import errno
 import gzip
 import io
 import lzma
@@ -18,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 import fsspec
+from fsspec.implementations.tar import TarFileSystem
 
 from pipeline.runtime.errors import InputError, is_of_the_machine, one_line
 from pipeline.runtime.remarks import Remarks
@@ -175,10 +177,25 @@ class _TarStream(io.RawIOBase):
         return self._stream.read(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        return self._stream.seek(offset, whence)
+        try:
+            return self._stream.seek(offset, whence)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            raise tarfile.ReadError("a member ends where no file can") from None
 
     def tell(self) -> int:
         return self._stream.tell()
+
+
+class _Tar(TarFileSystem):
+    """fsspec's, but what is no file, and links to none, are tarfile's error when they are opened."""
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        try:
+            return super()._open(path, mode, **options)
+        except (KeyError, AttributeError):  # a link to what the archive does not have; a device, say
+            raise tarfile.ReadError("neither a file nor a link to one in the archive") from None
 
 
 def _too_many(name: str) -> InputError:
@@ -249,8 +266,10 @@ def _opened(path: Path, name: str, protocol: str, packed: str | None) -> Any:
     if protocol != "tar":
         return fsspec.filesystem(protocol, fo=str(path), skip_instance_cache=True) if protocol else None
     stream = _TarStream(cast(Any, fsspec.open(str(path), "rb", compression=packed)).open(), name)
-    system: Any = fsspec.filesystem("tar", fo=stream, skip_instance_cache=True)
+    system: Any = _Tar(fo=cast(Any, stream), skip_instance_cache=True)
     stream.listing = False
+    if any(info["size"] < 0 for info, *_ in system.index.values()):
+        raise tarfile.ReadError("a member has less than no bytes")
     # `tar -c .` and absolute names give names that fsspec lists in one way and opens by the other.
     plain = {name: PurePosixPath(name.lstrip("/")).as_posix() for name in system.index}
     system.index = {

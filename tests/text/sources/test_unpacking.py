@@ -205,6 +205,31 @@ def test_a_header_without_end_is_not_read(tmp_path: Path) -> None:
         list(file_documents(tmp_path / "a.tar.gz", "", SourceFile(url="x"), download_params()))
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "line"),
+    [
+        (tarfile.SYMTYPE, None, r"b\.txt is damaged \(neither a file nor a link to one in the archive\); fetch"),
+        (tarfile.LNKTYPE, None, r"b\.txt is damaged \(neither a file nor a link to one in the archive\); fetch"),
+        (tarfile.FIFOTYPE, None, r"b\.txt is damaged \(neither a file nor a link to one in the archive\); fetch"),
+        (tarfile.REGTYPE, b"\xff" * 12, r"is not a whole archive \(a member has less than no bytes\); fetch"),
+        (tarfile.REGTYPE, b"\x80" + b"\x0f" * 11, r"is not a whole archive \(a member ends where no file"),
+        (tarfile.REGTYPE, b"\x80" + (1 << 62).to_bytes(11), r"is not a whole archive \(a member ends where no file"),
+    ],
+)
+def test_a_tar_with_members_that_no_folder_has_is_one_line(
+    tmp_path: Path, kind: bytes, size: bytes | None, line: str
+) -> None:
+    entry = tarfile.TarInfo("b.txt")
+    entry.type, entry.linkname = kind, "/etc/passwd"
+    block = bytearray(entry.tobuf())
+    if size:
+        block[124:136] = size
+        block[148:156] = b"%06o\0 " % (sum(block[:148]) + 8 * 32 + sum(block[156:]))
+    (tmp_path / "a.tar").write_bytes(bytes(block) + b"text\n".ljust(512, b"\0") + bytes(1024))
+    with pytest.raises(InputError, match=line):
+        read_members(tmp_path / "a.tar")
+
+
 @pytest.mark.parametrize("claimed", [0, 5, 15, 17, 1000, (1 << 32) - 2])
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_zip_that_lies_about_sizes_is_one_line_or_what_it_claims(tmp_path: Path, claimed: int, packing: int) -> None:
