@@ -31,6 +31,7 @@ from pipeline.text.vocabulary import START_ID
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # KenLM's, for corpora too small or too regular for the formula
 BLOCK_PAIRS = 100_000  # pairs ranked at a time: they stay in the processor's cache
 BLOCK_ROWS = 256  # places whose probabilities of all words exist at a time
+BLOCK_GRAMS = 1 << 16  # n-grams told at a time
 NEVER_SEEN = -1  # index of an n-gram that training lacks: arrays have their value for it at the end
 
 
@@ -52,7 +53,7 @@ class KneserNey:
         told: Callable[[int], object] = lambda tokens: None,
     ) -> None:
         self._size = vocabulary_size
-        space = space_for(len(train.ids))
+        self._space = space_for(len(train.ids))
         grams = count_ngrams(train, vocabulary_size, order, told)
         self._unigram_C = _unigram(grams[0].counts.whole())
         by_unigram_C = np.argsort(-self._unigram_C, kind="stable")  # stable: ties in the order of ids
@@ -62,7 +63,7 @@ class KneserNey:
         self._orders: list[_Order] = []  # from bigrams up
         for lower, higher in pairwise(grams):
             below = self._orders[-1].bigram_G if self._orders else None
-            self._orders.append(_order(higher, len(lower.keys), below, vocabulary_size, space))
+            self._orders.append(_order(higher, len(lower.keys), below, vocabulary_size, self._space))
         self._bigram_word_G = self._orders[0].keys_G % vocabulary_size
         self._bigram_unigram_G = self._unigram_C[self._bigram_word_G]
         self._bigram_place_G = self._place_C[self._bigram_word_G]
@@ -115,6 +116,35 @@ class KneserNey:
             found_NK[rows] = word_Q[best_RK]
             p_NK[rows] = p_RC[row_Q[best_RK], word_Q[best_RK]]
         return found_NK, -np.log(p_NK)
+
+    def sizes(self) -> list[int]:
+        """Numbers of different n-grams, from unigrams up; every id is one, SENTENCE_START too."""
+        return [self._size, *(len(order.keys_G) for order in self._orders)]
+
+    def tables(self) -> Iterator[Iterator[tuple[list[np.ndarray], np.ndarray, np.ndarray | None]]]:
+        """All n-grams in blocks, order by order from unigrams up, each order sorted by its ids.
+
+        Of a block: the ids of their first words, of their second words and so on; p(last word | those before); and
+        gamma of the n-gram as a context, None in the highest order.
+        """
+        p_G = self._unigram_C
+        for at, order in enumerate(self._orders):
+            yield self._blocks(self._orders[:at], p_G, order.gamma_H)
+            p_G = order.probabilities(p_G, self._size, self._space)
+        yield self._blocks(self._orders, p_G, None)
+
+    def _blocks(
+        self, orders: list["_Order"], p_G: np.ndarray, gamma_G: np.ndarray | None
+    ) -> Iterator[tuple[list[np.ndarray], np.ndarray, np.ndarray | None]]:
+        """The table of one order; `orders` are those from bigrams up to it."""
+        for start in range(0, len(p_G), BLOCK_GRAMS):
+            gram_B = np.arange(start, min(start + BLOCK_GRAMS, len(p_G)))
+            last = slice(start, start + len(gram_B))
+            ids: list[np.ndarray] = []
+            for order in reversed(orders):
+                gram_B, word_B = np.divmod(order.keys_G[gram_B], self._size)
+                ids.insert(0, word_B)
+            yield [gram_B, *ids], p_G[last], None if gamma_G is None else gamma_G[last]
 
     def _places(self, split: EncodedSplit) -> tuple[np.ndarray, list[np.ndarray]]:
         """The ids of all predicted tokens of a split, and their contexts."""
@@ -202,6 +232,15 @@ class _Order:
         wanted_N = context_N * vocabulary_size + words_N
         found_N = np.minimum(np.searchsorted(self.keys_G, wanted_N), len(self.keys_G) - 1)
         return np.where((context_N != NEVER_SEEN) & (self.keys_G[found_N] == wanted_N), found_N, NEVER_SEEN)
+
+    def probabilities(self, lower_G: np.ndarray, vocabulary_size: int, space: Space) -> np.ndarray:
+        """(G,) p of the last word of each n-gram after those before it; `lower_G` are those of one order below."""
+        column = space.column(np.float64)
+        for start in range(0, len(self.keys_G), space.block):
+            block = slice(start, start + space.block)
+            gamma_G = self.gamma_H[self.keys_G[block] // vocabulary_size]
+            column.append(self.own_G[:-1][block] + gamma_G * lower_G[self.suffix_G[block]])
+        return column.whole()
 
 
 def _positions(split: EncodedSplit) -> tuple[np.ndarray, np.ndarray]:
