@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands import inference, retraining, review, tracking
+from pipeline.commands import evaluation, inference, retraining, review, tracking
 from pipeline.runtime.settings import (
     compute_the_same_everywhere,
     limit_spinning,
@@ -17,6 +17,7 @@ from pipeline.runtime.stopping import end_at_once
 app = typer.Typer(no_args_is_help=True, epilog="`rnnlm COMMAND --help` shows examples; docs/command_line.md has more.")
 for room, panel in (
     (inference, "Use a model"),
+    (evaluation, "Use a model"),
     (review, "Compare models, and look around"),
     (retraining, "Train again"),
     (tracking, "Look after MLflow's store"),

@@ -68,11 +68,15 @@ def words_of(vocabulary: Vocabulary) -> list[str]:
 
 def _lines(words: pa.Array, ids: Sequence[np.ndarray], p_B: np.ndarray, gamma_B: np.ndarray | None) -> memoryview:
     """A block's lines; see `KneserNey.tables`."""
-    text = pc.binary_join_element_wise(*(words.take(pa.array(ids_B)) for ids_B in ids), " ")
+    text = _joined([words.take(pa.array(ids_B)) for ids_B in ids], " ")
     columns = [_log10(p_B), text, *([] if gamma_B is None else [_log10(gamma_B)])]
-    lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*columns, "\t"), "", "\n")
+    lines = _joined([_joined(columns, "\t"), pa.scalar("")], "\n")
     _, offsets, data = lines.buffers()
     return memoryview(data)[: np.frombuffer(offsets, np.int32)[len(lines)]]  # they lie one after the other
+
+
+def _joined(columns: Sequence[pa.Array | pa.Scalar], separator: str) -> pa.Array:
+    return pc.call_function("binary_join_element_wise", [*columns, pa.scalar(separator)])
 
 
 def _log10(values_B: np.ndarray) -> pa.Array:

@@ -48,7 +48,7 @@ def check(path: Path, vocabulary: Vocabulary, train: list[list[str]], test: list
     assert np.abs(np.array(kenlm_nats(path, test)) - ours).max() / math.log(10) < 1e-5
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     st.lists(st.lists(st.sampled_from([*HOSTILE, "out"]), max_size=8), min_size=1, max_size=12),
     st.lists(st.lists(st.sampled_from([*HOSTILE, "out", "of"]), max_size=8), min_size=1, max_size=6),
