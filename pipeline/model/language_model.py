@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from pipeline.model import output
+from pipeline.model.activations import ActivationCosts
 from pipeline.model.arithmetic import product
 from pipeline.model.cells import CELLS, GATES, State
 from pipeline.model.dropping import Dropping, mask
@@ -42,6 +43,7 @@ class LanguageModel(nn.Module):
         V: output weight (C, H), or None where E is the output weight too.
         c: output bias (C,), or None.
         dropping: what is left out at random in training mode, beside `params.dropout`.
+        costs: what the loss adds for the last layer's states in training mode.
     """
 
     def __init__(self, params: ModelParams, vocabulary_size: int, generator: torch.Generator | None = None) -> None:
@@ -49,6 +51,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.params = params
         self.dropping = Dropping()
+        self.costs = ActivationCosts()
         self.vocabulary_size = vocabulary_size
         H, width = params.hidden_size, params.embedding_dim
         self.E = None if width is None else nn.Parameter(torch.zeros(vocabulary_size, width))
@@ -109,8 +112,20 @@ class LanguageModel(nn.Module):
         Returns:
             What the output layer reads (N, H), and each layer's last state of every sequence.
         """
+        _, read_NH, last = self._run(x_N, batch_sizes, state, generator, exact)
+        return read_NH, last
+
+    def _run(
+        self,
+        x_N: Tensor,
+        batch_sizes: Sequence[int],
+        state: Sequence[State | None] | None,
+        generator: torch.Generator | None,
+        exact: bool,
+    ) -> tuple[Tensor, Tensor, list[State]]:
+        """As `hidden`, with the last layer's states (N, H) before it."""
         dropping = self.dropping if self.training else Dropping()
-        x = x_N
+        x = h = x_N
         if self.E is not None:
             x = self._dropped(embedding(x_N, self.E), generator)
             x = dropping.without_words(x, x_N, self.vocabulary_size, generator)
@@ -120,11 +135,11 @@ class LanguageModel(nn.Module):
         for number, (layer, before) in enumerate(zip(self._layers(), state or [None] * len(self.layers), strict=True)):
             W = dropping.without_weights(layer.W, generator)
             kept_BH = dropping.of_states(W, batch_sizes[0], len(W), generator)
-            x, after = run_layer(self.params.cell, x, batch_sizes, layer.U, W, layer.b, before, exact, kept_BH)
+            h, after = run_layer(self.params.cell, x, batch_sizes, layer.U, W, layer.b, before, exact, kept_BH)
             rate = dropping.outputs if number == len(self.layers) - 1 else dropping.inputs
-            x = dropping.locked(self._dropped(x, generator), batch_sizes, rate, generator)
+            x = dropping.locked(self._dropped(h, generator), batch_sizes, rate, generator)
             last.append(after)
-        return x, last
+        return h, x, last
 
     def read(
         self,
@@ -134,11 +149,17 @@ class LanguageModel(nn.Module):
         exact: bool = True,
     ) -> Tensor:
         """What the output layer reads of a batch (N, H); arguments as in `loss`, `exact` as in `run_layer`."""
+        return self._read(batch, carried, generator, exact)[1]
+
+    def _read(
+        self, batch: PackedBatch, carried: Carried | None, generator: torch.Generator | None, exact: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The last layer's states (N, H), and what the output layer reads of them."""
         before = None if carried is None else carried.first(batch.batch_sizes[0])
-        h_NH, after = self.hidden(batch.x_N, batch.batch_sizes, before, generator, exact)
+        h_NH, read_NH, after = self._run(batch.x_N, batch.batch_sizes, before, generator, exact)
         if carried is not None:
             carried.keep(after)
-        return h_NH
+        return h_NH, read_NH
 
     def loss(
         self,
@@ -149,7 +170,7 @@ class LanguageModel(nn.Module):
         generator: torch.Generator | None = None,
         carried: Carried | None = None,
     ) -> Tensor:
-        """Mean nats per token of a batch; `backward` runs once.
+        """Mean nats per token of a batch; `backward` runs once, and in training mode the gradient is of `costs` too.
 
         Args:
             batch: what to predict.
@@ -159,10 +180,13 @@ class LanguageModel(nn.Module):
             generator: draws the dropout masks in training mode.
             carried: where the sequences go on from, and then what the next batch does; None: each starts from zero.
         """
-        h_NH = self.read(batch, carried, generator, precision == "exact")
+        h_NH, read_NH = self._read(batch, carried, generator, precision == "exact")
+        V, c, y_N = self.output_weight, self.c, batch.y_N
         if sampler is None:
-            return output.cross_entropy(h_NH, self.output_weight, self.c, batch.y_N, precision)
-        return output.sampled_cross_entropy(h_NH, self.output_weight, self.c, batch.y_N, sampler, step, precision)
+            nats = output.cross_entropy(read_NH, V, c, y_N, precision)
+        else:
+            nats = output.sampled_cross_entropy(read_NH, V, c, y_N, sampler, step, precision)
+        return self.costs.added(nats, h_NH, read_NH, batch.batch_sizes) if self.training else nats
 
     @torch.no_grad()
     def score(self, batch: PackedBatch, carried: Carried | None = None) -> Scores:

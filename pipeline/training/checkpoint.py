@@ -63,7 +63,8 @@ class TrainingState:
     nats: float = 0.0  # training loss in the epoch under way, summed over its tokens
     tokens: int = 0  # predicted in the epoch under way
     history: list[EpochRecord] = field(default_factory=list)  # the epochs that are over
-    best_weights: dict[str, Tensor] = field(default_factory=dict)  # after the best of them
+    best_weights: dict[str, Tensor] = field(default_factory=dict)  # after the best of them, averaged where that is done
+    average: dict[str, Tensor] = field(default_factory=dict)  # of the weights so far; empty: none, or none yet
     carried: Carried = field(default_factory=Carried)  # in the epoch under way, where it is one text
 
     @property
@@ -122,6 +123,7 @@ class Checkpoints:
         """
         tensors = {f"model.{name}": weight for name, weight in state.model.state_dict().items()}
         tensors |= {f"best.{name}": weight for name, weight in state.best_weights.items()}
+        tensors |= {f"average.{name}": weight for name, weight in state.average.items()}
         tensors |= {
             f"optimizer.{index}.{key}": value
             for index, values in state.optimizer.state_dict()["state"].items()
@@ -185,12 +187,12 @@ def _put(path: Path, state: TrainingState) -> float:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
         numbers = json.loads(file.metadata()["state"])
     device = next(state.model.parameters()).device
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}, "carried": {}}
+    parts: dict[str, dict[str, Tensor]] = {name: {} for name in ("model", "best", "average", "optimizer", "carried")}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor.to(device)
     state.model.load_state_dict(parts["model"])
-    state.best_weights = parts["best"]
+    state.best_weights, state.average = parts["best"], parts["average"]
     optimizer = state.optimizer.state_dict()
     optimizer["state"] = {}
     for name, tensor in parts["optimizer"].items():

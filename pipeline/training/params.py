@@ -23,9 +23,21 @@ NEUTRAL: dict[str, Any] = {
     "locked_dropout_states": 0.0,
     "dropped_words": 0.0,
     "dropped_recurrent_weights": 0.0,
+    "activation_regularization": 0.0,
+    "temporal_regularization": 0.0,
+    "average": None,
+    "average_patience": None,
+    "average_share": None,
+    "average_decay": None,
 }
 # Numbers that one value of another option needs, and that say nothing without it: then they are null.
-ONLY_WITH = {"decay_after": ("schedule", "step"), "decay_factor": ("schedule", "step")}
+ONLY_WITH = {
+    "decay_after": ("schedule", "step"),
+    "decay_factor": ("schedule", "step"),
+    "average_patience": ("average", "triggered"),
+    "average_share": ("average", "last"),
+    "average_decay": ("average", "exponential"),
+}
 
 
 class _Training(Section):
@@ -50,6 +62,12 @@ class _Training(Section):
     locked_dropout_states: Share
     dropped_words: Share
     dropped_recurrent_weights: Share
+    activation_regularization: Annotated[float, Field(ge=0)]
+    temporal_regularization: Annotated[float, Field(ge=0)]
+    average: Literal["triggered", "last", "exponential"] | None
+    average_patience: Annotated[int, Field(ge=1)] | None
+    average_share: Annotated[float, Field(gt=0, le=1)] | None
+    average_decay: Annotated[float, Field(gt=0, lt=1)] | None
     patience: Annotated[int, Field(ge=1)]
     sampled_words: Annotated[int, Field(ge=1)] | None
     sampling_power: Annotated[float, Field(ge=0, le=1)]
@@ -73,6 +91,15 @@ class _Training(Section):
                 raise ValueError(f"{key} counts with {option} {value} alone, not with {chosen}: set it to null")
             if needed and not given:
                 raise ValueError(f"{option} {value} needs {key}: give it a number")
+        return self
+
+    @model_validator(mode="after")
+    def _training_lasts_until_averaging_is_triggered(self) -> Self:
+        if self.average_patience is not None and self.patience <= self.average_patience + 1:
+            raise ValueError(
+                f"patience {self.patience} stops training before average_patience {self.average_patience} can begin to "
+                f"average: set patience to {self.average_patience + 2} or more"
+            )
         return self
 
     @property

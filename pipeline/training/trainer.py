@@ -16,6 +16,7 @@ from itertools import repeat
 import numpy as np
 import torch
 
+from pipeline.model.activations import ActivationCosts
 from pipeline.model.arithmetic import total
 from pipeline.model.batches import Sentences, token_budget_batches
 from pipeline.model.dropping import Dropping
@@ -29,6 +30,7 @@ from pipeline.runtime.progress import Bar, progress_bar
 from pipeline.runtime.stopping import Stop
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.unknown import with_unknown_words
+from pipeline.training import averaging
 from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.history import EpochRecord, Listener, best_epoch
 from pipeline.training.optimizers import build_optimizer, take_step
@@ -130,6 +132,7 @@ class Trainer:
             states=params.locked_dropout_states,
             recurrent_weights=params.dropped_recurrent_weights,
         )
+        model.costs = ActivationCosts(params.activation_regularization, params.temporal_regularization)
         self._state = TrainingState(model.to(self._device), build_optimizer(model, params))
         self._sampler = None
         if params.sampled_words is not None:
@@ -217,6 +220,9 @@ class Trainer:
             state.nats += self._step(batch, rate, where) * len(batch.y_N)
             state.tokens += len(batch.y_N)
             state.step += 1
+            share = averaging.share_of_step(params, state.step, steps, state.history)
+            if share is not None:
+                averaging.update(state.average, state.model, share)
             bar.advance(len(batch.y_N), f"epoch {epoch} of {params.epochs}, loss {state.nats / state.tokens:.3f}")
             self._save_or_stop()
 
@@ -257,14 +263,15 @@ class Trainer:
         where = f"after epoch {epoch}"
         for name, weight in state.model.named_parameters():
             self._require_finite(weight.detach().abs().max().item(), f"weight {name}", where)
-        nats = validation_nats(state.model, self._valid_split, params.batch_tokens, self._save_or_stop, params.context)
+        model = averaging.with_weights(state.model, state.average)
+        nats = validation_nats(model, self._valid_split, params.batch_tokens, self._save_or_stop, params.context)
         perplexity = math.exp(nats) if nats < 700 else math.inf
         self._require_finite(perplexity, "validation perplexity", where)
         record = EpochRecord(epoch, state.step, state.learning_rate, state.nats / state.tokens, nats, perplexity)
         state.history.append(record)
         state.nats, state.tokens, state.carried = 0.0, 0, Carried()
         if best_epoch(state.history) is record:
-            state.best_weights = {name: weight.clone() for name, weight in state.model.state_dict().items()}
+            state.best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
         return record
 
     def _save_or_stop(self) -> None:

@@ -61,6 +61,8 @@ VARIANTS = [
         {"locked_dropout_states": 0.2, "dropped_recurrent_weights": 0.2, "clip_value": 0.1, "schedule": "linear"},
         {"layers": 2, "lower_sizes": [5]},
     ),
+    ({"average": "triggered", "average_patience": 1, "epochs": 6, "patience": 6, "learning_rate": 0.5}, {}),
+    ({"context": "stream", "average": "exponential", "average_decay": 0.9}, {}),
 ]
 
 
@@ -118,18 +120,23 @@ def no_state_of_the_text(state: TrainingState, monkeypatch: pytest.MonkeyPatch) 
     state.carried = Carried()
 
 
+def no_average(state: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
+    state.average = {}
+
+
 def nothing(state: TrainingState, monkeypatch: pytest.MonkeyPatch) -> None:
     pass
 
 
-LOST = [(lose, "sentence") for lose in (no_optimizer, no_position, no_step_of_the_sampler, nothing)]
+LOST = [(lose, "sentence") for lose in (no_optimizer, no_position, no_step_of_the_sampler, no_average, nothing)]
 
 
 @pytest.mark.parametrize(("lose", "context"), [*LOST, (no_state_of_the_text, "stream"), (nothing, "stream")])
 def test_what_a_checkpoint_loses_is_seen_in_the_bytes(
     lose: Callable, context: str, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = train_params(sampled_words=6, context=context, streams=2)
+    averaged = {"average": "exponential", "average_decay": 0.9} if lose is no_average else {}
+    params = train_params(sampled_words=6, context=context, streams=2, **averaged)
     whole, restore = run(make_model(), params, None), Checkpoints.restore
 
     def losing(self: Checkpoints, state: TrainingState) -> bool:

@@ -319,6 +319,9 @@ def test_global_random_states_are_neither_used_nor_touched(make_model):
         {"locked_dropout_embedding": 0.2},
         {"locked_dropout_states": 0.2},
         {"dropped_recurrent_weights": 0.2},
+        {"activation_regularization": 1.0},
+        {"temporal_regularization": 1.0},
+        {"average": "exponential", "average_decay": 0.9},
     ],
     ids=str,
 )
