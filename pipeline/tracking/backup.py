@@ -278,7 +278,8 @@ def _checked(file: Path) -> dict[str, Any]:
             raise_if_stopped("nothing was restored")
             name = PurePosixPath(member.name)
             inside = name.parts[0] == ARTIFACTS and len(name.parts) > 1 and ".." not in name.parts
-            if manifest is not None or member.name in found or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()  # of holes without end
+            if manifest is not None or member.name in found or not plain:
                 raise ValueError
             if not (inside or member.name in (DATABASE, MANIFEST)) or str(name) != member.name:
                 raise ValueError
@@ -334,6 +335,10 @@ def _refuse_to_replace(database: Path, folder: Path) -> None:
             empty = database.stat().st_size == 0
         if not empty:
             raise InputError(f"{database} is there and not empty; move it away, or name another in MLFLOW_TRACKING_URI")
+    if folder.is_symlink():
+        raise InputError(
+            f"{folder} is a link, in whose place a restore puts a folder; take it away, and put it back then"
+        )
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(
             f"{folder} is there and not empty, which also a restore that was killed leaves; move it away or delete it"

@@ -219,15 +219,18 @@ def packed(manifest: bytes | None = None, *members: tuple[tarfile.TarInfo, bytes
     return out.getvalue()
 
 
-def with_member(content: bytes, name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> bytes:
-    """A backup with one member more, before the manifest that knows it."""
+def with_member(content: bytes, name: str, kind: bytes = tarfile.REGTYPE, link: str = "", holes: bytes = b"") -> bytes:
+    """A backup with one member more, before the manifest that knows it; `holes`: where a sparse one has none."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, link
+    if holes:
+        words = {"major": "1", "minor": "0", "name": name, "realsize": "0"}
+        info.pax_headers = {f"GNU.sparse.{key}": value for key, value in words.items()}
     with tarfile.open(fileobj=BytesIO(content)) as tar:
         rest = [(member, tar.extractfile(member).read()) for member in tar]  # pyright: ignore[reportOptionalMemberAccess]
     known = json.loads(rest[-1][1])
     known["files"][name] = {"sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "bytes": 0}
-    return packed(json.dumps(known).encode(), *rest[:-1], (info, b""))
+    return packed(json.dumps(known).encode(), *rest[:-1], (info, holes))
 
 
 def flipped(content: bytes, position: int) -> bytes:
@@ -254,6 +257,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "twice": lambda content: with_member(content, "mlflow.db"),
     "a link": lambda content: with_member(content, "mlruns/link", tarfile.SYMTYPE, "/etc"),
     "a hard link": lambda content: with_member(content, "mlruns/link", tarfile.LNKTYPE, "mlflow.db"),
+    "holes": lambda content: with_member(content, "mlruns/holes", holes=b"0\n".ljust(512, b"\0")),
     "a device": lambda content: with_member(content, "mlruns/device", tarfile.CHRTYPE),
     "a pipe": lambda content: with_member(content, "mlruns/pipe", tarfile.FIFOTYPE),
 }
@@ -299,6 +303,10 @@ def test_a_store_is_never_replaced_but_an_empty_one(one_run: Path, project: Proj
     with pytest.raises(InputError, match="mlruns is there and not empty, which also a restore that was killed leaves"):
         rnnlm("restore", str(one_run))
     shutil.rmtree("mlruns")
+    Path("mlruns").symlink_to(one_run.parent)
+    with pytest.raises(InputError, match="mlruns is a link, in whose place a restore puts a folder"):
+        rnnlm("restore", str(one_run))
+    Path("mlruns").unlink()
     Path("mlflow.db").write_text("notes of mine")
     with pytest.raises(InputError, match=r"mlflow\.db is there and not empty"):
         rnnlm("restore", str(one_run))
