@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands import evaluation, inference, retraining, review, tracking
+from pipeline.commands import evaluation, inference, retraining, review, tracking, tuning
 from pipeline.runtime.settings import (
     compute_the_same_everywhere,
     limit_spinning,
@@ -20,6 +20,7 @@ for room, panel in (
     (evaluation, "Use a model"),
     (review, "Compare models, and look around"),
     (retraining, "Train again"),
+    (tuning, "Train again"),
     (tracking, "Look after MLflow's store"),
 ):
     for command in room.app.registered_commands:

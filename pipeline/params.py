@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from pipeline.evaluation.params import EvaluateParams
@@ -64,6 +64,28 @@ class RetrainParams(Section):
     warm_start: bool
 
 
+class Range(Section):
+    """Numbers that a sweep draws from: whole ones where both ends are, evenly in the logarithm where `low` is not 0."""
+
+    low: int | float
+    high: int | float
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not 0 <= self.low < self.high:
+            raise ValueError(f"low must be at least 0 and below high, got {self.low} and {self.high}")
+        return self
+
+
+Values = Annotated[list[Any], Field(min_length=1)]  # of a key of `cells`, one of which is drawn
+
+
+class TuneParams(Section):
+    """Section `tune`: what `rnnlm tune` tries, by key of `cells`; pipeline/tuning/space.py says what `auto` is."""
+
+    search: dict[str, Values | Range | Literal["auto"]]
+
+
 class _File(Section):
     """params.yaml as written."""
 
@@ -74,6 +96,7 @@ class _File(Section):
     train: TrainSettings
     evaluate: EvaluateParams
     retrain: RetrainParams
+    tune: TuneParams | None = None  # no stage reads it, so an older params.yaml does without
     cells: dict[str, dict[str, Any]]
 
 
@@ -92,6 +115,7 @@ class Params:
     vocabulary: VocabularyParams
     evaluate: EvaluateParams
     retrain: RetrainParams
+    tune: TuneParams | None
     cells: dict[str, CellParams]
 
     def cell(self, name: str) -> CellParams:
@@ -158,7 +182,7 @@ def check_params(content: dict[str, Any], where: str = "params.yaml") -> Params:
     if not file.cells:
         raise InputError(f"{where}: cells is empty; name at least one, such as `lstm: {{cell: lstm}}`")
     cells = {name: _merge(name, changes, file, where) for name, changes in file.cells.items()}
-    return Params(file.download, file.tokenize, file.vocabulary, file.evaluate, file.retrain, cells)
+    return Params(file.download, file.tokenize, file.vocabulary, file.evaluate, file.retrain, file.tune, cells)
 
 
 def at(params: Any, dotted: str) -> Any:

@@ -27,6 +27,7 @@ from pipeline.tracking.runs import REMOVED
 from pipeline.tracking.store import MODEL, Store, tracking_uri
 from pipeline.training.checkpoint import CHECKPOINTS
 from pipeline.training.trained import TRAINED
+from pipeline.tuning.sweep import SWEEPS
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -181,6 +182,7 @@ def _of_the_folder(before: float) -> Iterator[Leftover]:
 
     places = (
         ("unfinished training runs", CHECKPOINTS.glob("*/*")),
+        ("sweeps", SWEEPS.glob("*")),
         ("copies of trained models", TRAINED.glob("*/*")),
         ("copies of what was downloaded", DOWNLOADS.glob("*")),
         ("logs", [UI_LOG] if UI_LOG.exists() else []),

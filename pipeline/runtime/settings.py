@@ -180,6 +180,13 @@ def quieten_dask() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+def use_optuna() -> None:
+    """Import Optuna, which sends nothing anywhere, and let it raise its errors and log nothing."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
 def quieten_dvc() -> None:
     """Let DVC, used as a library, raise its errors and log nothing."""
     for name in DVC_LOGGERS:

@@ -70,14 +70,14 @@ def run(work: Callable[[], None]) -> None:
     except InputError as error:
         sys.exit(without_secrets(f"error: {error}"))
     except Exception as error:
-        if _is_lack_of_memory(error):
+        if is_lack_of_memory(error):
             sys.exit(f"error: {OUT_OF_MEMORY}")
         if advice := FIXABLE.get(_system_number(error)):
             sys.exit(without_secrets(f"error: {one_line(error)}; {advice}, then run again"))
         sys.exit(without_secrets(traceback.format_exc()))
 
 
-def _is_lack_of_memory(error: Exception) -> bool:
+def is_lack_of_memory(error: Exception) -> bool:
     """Python, NumPy and Arrow raise kinds of MemoryError; torch has its own for a GPU."""
     if isinstance(error, (MemoryError, _kind("torch", "OutOfMemoryError"))):
         return True

@@ -32,7 +32,7 @@ class TrainingRun:
         def start(store: Store) -> str:
             run = self._interrupted_run(store) if resumed else None
             if run is None:
-                run = create_run(store, self._params, self._cell, self._vocabulary_size, parameter_count)
+                run = self._create(store, parameter_count)
                 write_text(self._run_file, run)
             else:
                 store.client.update_run(run, status="RUNNING")
@@ -41,6 +41,9 @@ class TrainingRun:
             return run
 
         self._run_id = self._try(start)
+
+    def _create(self, store: Store, parameter_count: int) -> str:
+        return create_run(store, self._params, self._cell, self._vocabulary_size, parameter_count)
 
     def _interrupted_run(self, store: Store) -> str | None:
         from mlflow.exceptions import MlflowException

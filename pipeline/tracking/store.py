@@ -213,8 +213,8 @@ def artifact_folder() -> Path:
     return folder_beside(tracking_uri()) or project_root() / ARTIFACTS
 
 
-def connect(moved: bool = False) -> Store:
-    """Open the store; nothing is written, except that the experiment is made on first use.
+def connect(moved: bool = False, name: str = EXPERIMENT) -> Store:
+    """Open the store; nothing is written, except that the experiment called `name` is made on first use.
 
     With `moved`, open it also where its artifacts are not where its database looks for them.
 
@@ -315,8 +315,9 @@ def open_store(moved: bool = False) -> Iterator[Store]:
 class BestEffort:
     """Calls the store; the first failure gives one warning on standard error, and from then on nothing is called."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = EXPERIMENT) -> None:
         self.failed = False
+        self._name = name  # of the experiment
         self._store: Store | None = None
 
     def __call__(self, action: Callable[[Store], T]) -> T | None:
@@ -325,7 +326,7 @@ class BestEffort:
             return None
         try:
             if self._store is None:
-                self._store = connect()
+                self._store = connect(name=self._name)
             return action(self._store)
         except Exception as error:  # whatever goes wrong in MLflow must not cost a night of training
             self.failed = True
