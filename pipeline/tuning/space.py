@@ -37,7 +37,7 @@ class Ranges(NamedTuple):
 RANGES = {
     0: Ranges(Range(low=32, high=200), Range(low=64, high=512), Range(low=0.003, high=0.03)),
     60_000: Ranges(Range(low=50, high=300), Range(low=128, high=1024), Range(low=0.003, high=0.03)),
-    600_000: Ranges(Range(low=100, high=400), Range(low=512, high=4096), Range(low=0.003, high=0.03)),
+    600_000: Ranges(Range(low=64, high=400), Range(low=512, high=4096), Range(low=0.003, high=0.03)),
 }
 
 

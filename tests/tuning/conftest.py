@@ -21,6 +21,7 @@ def prepared(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setenv("RNNLM_TRACKING", "off")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("pipeline.training.trainer.TRIAL_BATCHES", 1)
+    monkeypatch.setattr("pipeline.tuning.trials.MOST_DRAWS", 6)  # of spaces that have two recipes
     shutil.rmtree("data/encoded/test")
     shutil.rmtree(project.models)
     rows = [project.vocabulary.sentence_ids(tokens) for tokens in SENTENCES * 20]

@@ -1,0 +1,81 @@
+"""What a sweep draws from, and entries of `cells` made of it."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.params import Range, check_params, read_params
+from pipeline.runtime.errors import InputError
+from pipeline.training.automatic import CHOICES
+from pipeline.tuning.space import RANGES, drawn_of, entry_of, rounded, search_space
+from tests.conftest import PROJECT, model_params
+
+
+def test_auto_goes_by_the_training_tokens_around_what_training_takes() -> None:
+    assert RANGES.keys() == CHOICES.keys()
+    for tokens, choice in CHOICES.items():
+        space = search_space(dict.fromkeys(("hidden_size", "batch_tokens", "learning_rate"), "auto"), tokens)
+        values = {"hidden_size": 100, "batch_tokens": choice.batch_tokens, "learning_rate": choice.learning_rate}
+        for key, value in values.items():
+            within = space[key]
+            assert isinstance(within, Range)
+            assert within.low < value < within.high
+    assert search_space({"hidden_size": "auto"}, 59_999) != search_space({"hidden_size": "auto"}, 60_000)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "why"),
+    [
+        ("hidden", [1], "unknown key; there are: embedding, cell, hidden_size"),
+        ("layers", "auto", "`auto` is known for hidden_size, batch_tokens, learning_rate only"),
+        ("tie_weights", [True], "search `embedding`"),
+        ("embedding_dim", [100], "search `embedding`"),
+        ("seed", [1, 2], "another seed is no better recipe"),
+        ("embedding", ["none"], "must be a list of one-hot, own and tied, got \\['none'\\]"),
+        ("embedding", Range(low=1, high=2), "must be a list of one-hot, own and tied"),
+        ("epochs", [3, 6], "give a list of one number"),
+        ("epochs", Range(low=1, high=2), "give a list of one number"),
+    ],
+)
+def test_what_cannot_be_searched_is_named(key: str, values: Any, why: str) -> None:
+    with pytest.raises(InputError, match=f"params.yaml: tune.search.{key}: {why}"):
+        search_space({key: values}, 1000)
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [({"low": 2, "high": 1}, "low must be at least 0 and below high"), ([], "at least 1 item"), ("none", "")],
+)
+def test_a_range_has_two_ends_and_a_list_a_value(values: Any, why: str) -> None:
+    content = read_params(PROJECT / "params.yaml")
+    content["tune"]["search"] = {"hidden_size": values}
+    with pytest.raises(InputError, match=rf"tune\.search\.hidden_size.*{why}"):
+        check_params(content)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "width", "tied"), [("one-hot", None, False), ("own", 50, False), ("tied", 50, True)]
+)
+def test_an_embedding_is_as_wide_as_the_layer(embedding: str, width: int | None, tied: bool) -> None:
+    drawn = {"embedding": embedding, "hidden_size": 50, "dropped_words": 0.1}
+    entry = entry_of(drawn, hidden_size=100, embedding_dim=7)
+    dropped = 0.0 if width is None else 0.1  # where there is an embedding to drop them from
+    assert entry == {"hidden_size": 50, "embedding_dim": width, "tie_weights": tied, "dropped_words": dropped}
+    model = model_params(hidden_size=50, embedding_dim=width, tie_weights=tied).model_dump()
+    space = {"embedding": ["one-hot", "own", "tied"], "hidden_size": Range(low=50, high=60), "cell": ["gru"]}
+    # The cell was another, so Optuna is not told of one.
+    assert drawn_of({"model": model, "train": {}}, space) == {"embedding": embedding, "hidden_size": 50}
+
+
+def test_what_is_not_drawn_stays_as_params_yaml_has_it() -> None:
+    assert entry_of({"layers": 2, "dropped_words": 0.1}, 100, 100) == {"layers": 2, "dropped_words": 0.1}
+    assert entry_of({"embedding": "own"}, 100, None) == {"embedding_dim": 100, "tie_weights": False}
+    model = model_params(hidden_size=50, embedding_dim=20).model_dump()
+    assert drawn_of({"model": model, "train": {}}, {"embedding": ["own"], "hidden_size": Range(low=1, high=49)}) == {}
+
+
+def test_drawn_numbers_are_short_and_stay_within_their_range() -> None:
+    assert rounded(0.0087139, Range(low=0.001, high=0.03)) == 0.0087
+    assert (rounded(173, Range(low=100, high=400)), rounded(397, Range(low=100, high=396))) == (170, 396)
+    assert isinstance(rounded(173, Range(low=100, high=400)), int)
+    assert rounded(0.00104, Range(low=0.00103, high=0.03)) == 0.00103
