@@ -213,16 +213,17 @@ def artifact_folder() -> Path:
     return folder_beside(tracking_uri()) or project_root() / ARTIFACTS
 
 
-def connect(moved: bool = False, name: str = EXPERIMENT) -> Store:
-    """Open the store; nothing is written, except that the experiment called `name` is made on first use.
+def connect(moved: bool = False, name: str | None = None) -> Store:
+    """Open the store; nothing is written, except that its experiment is made on first use.
 
-    With `moved`, open it also where its artifacts are not where its database looks for them.
+    With `moved`, open it also where its artifacts are not where its database looks for them; with `name`, for another
+    experiment than `experiment_name`.
 
     Raises:
         InputError: its artifacts are elsewhere, its experiment was deleted, or a folder is named.
         Exception: whatever MLflow, its database or its server raises.
     """
-    uri, name = tracking_uri(), experiment_name()
+    uri, name = tracking_uri(), name or experiment_name()
     use_mlflow(uri)
     from mlflow import MlflowClient
     from mlflow.entities import LifecycleStage
@@ -315,9 +316,9 @@ def open_store(moved: bool = False) -> Iterator[Store]:
 class BestEffort:
     """Calls the store; the first failure gives one warning on standard error, and from then on nothing is called."""
 
-    def __init__(self, name: str = EXPERIMENT) -> None:
+    def __init__(self, name: str | None = None) -> None:
         self.failed = False
-        self._name = name  # of the experiment
+        self._name = name  # of the experiment, as `connect` takes it
         self._store: Store | None = None
 
     def __call__(self, action: Callable[[Store], T]) -> T | None:

@@ -63,7 +63,7 @@ class Material:
     def recipe(self, entry: Mapping[str, Any]) -> Recipe:
         """What decides how a model of an entry is trained: equal for entries that mean the same."""
         cell = self.cell("entry", entry)
-        return {"model": cell.model.model_dump(), "train": cell.train.model_dump()}
+        return {"model": dict(cell.model), "train": dict(cell.train)}  # with options that are not used, too
 
     def in_full(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """An entry with the numbers that `auto` came to, so that it means the same on other text."""

@@ -15,7 +15,7 @@ from pipeline.training.params import TrainSettings
 EMBEDDING = "embedding"
 ONE_HOT, OWN, TIED = "one-hot", "own", "tied"
 DIGITS = 2  # of drawn numbers that count, so that params.yaml says 0.0087 and not 0.008713922
-REFUSED = {
+NOT_SEARCHED = {
     "embedding_dim": f"search `{EMBEDDING}`, a list of {ONE_HOT}, {OWN} and {TIED}",
     "tie_weights": f"search `{EMBEDDING}`, a list of {ONE_HOT}, {OWN} and {TIED}",
     "seed": "another seed is no better recipe; `seeds: 5` in an entry of `cells` shows what seeds do",
@@ -50,13 +50,13 @@ def search_space(search: Mapping[str, Any], tokens: int) -> Space:
     auto = RANGES[max(size for size in RANGES if size <= tokens)]._asdict()
     known = [
         EMBEDDING,
-        *(key for key in (*ModelParams.model_fields, *TrainSettings.model_fields) if key not in REFUSED),
+        *(key for key in (*ModelParams.model_fields, *TrainSettings.model_fields) if key not in NOT_SEARCHED),
     ]
     space: dict[str, Sequence[Any] | Range] = {}
     for key, values in search.items():
         where = f"params.yaml: tune.search.{key}"
-        if key in REFUSED:
-            raise InputError(f"{where}: {REFUSED[key]}")
+        if key in NOT_SEARCHED:
+            raise InputError(f"{where}: {NOT_SEARCHED[key]}")
         if key not in known:
             raise InputError(f"{where}: unknown key; there are: {', '.join(known)}")
         if values == "auto" and key not in auto:

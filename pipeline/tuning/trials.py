@@ -18,9 +18,7 @@ from pipeline.runtime.settings import use_optuna
 from pipeline.tuning.space import Space, rounded
 
 if TYPE_CHECKING:
-    from optuna.samplers import TPESampler
-    from optuna.trial import FrozenTrial
-    from optuna.trial import Trial as Handle
+    import optuna
 
 JOURNAL = "journal.log"
 AT_RANDOM = 8  # trials before Optuna's sampler (TPE, Bergstra et al. 2011) goes by what the others found
@@ -48,7 +46,7 @@ class TrialRecord(NamedTuple):
 class Trial:
     """One trial that is under way; `entry` is that of `cells` which it tries, `cell` as in `TrialRecord`."""
 
-    def __init__(self, handle: "Handle") -> None:
+    def __init__(self, handle: "optuna.Trial") -> None:
         self._handle = handle
         self.number: int = handle.number
         self.entry: dict[str, Any] = handle.user_attrs["entry"]
@@ -119,7 +117,7 @@ class Trials:
 
         `make` returns the entry of `cells` that drawn values make, and None where that recipe was tried.
         """
-        from optuna.trial import Trial as Handle
+        import optuna
         from optuna.trial import TrialState
 
         for _ in range(MOST_DRAWS):
@@ -129,7 +127,7 @@ class Trials:
             self._study.sampler = _sampler(
                 self._seed, [*begun, *waiting][0].number if begun or waiting else len(trials)
             )
-            handle = Handle(self._study, begun[0]._trial_id) if begun else self._study.ask()
+            handle = optuna.trial.Trial(self._study, begun[0]._trial_id) if begun else self._study.ask()
             if "cell" in handle.user_attrs:  # it is a cell's, or was drawn before a kill
                 for key in handle.user_attrs.get("searched", ()):
                     _drawn(handle, key, self._space[key])
@@ -165,14 +163,14 @@ def mend(folder: Path) -> None:
         os.truncate(path, content.rfind(b"\n") + 1)
 
 
-def _sampler(seed: int, number: int) -> "TPESampler":
+def _sampler(seed: int, number: int) -> "optuna.samplers.TPESampler":
     from optuna.samplers import TPESampler
 
     mixed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     return TPESampler(seed=mixed, n_startup_trials=AT_RANDOM)
 
 
-def _drawn(handle: "Handle", key: str, choice: Sequence[Any] | Range) -> Any:
+def _drawn(handle: "optuna.Trial", key: str, choice: Sequence[Any] | Range) -> Any:
     if not isinstance(choice, Range):
         return json.loads(handle.suggest_categorical(key, [json.dumps(value) for value in choice]))  # some are lists
     low, high, log = choice.low, choice.high, choice.low > 0
@@ -186,11 +184,11 @@ def _told(choice: Sequence[Any] | Range, value: Any) -> Any:
     return value if isinstance(choice, Range) else json.dumps(value)
 
 
-def _is_one(trial: "FrozenTrial") -> bool:
+def _is_one(trial: "optuna.trial.FrozenTrial") -> bool:
     return trial.state.name in ("COMPLETE", "PRUNED", "RUNNING") and "cell" in trial.user_attrs
 
 
-def _record(trial: "FrozenTrial") -> TrialRecord:
+def _record(trial: "optuna.trial.FrozenTrial") -> TrialRecord:
     states: dict[str, State] = {"COMPLETE": "finished", "PRUNED": "pruned", "RUNNING": "unfinished"}
     known = trial.user_attrs
     return TrialRecord(

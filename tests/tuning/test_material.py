@@ -43,6 +43,7 @@ def test_an_entry_in_full_means_the_same_without_auto(prepared: Project) -> None
     full = found.in_full(entry)
     assert full == {"epochs": 10, "cell": "gru", "learning_rate": 0.02, "seeds": 3, "batch_tokens": 128}
     assert found.recipe(full) == found.recipe(entry)
+    assert found.recipe(full)["train"]["locked_dropout_inputs"] == 0.0
     assert json.loads(json.dumps(full)) == full
     with pytest.raises(InputError, match=r"cells\.entry.nothing: unknown key"):
         found.recipe({"nothing": 1})
