@@ -8,11 +8,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PlainValidator, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from pipeline.evaluation.params import EvaluateParams
@@ -73,17 +74,22 @@ class Range(Section):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if not 0 <= self.low < self.high:
-            raise ValueError(f"low must be at least 0 and below high, got {self.low} and {self.high}")
+            raise ValueError
         return self
 
 
-Values = Annotated[list[Any], Field(min_length=1)]  # of a key of `cells`, one of which is drawn
+def _searched(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, list) and value):
+        return value
+    with suppress(ValidationError):
+        return Range.model_validate(value)
+    raise ValueError(f"must be a list, {{low: A, high: B}} with 0 <= A < B, or auto, got {value!r}")
 
 
 class TuneParams(Section):
     """Section `tune`: what `rnnlm tune` tries, by key of `cells`; pipeline/tuning/space.py says what `auto` is."""
 
-    search: dict[str, Values | Range | Literal["auto"]]
+    search: dict[str, Annotated[list[Any] | Range | Literal["auto"], PlainValidator(_searched)]]
 
 
 class _File(Section):

@@ -23,8 +23,8 @@ from pipeline.runtime.paths import EVALUATION, LOCK, MODELS, TIMINGS
 from pipeline.tracking.pages import corpus_name
 from pipeline.training.first_weights import first_weights_of
 from pipeline.training.history import HISTORY_FILE
+from pipeline.tuning.prepared import TEXT_STAGES
 
-TEXT_STAGES = ("download", "tokenize", "vocabulary", "encode")
 INTERVAL = "95% interval"
 FIGURE_COLUMNS = ("model", "test perplexity", INTERVAL, "validation perplexity", "parameters", "training")
 OUT_OF_DATE = "out of date"

@@ -9,7 +9,7 @@ from pipeline.provenance.dvc import StageRecord, digest_if_there, read_lock
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import ENCODED, LOCK, VOCABULARY, WARM_START
 
-PREPARING = ("download", "tokenize", "vocabulary", "encode")
+TEXT_STAGES = ("download", "tokenize", "vocabulary", "encode")
 TRAINED_ON = (VOCABULARY, ENCODED / "train", ENCODED / "valid")  # the test split is none of a sweep's business
 
 
@@ -35,10 +35,10 @@ def trained_cells(params: Mapping[str, Any]) -> list[str]:
 
 def _not_prepared(params: Mapping[str, Any]) -> str | None:
     lock = read_lock() if LOCK.exists() else {}
-    if missing := [stage for stage in PREPARING if stage not in lock]:
+    if missing := [stage for stage in TEXT_STAGES if stage not in lock]:
         return f"the corpus is not prepared yet: the stage {missing[0]} never ran"
     made: dict[str, str | None] = {}
-    for stage in PREPARING:
+    for stage in TEXT_STAGES:
         record = lock[stage]
         if changed := [key for key, value in record.params.items() if at(params, key) != value]:
             return f"params.yaml has another {changed[0]} than the corpus in {ENCODED.parent} was prepared with"

@@ -29,15 +29,14 @@ class Ranges(NamedTuple):
 
     hidden_size: Range
     batch_tokens: Range
-    learning_rate: Range
 
 
 # From so many training tokens (SENTENCE_END counted) on, as in pipeline/training/automatic.py, around whose numbers and
 # the 100 units of the default cells they lie: wider models than these learn little from so few words, or take too long.
 RANGES = {
-    0: Ranges(Range(low=32, high=200), Range(low=64, high=512), Range(low=0.003, high=0.03)),
-    60_000: Ranges(Range(low=50, high=300), Range(low=128, high=1024), Range(low=0.003, high=0.03)),
-    600_000: Ranges(Range(low=64, high=400), Range(low=512, high=4096), Range(low=0.003, high=0.03)),
+    0: Ranges(Range(low=32, high=200), Range(low=64, high=512)),
+    60_000: Ranges(Range(low=50, high=300), Range(low=128, high=1024)),
+    600_000: Ranges(Range(low=64, high=400), Range(low=512, high=4096)),
 }
 
 
