@@ -139,7 +139,7 @@ def old(path: Path, content: str = "x") -> Path:
 
 def test_old_leftovers_go_and_what_is_the_users_own_stays(project: Project) -> None:
     gone = [".rnnlm/checkpoints/lstm/key/1.safetensors", ".rnnlm/downloads/a", ".rnnlm/mlflow-ui.log"]
-    gone += [".rnnlm/reproduce/run/file"]
+    gone += [".rnnlm/reproduce/run/file", ".rnnlm/sweeps/key/journal.log"]
     busy = old(Path(".rnnlm/reproduce/busy/file"))
     kept = [".rnnlm/set-aside/mine", ".rnnlm/retrain/report.md", ".rnnlm/timings/lstm.json", "mine/file", "data/mine"]
     for name in (*gone, *kept):
