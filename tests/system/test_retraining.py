@@ -1,4 +1,8 @@
-"""`rnnlm retrain` in earnest: trigger after trigger, with remotes of git and DVC and with MLflow, and kills."""
+"""`rnnlm retrain` in earnest: trigger after trigger, with remotes of git and DVC and with MLflow, and kills.
+
+Two of these triggers, a first training and one that brings more text, are in CI as steps of the retraining jobs:
+tests/system/test_workflows.py.
+"""
 
 import csv
 import hashlib
@@ -22,7 +26,7 @@ STAGES = [stage for stage in STAGE_ORDER if stage.partition("@")[2] in ("", "lst
 STEPS = ["git fetch:", "git merge:", "dvc pull:", "dvc status:", "dvc repro:", "Running stage 'train", "dvc push:"]
 STEPS += ["git commit:", "git push:", "mlflow:", "gate:", "promote:", "report:"]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 
 def retrain(clone: Clone, *arguments: str) -> tuple[dict[str, Any], str]:
@@ -88,11 +92,8 @@ def shuffle_words(path: Path) -> None:
             writer.writerow([" ".join(words)])
 
 
-def two_promoted(site: Site, at_once: bool = False) -> Clone:
-    """The machine on which a second version took the place of the first.
-
-    `at_once`: after a trigger that brought nothing new, two retrainings try that at the same time.
-    """
+def two_promoted(site: Site) -> Clone:
+    """The machine on which a second version took the place of the first; two retrainings tried that at once."""
     first = site.machine("first")
 
     # Changed inputs that nobody has committed.
@@ -112,12 +113,11 @@ def two_promoted(site: Site, at_once: bool = False) -> Clone:
     before = splits(first)
 
     second = site.machine("second")
-    if at_once:
-        nothing_new(second, first)
+    nothing_new(second, first)
 
     # New documents that help.
     write_corpus(site.corpus, 450)
-    said = two_at_once(second) if at_once else told(second.done("rnnlm", "retrain"))
+    said = two_at_once(second)
     assert "Running stage 'train@lstm'" in said
     assert "verdict: v2 promoted in place of v1" in said
     assert "out of date: data: " in said
@@ -162,14 +162,11 @@ def two_at_once(clone: Clone) -> str:
     return "".join(said_by)
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path, warm_start=True)
-
-
-def test_trigger_after_trigger(site: Site) -> None:
+def test_what_was_promoted_can_be_made_again_and_sabotage_wins_nothing(tmp_path: Path) -> None:
+    site = Site(tmp_path, warm_start=True)
     second = two_promoted(site)
-
+    assert second.rnnlm("reproduce", "v2").startswith("identical")
+    good = site.corpus.read_bytes()
     # Sabotage: words in any order.
     shuffle_words(site.corpus)
     result, _ = retrain(second)
@@ -185,15 +182,6 @@ def test_trigger_after_trigger(site: Site) -> None:
     for name in re.findall(r"!\[.*\]\((.*)\)", report):
         assert (second.folder / ".rnnlm/retrain" / name).read_bytes().startswith(b"\x89PNG")
     site.check()
-
-
-@pytest.mark.soak
-def test_what_was_promoted_can_be_made_again_and_fewer_words_win_nothing(site: Site) -> None:
-    second = two_promoted(site, at_once=True)
-    assert second.rnnlm("reproduce", "v2").startswith("identical")
-    good = site.corpus.read_bytes()
-    shuffle_words(site.corpus)
-    assert retrain(second)[0]["verdict"] == "kept"
     # The same trigger again says nothing new.
     assert retrain(second)[0]["verdict"] == "unchanged"
 
@@ -212,7 +200,6 @@ def test_what_was_promoted_can_be_made_again_and_fewer_words_win_nothing(site: S
     assert [gate["name"] for gate in result["gates"] if not gate["passed"]] == ["better"]
 
 
-@pytest.mark.soak
 def test_a_kill_at_any_step_leaves_all_consistent_and_the_next_goes_on(tmp_path: Path) -> None:
     site = Site(tmp_path, warm_start=False)
     write_corpus(site.corpus, 150)

@@ -346,8 +346,8 @@ def test_a_training_run_longer_than_a_job_ends_over_several(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_the_steps_of_the_retraining_jobs_work(tmp_path: Path) -> None:
-    """GitHub's as after a push; then GitLab's as on a schedule, which finds nothing to do."""
-    site = Site(tmp_path, warm_start=False)
+    """GitHub's as after a push; then GitLab's as on a schedule, where documents have come that help."""
+    site = Site(tmp_path, warm_start=True)
     write_corpus(site.corpus, 150)
     (tmp_path / "mlflow").mkdir()
     with tracking_server(tmp_path / "mlflow") as server:
@@ -355,6 +355,7 @@ def test_the_steps_of_the_retraining_jobs_work(tmp_path: Path) -> None:
         github.run_job(steps("retrain", "retrain"))
         assert github.outputs["retrain"]["verdict"] == "promoted"
         assert github.outputs["retrain"]["champion"] == "1"
+        assert "warm start: from random weights: there is no champion yet" in github.said
         assert github.summary.startswith("# Retraining: v1 promoted")
         assert "](learning_curves.png)" not in github.summary
         sha = site.work.git("rev-parse", "HEAD").strip()
@@ -368,12 +369,18 @@ def test_the_steps_of_the_retraining_jobs_work(tmp_path: Path) -> None:
         tip = site.work.git("ls-remote", "--heads", "origin", "retrained").split()[0]
         assert json.loads((github.uploaded / "retrain.json").read_text())["after"] == tip
 
+        write_corpus(site.corpus, 450)
         gitlab = Runner(site, tmp_path / "gitlab", "schedule", {})
         gitlab.check_out()
         variables = {"CI_PROJECT_URL": str(site.bare).removesuffix(".git"), "RETRAIN_TOKEN": "token"}
         content = load(GITLAB)
         script = "\n".join([*content["default"]["before_script"], *content["retrain"]["script"]])
         said = gitlab.bash(script, gitlab.environment() | variables | {"MLFLOW_TRACKING_URI": server.url})
-        assert "verdict: nothing to do" in said
-        assert "Running stage" not in said
-        assert site.work.git("ls-remote", "--heads", "origin", "retrained").split()[0] == tip
+        assert "out of date: data: " in said
+        assert said.count("Running stage 'train@lstm'") == 1
+        # It began with what the champion knew.
+        assert said.count("warm start: from the weights of champion v1, where the shapes agree") == 1
+        assert re.search(r"lstm starts from the weights in data/warm_start, which knows \d+ of the \d+ words", said)
+        assert "verdict: v2 promoted in place of v1" in said
+        assert site.work.git("ls-remote", "--heads", "origin", "retrained").split()[0] != tip
+        site.check()
