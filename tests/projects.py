@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from pipeline.evaluation.page_frame import FOOT, PAGE_FILE
 from pipeline.evaluation.scores import MEASURES, write_metrics
@@ -23,10 +24,14 @@ from pipeline.runtime.paths import MODEL_FILES
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.history import EpochRecord, write_history
 from tests.conftest import PROJECT, saved_model, vocabulary_of
+from tests.forking import wait_for_no_disk
 
 WORDS = {"the": 9, "cat": 5, "dog": 4, "sees": 3, ".": 6}
 SENTENCES = [["the", "cat", "sees", "the", "dog", "."], ["the", "dog", "."], ["a", "cat"]]
 HISTORY = [EpochRecord(1, 4, 0.01, 2.5, 2.0, 7.39), EpochRecord(2, 8, 0.005, 1.5, 1.75, 5.75)]
+
+
+wait_for_no_disk()
 
 
 @dataclass
@@ -76,12 +81,19 @@ class Project:
 
 @cache
 def empty_database() -> bytes:
-    """The file of an MLflow database with tables and no run: making the tables takes seconds."""
-    from mlflow import MlflowClient
+    """The file of an MLflow database with tables and no run: making the tables takes seconds, so it is kept."""
+    import mlflow
 
-    with TemporaryDirectory() as folder:
-        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-        return Path(folder, "mlflow.db").read_bytes()
+    kept = PROJECT / ".pytest_cache" / f"mlflow-{mlflow.__version__}.db"
+    kept.parent.mkdir(exist_ok=True)
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            with TemporaryDirectory() as folder:
+                made = Path(folder, "mlflow.db")
+                mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+                shutil.copy(made, kept.with_suffix(".new"))
+            kept.with_suffix(".new").rename(kept)
+    return kept.read_bytes()
 
 
 @pytest.fixture

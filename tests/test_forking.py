@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT
-from tests.forking import LOADED, Server, python_arguments
+from tests.forking import LOADED, Server, python_arguments, read_at_start
+from tests.system.conftest import FORKING
 
 # What a process can see of how it began, and a child of its own.
 PROBE = """
@@ -43,11 +44,13 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server() -> Server:
-    return Server()
+    """The one of other tests, as it takes seconds to begin."""
+    return FORKING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["parent", "drops", "fails", "killed", "ends", "says"])
 def test_a_forked_command_is_as_a_real_one(server: Server, tmp_path: Path, how: str) -> None:
     (tmp_path / "probe.py").write_text(PROBE)
@@ -60,6 +63,7 @@ def test_a_forked_command_is_as_a_real_one(server: Server, tmp_path: Path, how: 
     assert forked.stderr.splitlines()[-1:] == real.stderr.splitlines()[-1:]  # tracebacks begin elsewhere
 
 
+@pytest.mark.slow
 def test_a_process_with_the_libraries_loaded_is_as_a_real_one(tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text(PROBE)
     (tmp_path / "pipeline.py").write_text("NAME = 'of the clone'\n")
@@ -77,6 +81,7 @@ def test_a_process_with_the_libraries_loaded_is_as_a_real_one(tmp_path: Path) ->
 def test_what_is_read_when_a_process_begins_is_left_to_real_ones(server: Server, tmp_path: Path) -> None:
     assert server.run([sys.executable, "-m", "probe"], tmp_path, os.environ | {"OMP_NUM_THREADS": "7"}) is None
     assert server.run(["git", "status"], tmp_path, os.environ) is None
+    assert read_at_start({"PYTHONUNBUFFERED": "1", "PYTHONPATH": "here"}) == {}  # as `rnnlm retrain` says to dvc
 
 
 @pytest.mark.parametrize(
