@@ -47,8 +47,12 @@ class Column:
         part = np.ascontiguousarray(part, self.dtype)
         self._length += len(part)
         if self._file:
-            self._file.write(part.data)
-            self._file.flush()
+            try:
+                self._file.write(part.data)
+                self._file.flush()
+            except OSError as error:
+                error.filename = tempfile.gettempdir()  # the file has no name that could say which disk is full
+                raise
         else:
             self._parts.append(part)
 

@@ -1,9 +1,10 @@
+import errno
 import mmap
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -92,3 +93,11 @@ def test_a_column_is_the_same_in_memory_and_in_a_file_that_has_no_name(
         column.append(np.array([4]))
         assert (len(column), column.read(7, 8).tolist(), column.whole()[-1]) == (8, [4], 4)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    full = Mock(write=Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}'"):
+        Column(np.int32, on_disk=True).append(np.arange(9))
