@@ -17,6 +17,7 @@ from pipeline.runtime.web import App, Message, Receive, Send
 
 BODY_SECONDS = 10  # for a body to come in
 ANSWER_SECONDS = 10  # for a client to take a part of its answer
+WAIT_SECONDS = 20  # for a turn: where other processes take the processors, work that was admitted takes longer
 SMALL_BODY = 65_536  # bytes; of larger bodies, only so many are held at a time
 LARGE_BODIES = 8
 # The unit of work is what a token to be scored costs, some 0.05 ms on two cores; a word to be
@@ -46,6 +47,8 @@ class SlowError(Exception):
 class Lane:
     """Requests one after another; those that would have to wait for more than `most` units of work are refused.
 
+    So are those that had to wait for `WAIT_SECONDS`.
+
     Args:
         most: units under way and waiting.
         seconds: after which a refused client is told to try again.
@@ -61,14 +64,21 @@ class Lane:
         """Wait for the turn of a request, which ends with the block.
 
         Raises:
-            BusyError: too much work waits already.
+            BusyError: too much work waits already, or the turn did not come.
         """
         if self._units and self._units + units > self._most:
             raise BusyError(self._seconds)
         self._units += units
         try:
-            async with self._turn:
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await self._turn.acquire()
+            except TimeoutError:
+                raise BusyError(self._seconds) from None
+            try:
                 yield
+            finally:
+                self._turn.release()
         finally:
             self._units -= units
 

@@ -131,6 +131,24 @@ def test_a_small_request_waits_for_no_large_one() -> None:
     run(work)
 
 
+@pytest.mark.parametrize("text", [SMALL, LARGE])
+def test_where_the_machine_is_too_busy_for_its_turn_to_come_a_request_is_told_to_come_again(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WAIT_SECONDS", 0.05)
+
+    async def work(app: Answering, limited: Limited) -> None:
+        first = asyncio.create_task(client(text).ask(limited))
+        await settled(first)
+        assert await client(text).ask(limited) == 429
+        app.go.set()
+        assert await first == 200  # it is under way, however long that takes
+        assert await client(text).ask(limited) == 200
+        assert len(app.asked) == 2
+
+    run(work)
+
+
 @pytest.mark.parametrize(("text", "most", "seconds"), [(SMALL, SMALL_QUEUE, b"1"), (LARGE, LARGE_QUEUE, b"10")])
 def test_when_too_much_work_waits_the_rest_is_told_to_come_again(text: str, most: int, seconds: bytes) -> None:
     async def work(app: Answering, limited: Limited) -> None:
