@@ -1,1 +1,1 @@
-"""Speed and memory, each against a peer in the same run."""
+"""Speed, memory and quality, each against a peer in the same run, or a record."""

@@ -54,9 +54,9 @@ def perplexity(cell: CellParams, **change: object) -> float:
 
 def train_silently(
     model: LanguageModel, splits: Mapping[str, EncodedSplit], vocabulary: Vocabulary, params: TrainParams
-) -> None:
-    """Train on the split `train`, as the stage does, without checkpoints and MLflow."""
-    Trainer(model, splits["train"], splits["valid"], vocabulary.counts, params).fit(_Silent())
+) -> list[EpochRecord]:
+    """Train on the split `train`, as the stage does, without checkpoints and MLflow; returns its history."""
+    return Trainer(model, splits["train"], splits["valid"], vocabulary.counts, params).fit(_Silent())
 
 
 class _Silent:

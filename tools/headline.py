@@ -64,7 +64,7 @@ def write_record(tree: Path, command: str) -> None:
         "command": command,
         "commit": git.output("-C", str(tree), "rev-parse", "HEAD").strip(),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": _machine(tree),
+        "machine": machine_of(tree),
         "training_minutes": {name: round(value, 1) for name, value in minutes.items()},
         "models_timed": {name: len(timed) for name, timed in timings.items()},  # others were trained before
         "weights_sha256": {
@@ -98,7 +98,7 @@ def write_record(tree: Path, command: str) -> None:
     write_text(RECIPE / "README.md", "\n\n".join(parts) + "\n")
 
 
-def _machine(tree: Path) -> dict[str, str]:
+def machine_of(tree: Path) -> dict[str, str]:
     """The machine as the stages find it, which set up their process before NumPy and torch are there."""
     code = "import stages, torch, json, pipeline.provenance.environment as e; print(json.dumps(e.machine_params()))"
     environment = {**os.environ, "PYTHONPATH": str(tree.resolve())}

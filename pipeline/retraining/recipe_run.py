@@ -77,7 +77,7 @@ class RecipeRun:
         """For programs: metrics.json of each model beside what only networks have."""
         of_networks = ("valid_perplexity", "epochs", "seconds", "best")
         figures = {row.model: row.metrics | {key: getattr(row, key) for key in of_networks} for row in self.rows}
-        places = {"models": self.models, "report": str(self.folder / REPORT)}
+        places = {"folder": str(self.folder), "models": self.models, "report": str(self.folder / REPORT)}
         return {"recipe": self.name, "commit": self.commit, "minutes": self.minutes, **places, "figures": figures}
 
 

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,21 @@ def test_a_killed_recipe_goes_on_and_the_checkout_stays_as_it_was(plain: Clone, 
     assert run.data.metrics["test/perplexity"] == pytest.approx(told["figures"]["small"]["perplexity"])
     assert client.search_model_versions() == []
     assert client.get_experiment_by_name("rnnlm") is None
+
+    # What the benchmark records of it, and says in the first line of its README.
+    (clone.folder / "recipes/tiny/README.md").write_text("an old line\n\nAbout it.\n")
+    (clone.folder / "recipes/tiny/params.yaml").write_text(RECIPE.replace("15", "1"))
+    clone.run(sys.executable, "-m", "benchmarks.recipes", "tiny", "--record")
+    record = json.loads((clone.folder / "recipes/tiny/record.json").read_text())
+    (proved,) = record["runs"]
+    assert (proved["seed"], proved["commit"], record["precision"]) == (1, told["commit"], "exact")
+    weights = (tree / "data/models/small/model.safetensors").read_bytes()
+    metrics = json.loads((tree / "data/evaluation/small/metrics.json").read_text())
+    assert proved["models"]["small"]["weights_sha256"] == sha256(weights).hexdigest()
+    assert proved["models"]["small"]["test"] == metrics["perplexity"]
+    assert proved["seconds"] > 1
+    assert (clone.folder / "recipes/tiny/README.md").read_text().startswith("Default corpus: test perplexity ")
+    assert (
+        f"| tiny | Default corpus: test perplexity {metrics['perplexity']:.1f} ("
+        in (clone.folder / "docs/records.md").read_text()
+    )

@@ -1,0 +1,148 @@
+"""Each option of training on and off in the 10-minute recipe: docs/log.md.
+
+`python -m benchmarks.options_log` trains what the log lacks, seed by seed, on the text that `rnnlm recipe ptb-10min`
+has prepared, and writes docs/log.md after each; Ctrl-C, and the next call goes on with what is missing. `--only NAME`
+is for one row, `--list` runs nothing. Figures are of the validation split: the test split chooses nothing.
+"""
+
+import json
+import statistics
+import time
+from contextlib import chdir
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmarks.harness import start
+from benchmarks.quality import train_silently
+from pipeline.model.language_model import LanguageModel
+from pipeline.params import Params, at
+from pipeline.retraining.recipe_run import RECIPE_RUNS, recipe_params
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import write_text
+from pipeline.runtime.hashes import fingerprint
+from pipeline.runtime.markdown import markdown_table
+from pipeline.runtime.paths import ENCODED, VOCABULARY
+from pipeline.text.encoded import load_split
+from pipeline.text.vocabulary import Vocabulary
+from pipeline.training.automatic import in_numbers
+from pipeline.training.history import best_epoch
+
+BASE = "ptb-10min"
+LOG = Path("docs/log.md")
+MEASURES = Path(f"recipes/{BASE}/options.json")  # what docs/log.md shows, with the parameters it was measured with
+LOG_SEEDS = (1, 2)
+# A row: its name, and values by which the option is off where the recipe has it on, or on where the recipe has it off.
+ROWS: dict[str, dict[str, Any]] = {
+    "the recipe": {},
+    "locked dropout of inputs": {"train.locked_dropout_inputs": (0.0, 0.2)},
+    "locked dropout of the embedding alone": {"train.locked_dropout_embedding": (None, 0.0)},
+    "locked dropout of outputs": {"train.locked_dropout_outputs": (0.0, 0.3)},
+    "locked dropout of states": {"train.locked_dropout_states": (0.0, 0.2)},
+    "dropped words": {"train.dropped_words": (0.0, 0.05)},
+    "dropped recurrent weights": {"train.dropped_recurrent_weights": (0.0, 0.3)},
+    "plain dropout between layers, two layers": {"model.dropout": (0.0, 0.3), "model.layers": (1, 2)},
+    "weight decay": {"train.weight_decay": (0.0, 0.1)},
+    "betas of AdamW": {"train.betas": ([0.9, 0.999], [0.9, 0.99])},
+    "falling along a line": {"train.schedule": ("auto", "linear")},
+    "clipping at a norm of 0.5": {"train.clip_norm": (1.0, 0.5)},
+    "clipping of each number": {"train.clip_value": (None, 0.1)},
+    "tied embedding": {"model.tie_weights": (False, True)},
+    "sampled softmax": {"train.sampled_words": (None, 1000)},
+    "a stream for sentences": {"train.context": ("sentence", "stream")},
+}
+ABOUT_LOG = f"""# What was tried
+
+Each option of training on and off in the recipe `{BASE}` ([records.md](records.md)), all else equal: validation
+perplexity of Penn Treebank after each of two seeds, and seconds of training alone, on the machine of that day. A row is
+switched off where the recipe has it, and on where it does not; below the recipe's own perplexity is better. Two seeds
+tell only differences that are larger than those between them. `python -m benchmarks.options_log` measures what is
+missing and writes this page; nothing else does.
+"""
+
+
+def switched(content: dict[str, Any], options: dict[str, Any]) -> list[str]:
+    """The changes `KEY=VALUE` to the recipe's parameters that put its options the other way round."""
+    found = []
+    for key, (off, on) in options.items():
+        now = at(content, key)
+        found.append(f"{key}={json.dumps(on if now == off else off)}")
+    return found
+
+
+def measured(params: Params, seed: int) -> dict[str, float]:
+    """Train the recipe's one model on the text in data/ here: its best validation perplexity, and the seconds."""
+    (cell,) = params.cells.values()
+    vocabulary = Vocabulary.load(VOCABULARY)
+    splits = {split: load_split(ENCODED / split) for split in ("train", "valid")}
+    train = in_numbers(cell.train, splits["train"].tokens).model_copy(update={"seed": seed})
+    model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(seed))
+    begun = time.monotonic()
+    history = train_silently(model, splits, vocabulary, train)
+    return {"valid": best_epoch(history).valid_perplexity, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def read_measures() -> dict[str, Any]:
+    """What options.json holds: `rows` by name, and a digest of the `recipe` they are of; None: nothing yet."""
+    return json.loads(MEASURES.read_text(encoding="utf-8")) if MEASURES.exists() else {"recipe": None, "rows": {}}
+
+
+def log_page(known: dict[str, dict[str, Any]]) -> str:
+    """docs/log.md, from the rows of options.json."""
+    rows = [["option", "changed", "each seed", "mean", "against the recipe", "seconds"]]
+    base = _mean(known.get("the recipe", {}))
+    for name in ROWS:
+        found = known.get(name, {})
+        mean = _mean(found)
+        each = [one["valid"] for one in found.get("seeds", {}).values()]
+        seconds = [one["seconds"] for one in found.get("seeds", {}).values()]
+        against = f"{mean / base - 1:+.1%}" if mean and base and name != "the recipe" else ""
+        rows.append(
+            [
+                *(name, ", ".join(f"`{change}`" for change in found.get("changes", []))),
+                *(", ".join(f"{value:.2f}" for value in each) or "not measured yet", f"{mean:.2f}" if mean else ""),
+                *(against, f"{statistics.mean(seconds):.0f}" if seconds else ""),
+            ]
+        )
+    return f"{ABOUT_LOG}\n{markdown_table(rows)}\n"
+
+
+def _mean(found: dict[str, Any]) -> float | None:
+    return statistics.mean(one["valid"] for one in found["seeds"].values()) if found.get("seeds") else None
+
+
+def main(
+    only: Annotated[str | None, typer.Option(help="one row, by its name")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="run nothing; write the page")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="forget what was measured with an earlier recipe")] = False,
+) -> None:
+    """Measure what the log lacks, and write it."""
+    if only is not None and only not in ROWS:
+        raise InputError(f"no row {only!r}; there are: {', '.join(ROWS)}")
+    content, _ = recipe_params(BASE)
+    known, recipe = read_measures(), fingerprint({key: content[key] for key in ("model", "train", "cells")})
+    if known["recipe"] not in (None, recipe) and not (anew or list_):
+        raise InputError(f"{MEASURES} is of {BASE} as it was earlier; --anew forgets that")
+    if anew or known["recipe"] is None:
+        known = {"recipe": recipe, "rows": {}}
+    for name in [] if list_ else [only] if only else ROWS:
+        changes = switched(content, ROWS[name])
+        _, params = recipe_params(BASE, changes)
+        row = known["rows"].setdefault(name, {"changes": changes, "seeds": {}})
+        for seed in LOG_SEEDS:
+            if str(seed) in row["seeds"]:
+                continue
+            text = RECIPE_RUNS / BASE
+            if not (text / ENCODED).is_dir():
+                raise InputError(f"{text / ENCODED} is missing; run `rnnlm recipe {BASE}` first")
+            with chdir(text):
+                row["seeds"][str(seed)] = measured(params, seed)
+            write_text(MEASURES, json.dumps(known, indent=1) + "\n")
+            write_text(LOG, log_page(known["rows"]))
+    write_text(LOG, log_page(known["rows"]))
+
+
+if __name__ == "__main__":
+    start(main)

@@ -1,0 +1,175 @@
+"""A recipe run again, seed by seed, each from nothing: is it as fast and as good as its record says?
+
+`python -m benchmarks.recipes NAME` runs `--seeds` seeds, each by `rnnlm recipe NAME --afresh`, and fails where they are
+slower or worse than the record. With `--record` they become the record, if they are allowed to: in the record book a
+new one has to beat the old. Then seeds that were run before, of the same parameters and code, count, of the record or
+in .rnnlm/recipes/NAME.json, so five seeds of half an hour each are as many sittings as you like.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from math import sqrt
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.harness import start
+from pipeline.params import flat
+from pipeline.retraining.recipe_run import RECIPE_RUNS, RECIPES, recipe_params
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import write_text
+from pipeline.runtime.hashes import sha256
+from pipeline.runtime.markdown import markdown_table
+from pipeline.runtime.paths import PINS, WEIGHTS_FILE
+from tools.headline import machine_of
+from tools.records import BUDGET, RECORD_FILE, SEEDS_WANTED, Figures, ProvedRun, Record, read_record, write_pages
+
+SLOWER = (
+    1.25  # times the record's median: runs on one machine differ by a tenth, and a shared machine is no failure yet
+)
+CHANCE = 3.0  # standard errors by which a mean may be worse: once in 700 times luck alone does that
+UNKNOWN_SD = 0.005  # of a perplexity over seeds, as a share of it, where the record has one seed
+SURE = 0.01  # the largest p-value by which a new record beats an old one
+COMMAND = "from pipeline.cli import main; main()"
+
+
+def measure(name: str, seed: int) -> tuple[ProvedRun, str]:
+    """Run the recipe from nothing with this seed; returns what came of it, and the digest of the code that trained.
+
+    Raises:
+        InputError: the command fails; its message went to standard error.
+    """
+    command = [sys.executable, "-c", COMMAND, "recipe", name, "--afresh", "--json", "-S", f"train.seed={seed}"]
+    begun = time.monotonic()
+    done = subprocess.run(command, stdout=subprocess.PIPE)
+    seconds = time.monotonic() - begun
+    if done.returncode:
+        raise InputError(f"`rnnlm recipe {name}` failed with seed {seed}; its message stands above")
+    told = json.loads(done.stdout)
+    folder = Path(told["folder"])
+    machine = machine_of(folder)
+    models = {key: _figures(told["figures"][key], Path(path)) for key, path in told["models"].items()}
+    run = ProvedRun(
+        seed=seed,
+        commit=told["commit"],
+        date=datetime.now(UTC).date().isoformat(),
+        processor=machine["machine.processor"],
+        threads=int(machine["machine.threads"]),
+        exact=machine["machine.exact"],
+        seconds=round(seconds, 1),
+        models=models,
+    )
+    return run, sha256(folder / PINS / "train.txt")
+
+
+def _figures(measured: dict[str, Any], model: Path) -> Figures:
+    return Figures(
+        valid=measured["valid_perplexity"],
+        test=measured["perplexity"],
+        test_low=measured.get("perplexity_low"),
+        test_high=measured.get("perplexity_high"),
+        weights_sha256=sha256(model / WEIGHTS_FILE),
+    )
+
+
+def deciding(content: dict[str, Any]) -> dict[str, Any]:
+    """What of all parameters decides a result, by key: not the seed, nor the addresses of corpora, nor retraining."""
+    values = flat({key: value for key, value in content.items() if key != "retrain"})
+    return {
+        key: value for key, value in values.items() if not key.startswith("download.sources.") and key != "train.seed"
+    }
+
+
+def worse(record: Record, runs: list[ProvedRun]) -> list[str]:
+    """In which ways runs are slower or worse than the record, a line each."""
+    found = []
+    for place in dict.fromkeys(map(_place, runs)):
+        ours, theirs = ([run.seconds for run in some if _place(run) == place] for some in (runs, record.runs))
+        if theirs and (now := statistics.median(ours)) > SLOWER * (then := statistics.median(theirs)):
+            found.append(f"slower on {place}: {now:.0f} s, the record {then:.0f} s")
+    ours, theirs = [run.best.test for run in runs], record.static
+    sd = statistics.stdev(theirs) if len(theirs) > 1 else UNKNOWN_SD * theirs[0]
+    now, then = statistics.mean(ours), statistics.mean(theirs)
+    most = then + CHANCE * sd * sqrt(1 / len(ours) + 1 / len(theirs))
+    if now > most:
+        found.append(f"worse: test perplexity {now:.2f}, the record {then:.2f}; by luck at most {most:.2f}")
+    return found
+
+
+def _place(run: ProvedRun) -> str:
+    return f"{run.processor}, {run.threads} threads"
+
+
+def p_better(new: list[float], old: list[float]) -> float:
+    """The p-value of Welch's t-test for lower figures; 1 where there are too few to tell."""
+    from scipy.stats import ttest_ind
+
+    if min(len(new), len(old)) < 2 or len({*new, *old}) == 1:
+        return 1.0
+    test: Any = ttest_ind(new, old, equal_var=False, alternative="less")
+    return float(test.pvalue)
+
+
+def refusal(new: Record, old: Record | None) -> str | None:
+    """Why `new` may not become the record; None where it may."""
+    budget = BUDGET.match(new.recipe)
+    if budget and new.minutes > int(budget["minutes"]):
+        return f"its slowest run took {new.minutes:.1f} minutes, and {new.recipe} has {budget['minutes']}"
+    if not budget or old is None or (old.params, old.code) == (new.params, new.code):
+        return None
+    if len(new.runs) < min(SEEDS_WANTED, max(2, len(old.runs))):
+        return f"it has {len(new.runs)} seeds, the record {len(old.runs)}; run more of them, in another sitting"
+    better = {kind: p_better(getattr(new, kind), getattr(old, kind)) for kind in ("static", "adapted")}
+    lost = [kind for kind in better if p_better(getattr(old, kind), getattr(new, kind)) < SURE]
+    if min(better.values()) >= SURE or lost:
+        told = ", ".join(f"{kind} p = {p:.3f}" for kind, p in better.items())
+        return f"it is not better than the record with p < {SURE} ({told}{'; worse ' if lost else ''}{', '.join(lost)})"
+    return None
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="of a folder of recipes/")],
+    seeds: Annotated[int, typer.Option(min=1, help="1 and the next ones; with --record in all")] = 1,
+    record: Annotated[bool, typer.Option("--record", help="make them the record, if they may be")] = False,
+) -> None:
+    """Run the seeds, and compare them with the record, or make them one."""
+    content, params = recipe_params(name)
+    precision = next(iter(params.cells.values())).train.precision
+    sittings, kept = RECIPE_RUNS / f"{name}.json", RECIPES / name / RECORD_FILE
+    new = Record(
+        recipe=name, command=f"rnnlm recipe {name}", precision=precision, params=deciding(content), code="", runs=[]
+    )
+    before, old = read_record(sittings), read_record(kept)
+    if record:
+        new = next((known for known in (before, old) if known and known.params == new.params), new)
+    while missing := sorted(set(range(1, seeds + 1)) - {run.seed for run in new.runs}):
+        run, code = measure(name, missing[0])
+        if code != new.code:
+            new = new.model_copy(update={"code": code, "runs": []})  # those before are of other code
+        new.runs.append(run)
+        if record:
+            write_text(sittings, new.model_dump_json(indent=1) + "\n")
+    print(markdown_table([["seed", "minutes", "validation", "test", "adapted"], *map(_row, new.runs)]))
+    if record:
+        if why := refusal(new, old):
+            raise InputError(f"no record: {why}")
+        write_text(kept, new.model_dump_json(indent=1) + "\n")
+        for path in write_pages():
+            print(f"wrote {path}")
+    elif old and (told := worse(old, new.runs)):
+        raise InputError("; ".join(told))
+
+
+def _row(run: ProvedRun) -> list[str]:
+    adapted = run.best.best_adapted
+    figures = f"{run.best.valid:.2f}", f"{run.best.test:.2f}", "-" if adapted is None else f"{adapted:.2f}"
+    return [str(run.seed), f"{run.seconds / 60:.2f}", *figures]
+
+
+if __name__ == "__main__":
+    start(main)

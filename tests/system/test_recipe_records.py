@@ -1,0 +1,196 @@
+"""`python -m benchmarks.recipes`: what is slower or worse, what may become a record, and sittings that add up."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from benchmarks import options_log, recipes
+from benchmarks.recipes import refusal, worse
+from pipeline.params import check_params, read_params
+from pipeline.runtime.errors import InputError
+from tests.conftest import PROJECT, vocabulary_of
+from tests.tools.test_records import record_of
+from tools.records import ProvedRun, read_record
+
+OLD = record_of([90.0, 90.2, 89.8, 90.1, 89.9])
+
+
+def test_runs_are_held_against_the_record_with_a_margin() -> None:
+    assert worse(OLD, record_of([90.2], seconds=140).runs) == []
+    (slow,) = worse(OLD, record_of([90.0], seconds=160).runs)
+    assert slow == "slower on AMD EPYC, 2 threads: 161 s, the record 123 s"
+    (bad,) = worse(OLD, record_of([90.7, 90.6]).runs)
+    assert bad.startswith("worse: test perplexity 90.65, the record 90.00; by luck at most 90.")
+    elsewhere = [run.model_copy(update={"processor": "another"}) for run in record_of([90.0], seconds=999).runs]
+    assert worse(OLD, elsewhere) == []  # its seconds mean nothing there
+    assert worse(record_of([90.0]), record_of([92.1]).runs)
+
+
+@pytest.mark.parametrize(
+    ("new", "why"),
+    [
+        (record_of([89.0, 89.1, 88.9, 89.0, 89.2], params={"new": 1}), None),
+        (record_of([89.9, 90.1, 89.8, 89.9, 90.1], params={"new": 1}), "not better than the record with p < 0.01"),
+        (record_of([90.0, 90.3, 89.7, 90.0, 90.0], params={"new": 1}), "not better than the record with p < 0.01"),
+        (record_of([80.0] * 4, params={"new": 1}), "it has 4 seeds, the record 5"),
+        (record_of([80.0] * 5, seconds=180), "its slowest run took 3.1 minutes, and ptb-3min has 3"),
+        (record_of([91.0] * 6), None),  # the same recipe with another seed
+        (record_of([99.0], "zaremba-small", params={"new": 1}), None),  # which has no budget
+    ],
+)
+def test_a_record_has_to_be_within_its_minutes_and_surely_better(new, why: str | None) -> None:
+    said = refusal(new, OLD)
+    assert (said is None) if why is None else (said is not None and why in said)
+
+
+def test_adapted_figures_may_win_but_not_while_static_ones_lose() -> None:
+    def adapted(tests: list[float], gain: float):
+        record = record_of(tests, params={"new": 1})
+        for run in record.runs:
+            run.models["lstm"].adapted["dynamic"] -= gain
+        return record
+
+    assert refusal(adapted(OLD.static, 3.0), OLD) is None
+    assert "; worse static" in str(refusal(adapted([test + 2 for test in OLD.static], 5.0), OLD))
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Runs the benchmark where a measurement costs nothing; returns the seeds that were run."""
+    monkeypatch.chdir(tmp_path)
+    Path("recipes/ptb-3min").mkdir(parents=True)
+    Path("recipes/ptb-3min/params.yaml").write_text("download: {source: ptb}\n")
+    Path("recipes/ptb-3min/README.md").write_text("an old line\n")
+    Path("docs").mkdir()
+    monkeypatch.setattr("pipeline.provenance.git.output", lambda *arguments: (PROJECT / "params.yaml").read_text())
+
+    def run(*arguments: str, code: str = "c", test: float = 90.0) -> list[int]:
+        ran: list[int] = []
+
+        def measure(name: str, seed: int) -> tuple[ProvedRun, str]:
+            ran.append(seed)
+            return record_of([test + seed / 100]).runs[0].model_copy(update={"seed": seed}), code
+
+        monkeypatch.setattr(recipes, "measure", measure)
+        app = recipes.typer.Typer()
+        app.command()(recipes.main)
+        done = CliRunner().invoke(app, ["ptb-3min", *arguments])
+        if isinstance(done.exception, InputError):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return ran
+
+    return run
+
+
+def test_sittings_add_up_while_parameters_and_code_are_the_same(measured: Callable[..., list[int]]) -> None:
+    kept = Path("recipes/ptb-3min/record.json")
+    assert measured("--record") == [1]
+    assert measured("--seeds", "3", "--record") == [2, 3]
+    assert measured("--seeds", "3", "--record") == []
+    record = read_record(kept)
+    assert record is not None
+    assert record.static == [90.01, 90.02, 90.03]
+    assert record.params["download.source"] == "ptb"
+    assert record.params["train.epochs"] == read_params(PROJECT / "params.yaml")["train"]["epochs"]
+    assert not [key for key in record.params if key.startswith(("download.sources", "retrain")) or key == "train.seed"]
+    assert Path("recipes/ptb-3min/README.md").read_text().startswith("Penn Treebank: test perplexity 90.0 (")
+    # Where the sittings are lost, as in another clone, the record itself is gone on with.
+    Path(".rnnlm/recipes/ptb-3min.json").unlink()
+    assert measured("--seeds", "4", "--record") == [4]
+    # Other code, other models: what was run before does not count, and a record that is no better is none.
+    with pytest.raises(InputError, match=r"^no record: it is not better than the record with p < 0\.01"):
+        measured("--seeds", "5", "--record", code="d", test=90.5)
+    assert [run.seed for run in old_runs(kept)] == [1, 2, 3, 4]
+    Path(".rnnlm/recipes/ptb-3min.json").unlink()
+    assert measured("--seeds", "5", "--record", code="d", test=80.0) == [5, 1, 2, 3, 4]
+    assert [run.best.test for run in old_runs(kept)] == [80.05, 80.01, 80.02, 80.03, 80.04]
+
+
+def old_runs(path: Path) -> list[ProvedRun]:
+    record = read_record(path)
+    assert record is not None
+    return record.runs
+
+
+def test_without_a_wish_for_a_record_all_is_run_anew_and_what_is_worse_fails(
+    measured: Callable[..., list[int]],
+) -> None:
+    measured("--seeds", "2", "--record")
+    assert measured("--seeds", "2") == [1, 2]
+    with pytest.raises(InputError, match=r"^worse: test perplexity 99\.01"):
+        measured(code="d", test=99.0)
+    assert [run.best.test for run in old_runs(Path("recipes/ptb-3min/record.json"))] == [90.01, 90.02]
+
+
+def test_a_command_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "COMMAND", "import sys; sys.exit(sys.argv[1:] != "
+                        "['recipe', 'x', '--afresh', '--json', '-S', 'train.seed=4'] or 3)")  # fmt: skip
+    with pytest.raises(InputError, match=r"^`rnnlm recipe x` failed with seed 4; its message stands above$"):
+        recipes.measure("x", 4)
+
+
+def test_the_log_of_options_is_that_of_its_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    assert (PROJECT / options_log.LOG).read_text() == options_log.log_page(options_log.read_measures()["rows"])
+
+
+def write_text_in(folder: str) -> None:
+    """What the text stages leave there for training, in a few words."""
+    rows = [["the", "cat", "sees", "the", "dog"], ["the", "dog"]]
+    vocabulary = vocabulary_of({"the": 3, "cat": 1, "dog": 2, "sees": 1}, None, sentences=2)
+    vocabulary.save(Path(folder, "data/vocabulary.tsv"))
+    for split in ("train", "valid"):
+        path = Path(folder, "data/encoded", split)
+        path.mkdir(parents=True)
+        ids = [vocabulary.sentence_ids(tokens) for tokens in rows]
+        np.save(path / "ids.npy", np.concatenate(ids).astype(np.uint16))
+        np.save(path / "offsets.npy", np.cumsum([0, *map(len, ids)]))
+
+
+def test_an_option_is_switched_the_other_way_round_and_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    content["model"]["hidden_size"] = 4
+    content["train"] |= {"epochs": 1, "sampled_words": None}
+    content["cells"] = {"lstm": {}}
+    monkeypatch.setattr(options_log, "recipe_params", lambda name, changes=(): (content, check_params(content)))
+    monkeypatch.setattr(options_log, "RECIPE_RUNS", Path("trees"))
+    monkeypatch.setattr(options_log, "ROWS", {"the recipe": {}, "sampled softmax": {"train.sampled_words": (None, 3)}})
+    assert options_log.switched(content, {"train.sampled_words": (None, 3)}) == ["train.sampled_words=3"]
+    assert options_log.switched(content, {"train.epochs": (1, 5), "model.bias": (False, True)}) == [
+        "train.epochs=5", "model.bias=false"
+    ]  # fmt: skip
+    app = recipes.typer.Typer()
+    app.command()(options_log.main)
+    done = CliRunner().invoke(app, [])
+    assert str(done.exception) == "trees/ptb-10min/data/encoded is missing; run `rnnlm recipe ptb-10min` first"
+    write_text_in("trees/ptb-10min")
+    Path("recipes/ptb-10min").mkdir(parents=True)
+    Path("docs").mkdir()
+    for _ in range(2):
+        assert CliRunner().invoke(app, ["--only", "the recipe"]).exit_code == 0
+    page = Path("docs/log.md").read_text()
+    known = options_log.read_measures()["rows"]
+    one, two = (known["the recipe"]["seeds"][seed]["valid"] for seed in "12")
+    assert one != two
+    assert (
+        f"| the recipe |  | {one:.2f}, {two:.2f} | {(one + two) / 2:.2f} |  | 0 |\n| sampled softmax |  | not measured"
+        in page
+    )
+    monkeypatch.setattr(options_log, "measured", lambda params, seed: {"valid": one * 1.1, "seconds": 7.0})
+    assert CliRunner().invoke(app, []).exit_code == 0
+    assert f"| sampled softmax | `train.sampled_words=3` | {one * 1.1:.2f}, " in Path("docs/log.md").read_text()
+    content["train"]["epochs"] = 2
+    told = str(CliRunner().invoke(app, []).exception)
+    assert told == "recipes/ptb-10min/options.json is of ptb-10min as it was earlier; --anew forgets that"
+    assert CliRunner().invoke(app, ["--anew"]).exit_code == 0
+    assert (
+        str(CliRunner().invoke(app, ["--only", "x"]).exception) == "no row 'x'; there are: the recipe, sampled softmax"
+    )

@@ -1,0 +1,230 @@
+"""The records of recipes: recipes/NAME/record.json, the first lines of READMEs, and docs/records.md, the record book.
+
+`python -m benchmarks.recipes NAME --record` writes all three; `python -m tools.records` the page and the lines alone.
+"""
+
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.params import read_params
+from pipeline.retraining.recipe_run import RECIPES
+from pipeline.runtime.errors import InputError, one_line
+from pipeline.runtime.files import write_text
+from pipeline.runtime.markdown import markdown_table
+from pipeline.runtime.stage import run
+
+RECORD_BOOK = Path("docs/records.md")
+RECORD_FILE = "record.json"
+BUDGET = re.compile(r"(?P<corpus>ptb|default)-(?P<minutes>\d+)min")  # an entry of the record book begins so
+SEEDS_WANTED = 5
+CORPORA = {"ptb": "Penn Treebank", "installed-docs": "Default corpus", "reddit": "Reddit comments"}
+BY_HEADLINE = "default"  # whose record `make headline` writes, in a form of its own
+ABOUT = """# The record book
+
+The lowest test perplexity of a recurrent model within 3, 10 and 30 minutes, on Penn Treebank (Mikolov's files) and on
+the default corpus. The minutes are wall clock on two processors, from `rnnlm recipe NAME` to its last line: text,
+training, baselines, evaluation, adaptation and report. Figures are the median of the seeds, with the 95% interval
+over the test text of that seed; *adapted* is the best of the adaptations that `evaluate` was asked for, chosen on
+validation. `exact` is what anyone can make again, byte for byte, on any x86-64 processor with AVX2.
+
+A row is what [`recipes/`](recipes.md) has under its name, with a record of each run: commit, processor, seconds,
+perplexities, the hash of the weights. `python -m benchmarks.recipes NAME --seeds 5 --record` makes one, in as many
+sittings as it takes, and replaces an older one only where the new one is better with p < 0.01 (Welch's t-test over
+seeds). This page is written by that command; what was tried is in [log.md](log.md).
+"""
+
+
+class Figures(BaseModel):
+    """What a run measured of a model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    valid: float
+    test: float
+    test_low: float | None  # of the 95% interval over the test text
+    test_high: float | None
+    weights_sha256: str
+    adapted: dict[str, float] = {}  # test perplexity by adaptation
+    adapted_valid: dict[str, float] = {}  # validation perplexity likewise
+
+    @property
+    def best_adapted(self) -> float | None:
+        """The test perplexity of the adaptation that is best on validation."""
+        return self.adapted[min(self.adapted_valid, key=self.adapted_valid.__getitem__)] if self.adapted else None
+
+
+class ProvedRun(BaseModel):
+    """One seed of a recipe, from nothing to its report."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seed: int
+    commit: str
+    date: str
+    processor: str
+    threads: int
+    exact: str  # `yes`, or why bytes depend on this machine
+    seconds: float  # of wall clock, of the whole command
+    models: dict[str, Figures]
+
+    @property
+    def best(self) -> Figures:
+        """Of the model that is best on validation."""
+        return min(self.models.values(), key=lambda figures: figures.valid)
+
+
+class Record(BaseModel):
+    """The runs that prove a recipe: of one code and of parameters that differ in the seed alone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipe: str
+    command: str
+    precision: str
+    params: dict[str, Any]  # by their keys in params.yaml, without the seed
+    code: str  # digest of what training runs
+    runs: list[ProvedRun]
+
+    @property
+    def median(self) -> ProvedRun:
+        """The run whose test perplexity is the median; of an even number the lower one in the middle."""
+        middle = statistics.median_low(run.best.test for run in self.runs)
+        return next(run for run in self.runs if run.best.test == middle)
+
+    @property
+    def minutes(self) -> float:
+        """Of the slowest run."""
+        return max(run.seconds for run in self.runs) / 60
+
+    @property
+    def static(self) -> list[float]:
+        """The test perplexity of each seed."""
+        return [run.best.test for run in self.runs]
+
+    @property
+    def adapted(self) -> list[float]:
+        """That of the best adaptation of each seed, where there is one."""
+        return [value for run in self.runs if (value := run.best.best_adapted) is not None]
+
+
+def read_record(path: Path) -> Record | None:
+    """A record; None where there is none yet.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{path} is no record: {one_line(error)}") from None
+
+
+def records() -> dict[str, Record | None]:
+    """Of each recipe by name; not that of `make headline`."""
+    names = sorted(path.parent.name for path in RECIPES.glob("*/params.yaml"))
+    return {name: read_record(RECIPES / name / RECORD_FILE) for name in names if name != BY_HEADLINE}
+
+
+def first_line(name: str, record: Record | None) -> str:
+    """Of the recipe's README: corpus, test perplexity and interval, minutes, machine, command."""
+    source = read_params(RECIPES / name / "params.yaml").get("download", {}).get("source", "installed-docs")
+    corpus = CORPORA.get(source, source)
+    if record is None:
+        return f"{corpus}: test perplexity not measured yet: `rnnlm recipe {name}`."
+    models = record.median.models
+    figures = ", ".join(
+        f"{key} {_shown(value)}" if models.keys() - {key} else _shown(value) for key, value in models.items()
+    )
+    where = f"{record.minutes:.1f} minutes on {_machines(record)}, {record.precision}"
+    return f"{corpus}: test perplexity {figures}, {_seeds(record)}, {where}: `{record.command}`."
+
+
+def _shown(figures: Figures) -> str:
+    interval = "" if figures.test_low is None else f" (95% interval {figures.test_low:.1f} to {figures.test_high:.1f})"
+    adapted = "" if figures.best_adapted is None else f", adapted {figures.best_adapted:.1f}"
+    return f"{figures.test:.1f}{interval}{adapted}"
+
+
+def _seeds(record: Record) -> str:
+    number = len(record.runs)
+    return "one seed" if number == 1 else f"median of {number} seeds"
+
+
+def _machines(record: Record) -> str:
+    return " and ".join(dict.fromkeys(f"{run.processor}, {run.threads} threads" for run in record.runs))
+
+
+def page(found: Mapping[str, Record | None]) -> str:
+    """docs/records.md."""
+    parts = [ABOUT]
+    for key, title in (("ptb", "Penn Treebank"), ("default", "Default corpus")):
+        entries = [
+            (int(match["minutes"]), name, record)
+            for name, record in found.items()
+            if (match := BUDGET.match(name)) and match["corpus"] == key
+        ]
+        # `exact` first.
+        entries.sort(key=lambda entry: (entry[0], entry[2] is not None and entry[2].precision != "exact", entry[1]))
+        header = [
+            "minutes",
+            "test perplexity",
+            "95% interval",
+            "each seed",
+            "adapted",
+            "slowest run",
+            "precision",
+            "processor",
+            "commit",
+            "date",
+            "command",
+        ]
+        parts += [f"## {title}\n", markdown_table([header, *(_row(*entry) for entry in entries)]) + "\n"]
+    others = [
+        [name, first_line(name, record).partition(": `")[0]] for name, record in found.items() if not BUDGET.match(name)
+    ]
+    parts += ["## Recipes without a budget\n", markdown_table([["recipe", "what it gives"], *others])]
+    return "\n".join(parts) + "\n"
+
+
+def _row(budget: int, name: str, record: Record | None) -> list[str]:
+    if record is None:
+        return [str(budget), "not measured yet", *["-"] * 8, f"`rnnlm recipe {name}`"]
+    figures = record.median.best
+    interval = "-" if figures.test_low is None else f"{figures.test_low:.1f} to {figures.test_high:.1f}"
+    adapted = f"{statistics.median_low(record.adapted):.1f}" if record.adapted else "-"
+
+    def each(of: Callable[[ProvedRun], str]) -> str:
+        return ", ".join(dict.fromkeys(of(run) for run in record.runs))
+
+    seeds = ", ".join(f"{value:.1f}" for value in record.static)
+    return [
+        *(str(budget), f"{figures.test:.1f}", interval, seeds, adapted, f"{record.minutes:.1f} min"),
+        *(record.precision, _machines(record), each(lambda run: run.commit[:12]), each(lambda run: run.date)),
+        f"`{record.command}`",
+    ]
+
+
+def write_pages() -> Iterable[Path]:
+    """Write the record book, and the first line of each recipe's README; yields the files that changed."""
+    found = records()
+    texts = {RECORD_BOOK: page(found)}
+    for name, record in found.items():
+        readme = RECIPES / name / "README.md"
+        _, _, rest = readme.read_text(encoding="utf-8").partition("\n")
+        texts[readme] = f"{first_line(name, record)}\n{rest}"
+    for path, text in texts.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+            yield path
+
+
+if __name__ == "__main__":
+    run(lambda: print("\n".join(map(str, write_pages())), file=sys.stdout))
