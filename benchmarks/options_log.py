@@ -32,10 +32,10 @@ from pipeline.training.history import best_epoch
 
 BASE = "ptb-10min"
 LOG = Path("docs/log.md")
-MEASURES = Path(f"recipes/{BASE}/options.json")  # what docs/log.md shows, with the parameters it was measured with
+OPTIONS_FILE = Path(f"recipes/{BASE}/options.json")  # what docs/log.md shows, with the parameters it was measured with
 LOG_SEEDS = (1, 2)
 # A row: its name, and values by which the option is off where the recipe has it on, or on where the recipe has it off.
-ROWS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "the recipe": {},
     "locked dropout of inputs": {"train.locked_dropout_inputs": (0.0, 0.2)},
     "locked dropout of the embedding alone": {"train.locked_dropout_embedding": (None, 0.0)},
@@ -45,6 +45,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "dropped recurrent weights": {"train.dropped_recurrent_weights": (0.0, 0.3)},
     "plain dropout between layers, two layers": {"model.dropout": (0.0, 0.3), "model.layers": (1, 2)},
     "weight decay": {"train.weight_decay": (0.0, 0.1)},
+    "activation regularization": {"train.activation_regularization": (0.0, 2.0)},
+    "temporal activation regularization": {"train.temporal_regularization": (0.0, 1.0)},
+    "the mean of the last quarter's weights": {"train.average": (None, "last"), "train.average_share": (None, 0.25)},
+    "an exponential mean of weights": {"train.average": (None, "exponential"), "train.average_decay": (None, 0.999)},
     "betas of AdamW": {"train.betas": ([0.9, 0.999], [0.9, 0.99])},
     "falling along a line": {"train.schedule": ("auto", "linear")},
     "clipping at a norm of 0.5": {"train.clip_norm": (1.0, 0.5)},
@@ -86,14 +90,16 @@ def measured(params: Params, seed: int) -> dict[str, float]:
 
 def read_measures() -> dict[str, Any]:
     """What options.json holds: `rows` by name, and a digest of the `recipe` they are of; None: nothing yet."""
-    return json.loads(MEASURES.read_text(encoding="utf-8")) if MEASURES.exists() else {"recipe": None, "rows": {}}
+    return (
+        json.loads(OPTIONS_FILE.read_text(encoding="utf-8")) if OPTIONS_FILE.exists() else {"recipe": None, "rows": {}}
+    )
 
 
 def log_page(known: dict[str, dict[str, Any]]) -> str:
     """docs/log.md, from the rows of options.json."""
     rows = [["option", "changed", "each seed", "mean", "against the recipe", "seconds"]]
     base = _mean(known.get("the recipe", {}))
-    for name in ROWS:
+    for name in OPTIONS:
         found = known.get(name, {})
         mean = _mean(found)
         each = [one["valid"] for one in found.get("seeds", {}).values()]
@@ -119,16 +125,16 @@ def main(
     anew: Annotated[bool, typer.Option("--anew", help="forget what was measured with an earlier recipe")] = False,
 ) -> None:
     """Measure what the log lacks, and write it."""
-    if only is not None and only not in ROWS:
-        raise InputError(f"no row {only!r}; there are: {', '.join(ROWS)}")
+    if only is not None and only not in OPTIONS:
+        raise InputError(f"no row {only!r}; there are: {', '.join(OPTIONS)}")
     content, _ = recipe_params(BASE)
     known, recipe = read_measures(), fingerprint({key: content[key] for key in ("model", "train", "cells")})
     if known["recipe"] not in (None, recipe) and not (anew or list_):
-        raise InputError(f"{MEASURES} is of {BASE} as it was earlier; --anew forgets that")
+        raise InputError(f"{OPTIONS_FILE} is of {BASE} as it was earlier; --anew forgets that")
     if anew or known["recipe"] is None:
         known = {"recipe": recipe, "rows": {}}
-    for name in [] if list_ else [only] if only else ROWS:
-        changes = switched(content, ROWS[name])
+    for name in [] if list_ else [only] if only else OPTIONS:
+        changes = switched(content, OPTIONS[name])
         _, params = recipe_params(BASE, changes)
         row = known["rows"].setdefault(name, {"changes": changes, "seeds": {}})
         for seed in LOG_SEEDS:
@@ -139,7 +145,7 @@ def main(
                 raise InputError(f"{text / ENCODED} is missing; run `rnnlm recipe {BASE}` first")
             with chdir(text):
                 row["seeds"][str(seed)] = measured(params, seed)
-            write_text(MEASURES, json.dumps(known, indent=1) + "\n")
+            write_text(OPTIONS_FILE, json.dumps(known, indent=1) + "\n")
             write_text(LOG, log_page(known["rows"]))
     write_text(LOG, log_page(known["rows"]))
 

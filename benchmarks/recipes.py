@@ -29,9 +29,7 @@ from pipeline.runtime.paths import PINS, WEIGHTS_FILE
 from tools.headline import machine_of
 from tools.records import BUDGET, RECORD_FILE, SEEDS_WANTED, Figures, ProvedRun, Record, read_record, write_pages
 
-SLOWER = (
-    1.25  # times the record's median: runs on one machine differ by a tenth, and a shared machine is no failure yet
-)
+SLOWER = 1.25  # times the record's median: runs on one machine differ by a tenth, and on a shared one by more
 CHANCE = 3.0  # standard errors by which a mean may be worse: once in 700 times luck alone does that
 UNKNOWN_SD = 0.005  # of a perplexity over seeds, as a share of it, where the record has one seed
 SURE = 0.01  # the largest p-value by which a new record beats an old one

@@ -25,7 +25,7 @@ BUDGET = re.compile(r"(?P<corpus>ptb|default)-(?P<minutes>\d+)min")  # an entry 
 SEEDS_WANTED = 5
 CORPORA = {"ptb": "Penn Treebank", "installed-docs": "Default corpus", "reddit": "Reddit comments"}
 BY_HEADLINE = "default"  # whose record `make headline` writes, in a form of its own
-ABOUT = """# The record book
+ABOUT_RECORDS = """# The record book
 
 The lowest test perplexity of a recurrent model within 3, 10 and 30 minutes, on Penn Treebank (Mikolov's files) and on
 the default corpus. The minutes are wall clock on two processors, from `rnnlm recipe NAME` to its last line: text,
@@ -164,7 +164,7 @@ def _machines(record: Record) -> str:
 
 def page(found: Mapping[str, Record | None]) -> str:
     """docs/records.md."""
-    parts = [ABOUT]
+    parts = [ABOUT_RECORDS]
     for key, title in (("ptb", "Penn Treebank"), ("default", "Default corpus")):
         entries = [
             (int(match["minutes"]), name, record)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from benchmarks import options_log, recipes
 from benchmarks.recipes import refusal, worse
 from pipeline.params import check_params, read_params
+from pipeline.retraining.recipe_run import recipe_params
 from pipeline.runtime.errors import InputError
 from tests.conftest import PROJECT, vocabulary_of
 from tests.tools.test_records import record_of
@@ -137,6 +138,11 @@ def test_a_command_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_log_of_options_is_that_of_its_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     assert (PROJECT / options_log.LOG).read_text() == options_log.log_page(options_log.read_measures()["rows"])
+    monkeypatch.setattr("pipeline.provenance.git.output", lambda *arguments: (PROJECT / "params.yaml").read_text())
+    content, _ = recipe_params(options_log.BASE)
+    for options in options_log.OPTIONS.values():
+        changed, _ = recipe_params(options_log.BASE, options_log.switched(content, options))
+        assert (changed != content) == bool(options)
 
 
 def write_text_in(folder: str) -> None:
@@ -162,7 +168,9 @@ def test_an_option_is_switched_the_other_way_round_and_measured_once(
     content["cells"] = {"lstm": {}}
     monkeypatch.setattr(options_log, "recipe_params", lambda name, changes=(): (content, check_params(content)))
     monkeypatch.setattr(options_log, "RECIPE_RUNS", Path("trees"))
-    monkeypatch.setattr(options_log, "ROWS", {"the recipe": {}, "sampled softmax": {"train.sampled_words": (None, 3)}})
+    monkeypatch.setattr(
+        options_log, "OPTIONS", {"the recipe": {}, "sampled softmax": {"train.sampled_words": (None, 3)}}
+    )
     assert options_log.switched(content, {"train.sampled_words": (None, 3)}) == ["train.sampled_words=3"]
     assert options_log.switched(content, {"train.epochs": (1, 5), "model.bias": (False, True)}) == [
         "train.epochs=5", "model.bias=false"
