@@ -2,11 +2,18 @@
 
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
+from pipeline.evaluation.adapted import Adaptations, metrics_of, nats_of, with_seeds
+from pipeline.evaluation.baselines import ORDERS
 from pipeline.evaluation.gradient_flow import LAGS, gradient_norms, write_gradient_norms
 from pipeline.evaluation.inside import look_inside, word_scores, write_inside
+from pipeline.evaluation.kneser_ney import KneserNey
+from pipeline.evaluation.params import INTERPOLATION, parts_of
 from pipeline.evaluation.scores import (
+    SentenceScores,
     summarise,
     summarise_seeds,
     write_bands,
@@ -25,7 +32,8 @@ from pipeline.runtime.exactness import warn_if_not_exact
 from pipeline.runtime.files import write_text
 from pipeline.runtime.paths import ENCODED, EVALUATION, MODELS, SEEDS_FILE, SEEDS_FOLDER, VOCABULARY, seed_folders
 from pipeline.runtime.stage import run_stage
-from pipeline.text.encoded import load_documents, load_seen, load_split
+from pipeline.text.encoded import EncodedSplit, load_documents, load_seen, load_split
+from pipeline.text.unknown import with_unknown_words
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.runs import log_evaluation
 
@@ -46,27 +54,42 @@ def evaluate() -> None:
     test = load_split(ENCODED / "test", len(predictor.vocabulary))
     documents, seen = load_documents(ENCODED / "test", len(test)), load_seen(ENCODED / "test", len(test))
 
+    summary = partial(
+        summarise, document=documents, seen=seen, bootstrap_samples=options.bootstrap_samples, seed=options.seed
+    )
+    adapt = _adaptations(options.adaptation, predictor.vocabulary, test, summary)
     sums = score_split(predictor, test, f"evaluate {cell.name}")
-    metrics = summarise(sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
-    metrics["parameters"] = predictor.model.parameter_count()
-    of_seeds = {_seed(predictor): sums.sentences}
+    metrics = summary(sums.sentences) | {"parameters": predictor.model.parameter_count()}
+    adapted = adapt.of([predictor.model], predictor.context, cell.name)
+    of_seeds, adapted_seeds = {_seed(predictor): sums.sentences}, {_seed(predictor): adapted}
     seeds = seed_folders(model_folder)[1:]
     for path in seeds:
-        other = Predictor.load(path)
-        other_sums = score_split(other, test, f"evaluate {cell.name}, seed {path.name}")
-        figures = summarise(other_sums.sentences, documents, seen, options.bootstrap_samples, options.seed)
-        own = folder / SEEDS_FOLDER / path.name
-        write_metrics(own / "metrics.json", figures | {"parameters": other.model.parameter_count()})
-        write_sentences(own / "sentences.parquet", other_sums, documents)
-        of_seeds[_seed(other)] = other_sums.sentences
+        other, called = Predictor.load(path), f"{cell.name}, seed {path.name}"
+        other_sums = score_split(other, test, f"evaluate {called}")
+        figures = summary(other_sums.sentences) | {"parameters": other.model.parameter_count()}
+        own, other_adapted = folder / SEEDS_FOLDER / path.name, adapt.of([other.model], other.context, called)
+        write_metrics(own / "metrics.json", figures | metrics_of(other_adapted))
+        write_sentences(own / "sentences.parquet", other_sums, documents, nats_of(other_adapted))
+        of_seeds[_seed(other)], adapted_seeds[_seed(other)] = other_sums.sentences, other_adapted
     if len(of_seeds) > 1:
-        metrics |= summarise_seeds(of_seeds, documents, options.bootstrap_samples, options.seed)
-    write_metrics(folder / "metrics.json", metrics)
+        over_seeds = partial(
+            summarise_seeds, document=documents, bootstrap_samples=options.bootstrap_samples, seed=options.seed
+        )
+        metrics |= over_seeds(of_seeds)
+        adapted = with_seeds(adapted_seeds, over_seeds)
+        if adapt.ensembles:
+            models = [Predictor.load(path).model for path in seed_folders(model_folder)]
+            adapted |= adapt.of(models, predictor.context, f"{cell.name}, {len(models)} seeds")
+    elif adapt.ensembles:
+        print(
+            f"{cell.name} has one seed, so there is no ensemble of it; `seeds: 5` in its entry of `cells` trains more"
+        )
+    write_metrics(folder / "metrics.json", metrics | metrics_of(adapted))
     for other in set(seed_folders(folder)[1:]) - {folder / path.relative_to(model_folder) for path in seeds}:
         shutil.rmtree(other)  # of an earlier run that DVC did not start
     write_seed_figures(folder / SEEDS_FOLDER / SEEDS_FILE, of_seeds)
     write_bands(folder / "bands.csv", sums.bands(cell.name))
-    write_sentences(folder / "sentences.parquet", sums, documents)
+    write_sentences(folder / "sentences.parquet", sums, documents, nats_of(adapted))
     texts = test if predictor.context == "sentence" else pieces(test, LAGS + 2)
     write_gradient_norms(folder / "gradient_flow.csv", gradient_norms(predictor.model, texts))
     chosen, shown = looked_at(test.lengths), showable(test.lengths)
@@ -83,6 +106,20 @@ def evaluate() -> None:
     write_inside(folder / INSIDE_FILE, inside)
     write_text(folder / "samples.txt", "".join(f"{readable(tokens)}\n" for tokens in samples))
     log_evaluation(params, cell.name)
+
+
+def _adaptations(
+    names: Sequence[str], vocabulary: Vocabulary, test: EncodedSplit, summary: Callable[[SentenceScores], dict]
+) -> Adaptations:
+    """What is to be adapted; the other splits are read only where something is."""
+    if not names:
+        return Adaptations(names, test, test, None, summary)
+    valid, fivegram = load_split(ENCODED / "valid", len(vocabulary)), None
+    if any(INTERPOLATION in parts_of(name) for name in names):
+        train = load_split(ENCODED / "train", len(vocabulary))
+        train = with_unknown_words(train, vocabulary.counts, seed=0, epoch=0)  # as the baselines count
+        fivegram = KneserNey(train, len(vocabulary), ORDERS["fivegram"])
+    return Adaptations(names, valid, test, fivegram, summary)
 
 
 def _seed(predictor: Predictor) -> int:

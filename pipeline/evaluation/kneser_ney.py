@@ -104,10 +104,7 @@ class KneserNey:
         found_NK, p_NK = np.zeros((wanted, count), np.int32), np.ones((wanted, count))
         for start in range(0, wanted, BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
-            p_RC = self._unigram_C * scales[0][rows, None]
-            for order, context_N, scale_N in zip(self._orders, contexts, scales[1:], strict=True):
-                row_P, gram_P = _followers(order.first_H, context_N[rows])
-                p_RC[row_P, order.keys_G[gram_P] % self._size] += order.own_G[gram_P] * scale_N[rows][row_P]
+            p_RC = self._probabilities(contexts, scales, rows)
             least_R1 = np.partition(p_RC, -count, axis=1)[:, -count, None]
             row_Q, word_Q = np.nonzero(p_RC >= least_R1)  # more than `count` where some are equal
             first_Q = np.lexsort((word_Q, -p_RC[row_Q, word_Q], row_Q))
@@ -145,6 +142,19 @@ class KneserNey:
                 gram_B, word_B = np.divmod(order.keys_G[gram_B], self._size)
                 ids.insert(0, word_B)
             yield [gram_B, *ids], p_G[last], None if gamma_G is None else gamma_G[last]
+
+    def distributions(self, split: EncodedSplit) -> Callable[[slice], np.ndarray]:
+        """The probabilities of all words at some of the predicted tokens of `split`, by their slice: (R, C) float64."""
+        contexts = self._places(split)[1]
+        scales = self._scales(contexts, len(contexts[0]))
+        return lambda rows: self._probabilities(contexts, scales, rows)
+
+    def _probabilities(self, contexts: list[np.ndarray], scales: list[np.ndarray], rows: slice) -> np.ndarray:
+        p_RC = self._unigram_C * scales[0][rows, None]
+        for order, context_N, scale_N in zip(self._orders, contexts, scales[1:], strict=True):
+            row_P, gram_P = _followers(order.first_H, context_N[rows])
+            p_RC[row_P, order.keys_G[gram_P] % self._size] += order.own_G[gram_P] * scale_N[rows][row_P]
+        return p_RC
 
     def _places(self, split: EncodedSplit) -> tuple[np.ndarray, list[np.ndarray]]:
         """The ids of all predicted tokens of a split, and their contexts."""

@@ -31,6 +31,8 @@ ENDS = tuple(f"{key}_{end}" for key in MEASURES for end in ("low", "high"))
 # The perplexity over sentences that share no 8-gram with the training split, with ends likewise, and how much that is.
 UNSEEN, UNSEEN_SENTENCES, UNSEEN_TOKENS = "perplexity_unseen", "sentences_unseen", "tokens_unseen"
 TOKENS_IN, NATS_IN = "tokens ", "nats "  # before the name of a band: columns of sentences.parquet
+NATS_WITH = "nats with "  # before the name of an adaptation: likewise
+ADAPTED = "adapted"  # key of metrics.json: of each adaptation its figures, and what was chosen for it
 # What was drawn for the intervals: documents and how many equal ones say as much, or of sentences that number alone.
 TEST_DOCUMENTS, EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES = "documents", "effective_documents", "effective_sentences"
 SEED_FIGURES = ("seed_perplexity_mean", "seed_perplexity_sd")  # over seeds, likewise
@@ -198,11 +200,14 @@ def write_bands(path: Path, bands: Iterable[Band]) -> None:
     write_rows(path, Band._fields, bands)
 
 
-def write_sentences(path: Path, sums: ScoreSums, document: np.ndarray | None) -> None:
+def write_sentences(
+    path: Path, sums: ScoreSums, document: np.ndarray | None, adapted: Mapping[str, np.ndarray] | None = None
+) -> None:
     """Write the sums of each sentence as Parquet, one row per sentence in the order of the split, for paired tests.
 
-    Columns are the fields of `SentenceScores`, and of each frequency band `tokens BAND` and `nats BAND`. `document` is
-    the index of the document that a sentence is in; a corpus without documents has no such column.
+    Columns are the fields of `SentenceScores`, of each frequency band `tokens BAND` and `nats BAND`, and of each
+    adaptation `nats with ADAPTATION`, as `adapted` has them by name. `document` is the index of the document that a
+    sentence is in; a corpus without documents has no such column.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -213,6 +218,7 @@ def write_sentences(path: Path, sums: ScoreSums, document: np.ndarray | None) ->
             sums.band_tokens_SF[:, number],
             sums.band_nats_SF[:, number],
         )
+    columns |= {NATS_WITH + name: nats for name, nats in (adapted or {}).items()}
     if document is not None:
         columns["document"] = document
     with atomic_path(path) as temporary:

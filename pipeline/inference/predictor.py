@@ -12,7 +12,7 @@ from pipeline.inference.generation import Decoding
 from pipeline.model.batches import token_budget_batches
 from pipeline.model.folder import SavedModel, load_model
 from pipeline.model.packed import PackedBatch, pack, steps_and_sequences
-from pipeline.model.streams import Carried, Windows, context_of
+from pipeline.model.streams import Carried, Context, Windows, context_of
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import END_ID, START_ID
@@ -29,7 +29,8 @@ class Predictor:
 
     def __init__(self, saved: SavedModel) -> None:
         self.model, self.vocabulary, self.text = saved.model, saved.vocabulary, saved.text
-        self.train, self.context = saved.train, context_of(saved.train)
+        self.train = saved.train
+        self.context: Context = context_of(saved.train)
         self._start = START_ID if self.context == "sentence" else END_ID  # what the first word of a text follows
         self._tokenizer = Tokenizer(**saved.text.model_dump())
 

@@ -71,14 +71,23 @@ class Windows:
         return len(self._ends)
 
     def __getitem__(self, index: int) -> PackedBatch:
-        start, stop = self._ends[index - 1] if index else 0, self._ends[index]
-        sizes_T = np.full(stop - start, self._streams)
-        if stop > self._steps:
-            sizes_T[-1] = self._longer
-        step_N, stream_N = steps_and_sequences(sizes_T)
-        rows_N = self._starts_B[stream_N] + start + step_N
+        rows_N, sizes_T = self.tokens(index), self._sizes(index)
         x_N, y_N = (torch.from_numpy(self._text[rows_N + ahead].astype(np.int64)) for ahead in (0, 1))
         return PackedBatch(x_N, y_N, tuple(sizes_T.tolist()), np.arange(sizes_T[0]))
+
+    def tokens(self, index: int) -> np.ndarray:
+        """Which predicted token of the split each row of a window is: (N,) int64."""
+        step_N, stream_N = steps_and_sequences(self._sizes(index))
+        return self._starts_B[stream_N] + self._start(index) + step_N
+
+    def _start(self, index: int) -> int:
+        return self._ends[index - 1] if index else 0
+
+    def _sizes(self, index: int) -> np.ndarray:
+        sizes_T = np.full(self._ends[index] - self._start(index), self._streams)
+        if self._ends[index] > self._steps:
+            sizes_T[-1] = self._longer
+        return sizes_T
 
     def __iter__(self) -> Iterator[PackedBatch]:
         return (self[index] for index in range(len(self)))
