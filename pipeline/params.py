@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PlainValidator, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-from pipeline.evaluation.params import EvaluateParams
+from pipeline.evaluation.params import ENSEMBLE, EvaluateParams, parts_of
 from pipeline.model.params import ModelParams
 from pipeline.runtime.errors import InputError, one_line
 from pipeline.runtime.paths import SEEDS_FOLDER
@@ -188,6 +188,11 @@ def check_params(content: dict[str, Any], where: str = "params.yaml") -> Params:
     if not file.cells:
         raise InputError(f"{where}: cells is empty; name at least one, such as `lstm: {{cell: lstm}}`")
     cells = {name: _merge(name, changes, file, where) for name, changes in file.cells.items()}
+    joined = {part for name in file.evaluate.adaptation for part in parts_of(name)}
+    if ENSEMBLE in joined and all(cell.seeds == 1 for cell in cells.values()):
+        raise InputError(
+            f"{where}: evaluate.adaptation: {ENSEMBLE} needs several seeds: `seeds: 5` in an entry of `cells`"
+        )
     return Params(file.download, file.tokenize, file.vocabulary, file.evaluate, file.retrain, file.tune, cells)
 
 

@@ -59,6 +59,10 @@ def test_a_cell_overrides_model_and_train_and_may_be_repeated(content: dict[str,
         (("download", "delimiter"), "tab", "download.delimiter: String should match pattern .*, got 'tab'$"),
         (("download", "sources", "x"), [{"url": "a", "format": "docx"}], "sources.x.0.format: .*'word/tag'"),
         (("download", "max_bytes"), 0, "download.max_bytes: .*greater than 0"),
+        (("evaluate", "adaptation"), ["cash"], "evaluate.adaptation: there is no 'cash'; join, with [+], some of: ens"),
+        (("evaluate", "adaptation"), ["cache + cache"], "evaluate.adaptation: 'cache [+] cache' names a part twice"),
+        (("evaluate", "adaptation"), ["cache+dynamic", "dynamic + cache"], "adaptation: .* stands there twice"),
+        (("evaluate", "adaptation"), ["ensemble + cache"], "ensemble needs several seeds: `seeds: 5` in an entry of"),
         (("cells",), {}, "cells is empty"),
         (("cells",), {"../x": {"cell": "rnn"}}, "'../x' is not a usable name"),
         (("cells",), {"v2": {"cell": "rnn"}}, "'v2' is not a usable name: commands take it for a version"),
@@ -101,6 +105,12 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, raw: bytes | None,
     with pytest.raises(InputError, match=expected) as caught:
         load_params(path)
     assert "\n" not in str(caught.value)
+
+
+def test_adaptations_have_one_name_whatever_the_order_of_their_parts(content: dict[str, Any]) -> None:
+    content["evaluate"]["adaptation"] = ["cache", "interpolation+cache + dynamic+ensemble"]
+    content["cells"]["lstm"]["seeds"] = 2
+    assert check_params(content).evaluate.adaptation == ["cache", "ensemble + dynamic + cache + interpolation"]
 
 
 @pytest.mark.parametrize("key", ["dropped_words", "locked_dropout_embedding"])

@@ -108,7 +108,7 @@ class Reader:
             wanted = {name: parts for name in adaptations if (DYNAMIC in (parts := parts_of(name))) == learns}
             if not wanted:
                 continue
-            split = _beginning(valid, TUNED_DYNAMICALLY if learns else TUNED)
+            split = beginning(valid, TUNED_DYNAMICALLY if learns else TUNED)
             joined = {part for parts in wanted.values() for part in parts}
             rate, measured = self._best_rate(split, joined) if learns else (None, self._measure(split, None, joined))
             chosen |= {name: _choose(parts, rate, measured) for name, parts in wanted.items()}
@@ -280,7 +280,7 @@ def _mean(values: Sequence[Numbers]) -> Numbers:
     return total / len(values)
 
 
-def _beginning(split: EncodedSplit, tokens: int) -> EncodedSplit:
+def beginning(split: EncodedSplit, tokens: int) -> EncodedSplit:
     """The first sentences of a split, of at most so many predicted tokens, and one at least."""
     sentences = max(1, int(np.searchsorted(np.cumsum(split.lengths), tokens, side="right")))
     return EncodedSplit(split.ids[: split.offsets[sentences]], split.offsets[: sentences + 1])

@@ -12,21 +12,21 @@ from collections.abc import Sequence
 import numpy as np
 
 STEPS = 60
-DECIMALS = 3  # of weights: what is chosen can be read, and changes no perplexity by as much as a thousandth
+WEIGHT_DECIMALS = 3  # of weights: what is chosen can be read, and changes no perplexity by as much as a thousandth
 
 
 def mixture_weights(p_KN: Sequence[np.ndarray]) -> list[float]:
     """The weights by which words of these probabilities, by each part, are predicted best.
 
-    All but the first are rounded down, so that the first, what is left of 1, is never nothing by rounding.
+    The first is what the others leave of 1, a thousandth at least: a cache alone finds new words impossible.
     """
     stacked_KN = np.stack(p_KN)
     weight_K1 = np.full((len(stacked_KN), 1), 1 / len(stacked_KN))
     for _ in range(STEPS if len(stacked_KN) > 1 else 0):
         joint_KN = weight_K1 * stacked_KN
         weight_K1 = (joint_KN / joint_KN.sum(0)).mean(1, keepdims=True)
-    others = [int(weight * 10**DECIMALS) for weight in weight_K1[1:, 0]]
-    return [weight / 10**DECIMALS for weight in (10**DECIMALS - sum(others), *others)]
+    others = [int(weight * (10**WEIGHT_DECIMALS - 1)) for weight in weight_K1[1:, 0]]
+    return [weight / 10**WEIGHT_DECIMALS for weight in (10**WEIGHT_DECIMALS - sum(others), *others)]
 
 
 def mixed(weights: Sequence[float], p_KN: Sequence[np.ndarray]) -> np.ndarray:

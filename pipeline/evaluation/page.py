@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluation import results
+from pipeline.evaluation.adapted_rows import adapted_rows, chosen_in_words
 from pipeline.evaluation.bands import RelativeBand, in_band
 from pipeline.evaluation.figures import COLOURS, GREY, SURPRISE
 from pipeline.evaluation.matrix import Matrix
@@ -70,7 +71,9 @@ def write_page(path: Path, compared: Compared, tokens: Path, temperature: float)
     found = results.counting_is_better(compared.rows, compared.matrix)
     first, *_ = compared.matrix.sentences() or [compared.matrix.about()]
     data = {
-        "intervals": results.about_intervals(compared.rows[0].metrics).capitalize() + ".",
+        "intervals": " ".join(
+            [results.about_intervals(compared.rows[0].metrics).capitalize() + ".", *_adapted(compared)]
+        ),
         "models": list(_models(compared.rows)),
         "curves": list(_curves(compared.histories, sum(vocabulary.counts))),
         "surprise": SURPRISE["limits"],
@@ -158,6 +161,13 @@ def sentence_view(
 
 def _short(values: np.ndarray) -> list[float]:
     return [round(value, 2) for value in values.tolist()]
+
+
+def _adapted(compared: Compared) -> list[str]:
+    """A sentence for each adapted model, which has a row in the table of report.md."""
+    perplexities = [one.metrics["perplexity"] for row in compared.rows for one in adapted_rows(row)]
+    told = zip(chosen_in_words(compared.rows), perplexities, strict=True)
+    return [f"Adapted to the text: {line}; test perplexity {perplexity:.1f}." for line, perplexity in told]
 
 
 def _models(rows: Sequence[results.Row]) -> Iterable[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from pipeline.runtime.section import Section
 
 # What an adaptation may join, in the order of its name; adaptation.py says what each is.
-PARTS = ENSEMBLE, DYNAMIC, TEMPERATURE, CACHE, INTERPOLATION = (
+ADAPTABLE = ENSEMBLE, DYNAMIC, TEMPERATURE, CACHE, INTERPOLATION = (
     *("ensemble", "dynamic", "temperature"),
     *("cache", "interpolation"),
 )
@@ -21,15 +21,17 @@ def parts_of(adaptation: str) -> list[str]:
 
 
 def _adaptations(written: Sequence[str]) -> list[str]:
-    """Each with its parts in the order of `PARTS`."""
+    """Each with its parts in the order of `ADAPTABLE`."""
     found = []
     for adaptation in written:
         parts = parts_of(adaptation)
-        if unknown := [part for part in parts if part not in PARTS]:
-            raise ValueError(f"there is no {unknown[0]!r}; an adaptation joins, with +, some of: {', '.join(PARTS)}")
+        if unknown := [part for part in parts if part not in ADAPTABLE]:
+            raise ValueError(
+                f"there is no {unknown[0]!r}; an adaptation joins, with +, some of: {', '.join(ADAPTABLE)}"
+            )
         if len(set(parts)) < len(parts):
             raise ValueError(f"{adaptation!r} names a part twice")
-        found.append(JOINT.join(part for part in PARTS if part in parts))
+        found.append(JOINT.join(part for part in ADAPTABLE if part in parts))
     if len(set(found)) < len(found):
         raise ValueError("an adaptation stands there twice")
     return found

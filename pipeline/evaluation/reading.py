@@ -28,7 +28,7 @@ from pipeline.model.packed import pack, steps_and_sequences
 from pipeline.model.streams import Carried, Context, Windows
 from pipeline.text.encoded import EncodedSplit
 
-BATCH_TOKENS = 8192  # whose states are computed together
+READ_TOKENS = 8192  # whose states are computed together
 LOGITS = 1 << 20  # at a time: they stay in the processor's cache
 SEGMENT = 20  # words, after which dynamic evaluation takes a step
 
@@ -63,13 +63,11 @@ def read_dynamically(model: LanguageModel, split: EncodedSplit, context: Context
     model, device = copy.deepcopy(model), model.output_weight.device
     alone = [np.array([number]) for number in range(len(split))]
     segments = Sentences(split, alone) if context == "sentence" else Windows(split, 1, repeat(SEGMENT))
-    carried = Carried()
+    carried = Carried() if context == "stream" else None
     for segment in segments:
         batch = segment.to(device)
         with torch.enable_grad():
-            h_RH, after = model.hidden(batch.x_N, batch.batch_sizes, carried.states)
-        if context == "stream":
-            carried.keep(after)
+            h_RH = model.read(batch, carried)
         logits_RC = _logits(model, h_RH)
         yield Block(h_RH.detach(), logits_RC, batch.y_N)
         _learn(model, h_RH, logits_RC, batch.y_N, rate)
@@ -101,24 +99,22 @@ def _sentences(model: LanguageModel, split: EncodedSplit) -> Iterator[tuple[Tens
     """States and targets of neighbouring sentences, in order."""
     device, ends_S = model.output_weight.device, np.cumsum(split.lengths)
     starts_S = ends_S - split.lengths
-    for sentences in np.split(np.arange(len(split)), np.flatnonzero(np.diff(ends_S // BATCH_TOKENS)) + 1):
+    for sentences in np.split(np.arange(len(split)), np.flatnonzero(np.diff(ends_S // READ_TOKENS)) + 1):
         batch = pack(split, sentences)
         step_N, sequence_N = steps_and_sequences(batch.batch_sizes)
         # The row of each token: `pack` lays out steps, of the longest sentence first.
         row_N = np.argsort(starts_S[batch.order][sequence_N] + step_N)
-        h_NH, _ = model.hidden(batch.x_N.to(device), batch.batch_sizes)
-        yield h_NH[row_N], batch.y_N[row_N].to(device)
+        yield model.read(batch.to(device), None)[row_N], batch.y_N[row_N].to(device)
 
 
 def _text(model: LanguageModel, split: EncodedSplit, streams: int) -> Iterator[tuple[Tensor, Tensor]]:
     """States and targets of a text from end to end: window by window, or of many streams all at once."""
     device, carried = model.output_weight.device, Carried()
-    windows = Windows(split, streams, repeat(-(-BATCH_TOKENS // streams)))
+    windows = Windows(split, streams, repeat(-(-READ_TOKENS // streams)))
     parts = []
     for window in windows:
         batch = window.to(device)
-        h_NH, after = model.hidden(batch.x_N, batch.batch_sizes, carried.first(batch.batch_sizes[0]))
-        carried.keep(after)
+        h_NH = model.read(batch, carried)
         if streams == 1:
             yield h_NH, batch.y_N
         else:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.evaluation import figures, results
+from pipeline.evaluation.adapted_rows import chosen_in_words, with_adapted
 from pipeline.evaluation.bands import ALL_WORDS, RelativeBand, relative_bands, write_relative_bands
 from pipeline.evaluation.bootstrap import for_verdicts
 from pipeline.evaluation.matrix import Matrix, compare_all, listed
@@ -21,6 +22,11 @@ LAG_TOLD = 10  # words back at which the report says how much of the gradient is
 WITHOUT_DOCUMENTS = (
     "This corpus has no documents, so intervals and tests draw its sentences one by one. Where sentences hang "
     "together, as those of one text do, that is too narrow: differences are less sure than they look here."
+)
+
+ABOUT_ADAPTED = (
+    "Rows with a + are models adapted to the text that they read, none of which sees what follows; what is chosen for "
+    "that was chosen on the validation split:"
 )
 
 
@@ -108,7 +114,7 @@ def _markdown(
     networks = rows[len(results.BASELINES) :]
     counted = networks[0].metrics
     best = next(row for row in networks if row.best)
-    over_seeds = results.seed_cells(networks)
+    over_seeds, adapted = results.seed_cells(with_adapted(networks)), chosen_in_words(networks)
     parts = [
         "# Language models compared",
         *filter(None, [results.counting_is_better(rows, matrix)]),
@@ -119,7 +125,8 @@ def _markdown(
         "Unigram, trigram and 5-gram only count words (modified Kneser-Ney).",
         results.about_unseen(counted),
         *filter(None, [together, WITHOUT_DOCUMENTS if matrix.documents is None else None]),
-        markdown_table(results.table_cells(rows), right=True),
+        markdown_table(results.table_cells(with_adapted(rows)), right=True),
+        *([ABOUT_ADAPTED, "\n".join(f"- {line}" for line in adapted)] if adapted else []),
         results.about_seeds(rows),
         *([markdown_table(over_seeds, right=True)] if over_seeds else []),
         f"Of {len(networks)} trained, **{best.model}** has the lowest perplexity on the validation split, which alone "

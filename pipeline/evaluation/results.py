@@ -15,6 +15,7 @@ from pipeline.evaluation.bootstrap import CONFIDENCE, drawn_in_words, for_verdic
 from pipeline.evaluation.matrix import Matrix
 from pipeline.evaluation.recipes import SEED_COUNT, paired_recipes
 from pipeline.evaluation.scores import (
+    ADAPTED,
     EFFECTIVE_DOCUMENTS,
     EFFECTIVE_SENTENCES,
     ENDS,
@@ -379,6 +380,8 @@ def _complete(metrics: object, path: Path) -> dict[str, float]:
             raise damaged(path, f"no number {key}")
     if not isinstance(metrics.get("parameters", 0), int):
         raise damaged(path, "no number parameters")
+    for adapted in dict(metrics.get(ADAPTED, {})).values():
+        _complete(adapted, path)
     return metrics
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.evaluation.adapted_rows import adapted_rows, chosen_in_words, with_adapted
+from pipeline.evaluation.params import JOINT
 from pipeline.evaluation.recipes import SEED_COUNT
 from pipeline.evaluation.results import (
     Row,
@@ -71,19 +73,23 @@ def overview(params: Params, wide: bool) -> Overview:
     changes = {stage: [f"{LOCK} lacks {stage}"] for name in (None, *done) for stage in _stages(name)}
     changes |= changed_since(locked, read_params())
     about_figures = about_intervals(models[0].metrics)
-    header, *cells = table_cells(models, with_times=True)
+    header, *cells = table_cells(with_adapted(models), with_times=True)
     header = [INTERVAL if name == about_figures else name for name in header]
-    lines = {model.model: row for model, row in zip(models, cells, strict=True)}
+    lines = {model.model: row for model, row in zip(with_adapted(models), cells, strict=True)}
     states = dict(lacks)
     for name, line in lines.items():
-        outdated = any(changes[stage] for stage in _stages(name if name in done else None))
+        network = name.partition(JOINT)[0]
+        outdated = any(changes[stage] for stage in _stages(network if network in done else None))
         line[0] = f"{name} ({OUT_OF_DATE})" if outdated else name
         states[name] = OUT_OF_DATE if outdated else "up to date"
     rows = [header, *(lines[row.model] for row in baselines)]
-    rows += [lines.get(name) or [name, lack, *["-"] * (len(header) - 2)] for name, lack in lacks.items()]
+    by_name = {row.model: row for row in with_adapted(models)}
+    named = [row.model for row in baselines]
+    for name, lack in lacks.items():
+        adapted = [one.model for one in (adapted_rows(by_name[name]) if name in done else [])]
+        rows += [lines.get(name) or [name, lack, *["-"] * (len(header) - 2)], *(lines[one] for one in adapted)]
+        named += [name, *adapted]
     kept = [index for index, name in enumerate(header) if wide or name in FIGURE_COLUMNS]
-    by_name = {row.model: row for row in models}
-    named = [*(row.model for row in baselines), *lacks]
     changed = [what for name in (None, *done) for stage in _stages(name) for what in changes[stage]]
     return Overview(
         [f"{_corpus(locked)}, {commit_of_results()}", *_told(list(dict.fromkeys(changed)))],
@@ -93,8 +99,9 @@ def overview(params: Params, wide: bool) -> Overview:
             f"{about_figures}.",
             *_begun(params, done),
             about_seeds(models),
+            *(f"{line}." for line in chosen_in_words(models)),
         ],
-        seed_cells(models),
+        seed_cells(with_adapted(models)),
         [{"model": name, "state": states[name], **_figures(by_name.get(name))} for name in named],
         [_seed_figures(row) for row in models if SEED_COUNT in row.metrics],
     )

@@ -4,11 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipeline.evaluation.params import JOINT
 from pipeline.evaluation.recipes import SEED_COUNT, SEED_NATS_SD
 from pipeline.evaluation.results import about_intervals
-from pipeline.evaluation.scores import EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES, ENDS, MEASURES, SEED_FIGURES, UNSEEN
+from pipeline.evaluation.scores import (
+    ADAPTED,
+    EFFECTIVE_DOCUMENTS,
+    EFFECTIVE_SENTENCES,
+    ENDS,
+    MEASURES,
+    SEED_FIGURES,
+    UNSEEN,
+)
 from pipeline.params import CellParams, flat
 from pipeline.runtime.markdown import quoted
 from pipeline.runtime.remarks import Remarks
@@ -57,10 +66,13 @@ def epoch_metrics(record: EpochRecord) -> dict[str, float]:
 
 
 def evaluation_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """The figures of metrics.json: `test/KEY`, and their intervals under `test_interval/`, whose charts stand apart."""
+    """The figures of metrics.json: `test/KEY`; apart, `test_interval/KEY` and `test_adapted/NAME`."""
     optional = [key for key in (UNSEEN, SEED_COUNT, SEED_NATS_SD, *SEED_FIGURES) if key in metrics]
     named = {f"test/{key}": metrics[key] for key in (*MEASURES, *optional)}
     ends = (*ENDS, f"{UNSEEN}_low", f"{UNSEEN}_high", EFFECTIVE_DOCUMENTS, EFFECTIVE_SENTENCES)
+    adapted: Any = metrics.get(ADAPTED, {})
+    # MLflow allows no plus in a name.
+    named |= {f"test_adapted/{name.replace(JOINT, '-')}": found["perplexity"] for name, found in adapted.items()}
     return named | {f"test_interval/{key}": metrics[key] for key in ends if key in metrics}
 
 

@@ -28,6 +28,28 @@ def test_any_number_of_cells_makes_a_whole_report(make_run, names: list[str]) ->
     assert text.count("is the only network trained") == (len(names) == 1)
 
 
+def test_what_is_adapted_has_a_row_of_its_own_and_says_what_was_chosen(make_run) -> None:
+    folder = make_run({"lstm": 4.0, "gru": 4.1})
+    path = folder / "evaluation" / "lstm" / "metrics.json"
+    metrics = results.read_metrics(path)
+    plain = report_on(folder, ["lstm", "gru"])
+    name, seeds = "dynamic + temperature + cache + interpolation", {"seeds": 2, "perplexity_seed_1": 40.0}
+    figures = {"perplexity": 40.2, "perplexity_low": 36.1, "dynamic_rate": 0.4, "softmax_temperature": 1.1}
+    figures |= {"cache_window": 500, "cache_theta": 0.3, "cache_weight": 0.15, "interpolation_weight": 0.1}
+    seeds |= {"perplexity_seed_2": 41.0, "seed_perplexity_mean": 40.5, "seed_perplexity_sd": 0.7}
+    write_metrics(path, metrics | {"adapted": {name: metrics | figures | seeds | {"valid_perplexity": 43.21}}})
+    text = report_on(folder, ["lstm", "gru"])
+    lines = text.splitlines()
+    own = next(number for number, line in enumerate(lines) if line.startswith(f"| lstm + {name} | 40.2 | 36.1 to "))
+    assert lines[own - 1].startswith("| lstm |")
+    assert lines[own + 1].startswith("| gru (best on validation) |")
+    told = "rate 0.4, temperature 1.1, window 500, theta 0.3, cache 0.15, 5-gram 0.1, perplexity there 43.2"
+    assert f"- lstm + {name}: {told}" in lines
+    assert any(line.startswith(f"| lstm + {name} | 2 | 40.50 | 0.70 |") for line in lines)
+    added = {line for line in lines if line not in plain.splitlines() and "adapted" not in line}
+    assert all(name in line or line.startswith("| ---") or "sd over seeds" in line for line in added)
+
+
 def test_verdicts_come_from_paired_tests_over_documents_not_from_perplexities(make_run) -> None:
     folder = make_run({"lstm": 4.19})  # a hair below the 5-gram's 4.2, on every sentence
     text = report_on(folder, ["lstm"])

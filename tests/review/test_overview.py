@@ -10,6 +10,7 @@ import yaml
 from pipeline.evaluation.results import BASELINES
 from pipeline.params import load_params
 from pipeline.review.overview import Overview, overview
+from pipeline.runtime.errors import InputError
 from pipeline.runtime.hashes import sha256
 from tests.projects import Project, lock_everything
 
@@ -124,6 +125,27 @@ def test_what_several_seeds_gave_is_told_as_numbers(results: Project) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | seeds | each))
     ends = dict.fromkeys(("seed_perplexity_mean_low", "seed_perplexity_mean_high"))
     assert shown().as_json()["seeds"] == [{"model": "lstm", **seeds, **ends, "each": {"1": 6.0, "2": 7.0}}]
+
+
+def test_adapted_models_stand_below_theirs(results: Project) -> None:
+    path = results.evaluation / "metrics.json"
+    figures = json.loads(path.read_text())
+    adapted = figures | {"perplexity": 5.5, "cache_window": 500, "cache_theta": 0.5, "cache_weight": 0.15}
+    path.write_text(json.dumps(figures | {"adapted": {"cache": adapted | {"valid_perplexity": 6.25}}}))
+    change("cells", wide={"cell": "lstm"})
+    found = shown()
+    assert [row[:3] for row in found.models[-3:]] == [
+        ["lstm (out of date)", "6.0", "5.0 to 7.0"],
+        ["lstm + cache (out of date)", "5.5", "5.0 to 7.0"],
+        ["wide", "not trained", "-"],
+    ]
+    assert found.remarks[-1] == "lstm + cache: window 500, theta 0.5, cache 0.15, perplexity there 6.2."
+    told = {row["model"]: row for row in found.as_json()["models"]}
+    assert (told["lstm + cache"]["perplexity"], told["lstm + cache"]["best"]) == (5.5, False)
+    del adapted["accuracy_top5"]
+    path.write_text(json.dumps(figures | {"adapted": {"cache": adapted}}))
+    with pytest.raises(InputError, match=r"metrics\.json holds no number accuracy_top5"):
+        shown()
 
 
 def test_before_the_first_run_every_model_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
