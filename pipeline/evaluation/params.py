@@ -26,9 +26,7 @@ def _adaptations(written: Sequence[str]) -> list[str]:
     for adaptation in written:
         parts = parts_of(adaptation)
         if unknown := [part for part in parts if part not in ADAPTABLE]:
-            raise ValueError(
-                f"there is no {unknown[0]!r}; an adaptation joins, with +, some of: {', '.join(ADAPTABLE)}"
-            )
+            raise ValueError(f"there is no {unknown[0]!r}; join, with +, some of: {', '.join(ADAPTABLE)}")
         if len(set(parts)) < len(parts):
             raise ValueError(f"{adaptation!r} names a part twice")
         found.append(JOINT.join(part for part in ADAPTABLE if part in parts))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.evaluation.adapted_rows import with_adapted
 from pipeline.evaluation.results import comparison_table, table_cells
 from pipeline.provenance.dvc import in_words
 from pipeline.retraining.branch import short
@@ -163,7 +164,7 @@ def _markdown(result: Retraining, cells: Sequence[str]) -> str:
     ]
     parts += ["## What changed", "\n".join(lines)]
     if cells:
-        rows = table_cells(comparison_table(EVALUATION, MODELS, cells))
+        rows = table_cells(with_adapted(comparison_table(EVALUATION, MODELS, cells)))
         parts += ["## All models", markdown_table(rows)]
     return "\n\n".join(parts) + "\n"
 

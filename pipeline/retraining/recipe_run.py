@@ -18,6 +18,7 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
+from pipeline.evaluation.adapted_rows import chosen_in_words, with_adapted
 from pipeline.evaluation.results import Row, about_intervals, comparison_table, table_cells
 from pipeline.params import Params, check_params, read_params
 from pipeline.provenance import git
@@ -57,7 +58,7 @@ class RecipeRun:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The figures as text: the header, and a line for each model."""
-        header, *lines = table_cells(self.rows, with_times=True)
+        header, *lines = table_cells(with_adapted(self.rows), with_times=True)
         named = [INTERVAL if name == about_intervals(self.rows[0].metrics) else name for name in header]
         shown = [index for index, name in enumerate(named) if name in FIGURE_COLUMNS]
         first, *others = ([line[index] for index in shown] for line in (named, *lines))
@@ -68,6 +69,7 @@ class RecipeRun:
         best = next(row.model for row in self.rows if row.best)
         return [
             f"{about_intervals(self.rows[0].metrics)}; best on validation: {best}.",
+            *(f"{line}." for line in chosen_in_words(self.rows)),
             f"{self.minutes:.1f} minutes, commit {self.commit[:12]}.",
             f"Models: {self.folder / MODELS}/NAME; `rnnlm generate --model {self.models[best]}`",
             f"Report: {self.folder / REPORT}/index.html; its parameters: {self.folder}/params.yaml",
