@@ -43,7 +43,7 @@ from pipeline.evaluation.params import CACHE, DYNAMIC, INTERPOLATION, TEMPERATUR
 from pipeline.evaluation.reading import Block, read, read_dynamically
 from pipeline.evaluation.scores import ScoreSums
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.streams import Context
+from pipeline.model.params import Context
 from pipeline.runtime.progress import progress_bar
 from pipeline.text.encoded import EncodedSplit
 

@@ -10,7 +10,7 @@ from pipeline.evaluation.kneser_ney import KneserNey
 from pipeline.evaluation.params import ENSEMBLE, parts_of
 from pipeline.evaluation.scores import ADAPTED, SentenceScores
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.streams import Context
+from pipeline.model.params import Context
 from pipeline.text.encoded import EncodedSplit
 
 

@@ -25,7 +25,8 @@ from pipeline.model.arithmetic import add_product, column_sums, product
 from pipeline.model.batches import Sentences
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack, steps_and_sequences
-from pipeline.model.streams import Carried, Context, Windows
+from pipeline.model.params import Context
+from pipeline.model.streams import Carried, Windows
 from pipeline.text.encoded import EncodedSplit
 
 READ_TOKENS = 8192  # whose states are computed together

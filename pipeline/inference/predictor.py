@@ -12,7 +12,8 @@ from pipeline.inference.generation import Decoding
 from pipeline.model.batches import token_budget_batches
 from pipeline.model.folder import SavedModel, load_model
 from pipeline.model.packed import PackedBatch, pack, steps_and_sequences
-from pipeline.model.streams import Carried, Context, Windows, context_of
+from pipeline.model.params import Context
+from pipeline.model.streams import Carried, Windows, context_of
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import END_ID, START_ID
