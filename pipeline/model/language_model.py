@@ -12,8 +12,9 @@ from torch.nn.functional import embedding
 from pipeline.model import output
 from pipeline.model.activations import ActivationCosts
 from pipeline.model.arithmetic import product
-from pipeline.model.cells import CELLS, GATES, State
+from pipeline.model.cells import CELLS, GATES, State, mogrify
 from pipeline.model.dropping import Dropping, mask
+from pipeline.model.mogrifier import run_mogrifier
 from pipeline.model.output import Precision, Sampler, Scores
 from pipeline.model.packed import PackedBatch
 from pipeline.model.params import ModelParams
@@ -22,14 +23,25 @@ from pipeline.model.streams import Carried
 
 
 class Layer(nn.Module):
-    """The weights of one cell, as cells.py takes them: U (X, G), W (H, G), b (G,) or None."""
+    """The weights of one cell, as cells.py takes them: U (X, G), W (H, G), b (G,) or None, and M, of `mogrify`."""
 
-    def __init__(self, cell: str, inputs: int, hidden_size: int, bias: bool) -> None:
+    def __init__(self, params: ModelParams, inputs: int, hidden_size: int) -> None:
         super().__init__()
-        gates = len(GATES[cell]) * hidden_size
+        gates = len(GATES[params.cell]) * hidden_size
         self.U = nn.Parameter(torch.zeros(inputs, gates))
         self.W = nn.Parameter(torch.zeros(hidden_size, gates))
-        self.b = nn.Parameter(torch.zeros(gates)) if bias else None
+        self.b = nn.Parameter(torch.zeros(gates)) if params.bias else None
+        between = [] if params.mogrifier_rank is None else [params.mogrifier_rank]
+        ends = [(hidden_size, inputs), (inputs, hidden_size)]
+        widths = [(first, *between, last) for first, last in (ends[k % 2] for k in range(params.mogrifier_rounds))]
+        self.M = nn.ParameterList(torch.zeros(shape) for round_ in widths for shape in pairwise(round_))
+        self._matrices = 1 + len(between)
+
+    @property
+    def rounds(self) -> list[list[Tensor]]:
+        """The matrices of each round of the Mogrifier; none without one."""
+        matrices = list(self.M)
+        return [matrices[k : k + self._matrices] for k in range(0, len(matrices), self._matrices)]
 
 
 class LanguageModel(nn.Module):
@@ -56,7 +68,7 @@ class LanguageModel(nn.Module):
         H, width = params.hidden_size, params.embedding_dim
         self.E = None if width is None else nn.Parameter(torch.zeros(vocabulary_size, width))
         widths = [width or vocabulary_size, *params.sizes]
-        self.layers = nn.ModuleList(Layer(params.cell, X, H, params.bias) for X, H in pairwise(widths))
+        self.layers = nn.ModuleList(Layer(params, X, H) for X, H in pairwise(widths))
         self.V = None if params.tie_weights else nn.Parameter(torch.zeros(vocabulary_size, H))
         self.c = nn.Parameter(torch.zeros(vocabulary_size)) if params.output_bias else None
         if generator is not None:
@@ -88,7 +100,8 @@ class LanguageModel(nn.Module):
         for index, layer in enumerate(self._layers()):
             one_hot = index == 0 and self.E is None
             draw(layer.U, lookup if one_hot else bound(len(layer.U)))
-            draw(layer.W, bound(len(layer.W)))
+            for weight in (layer.W, *layer.M):
+                draw(weight, bound(len(weight)))
         if self.V is not None:
             draw(self.V, bound(sizes[-1]))
 
@@ -135,7 +148,11 @@ class LanguageModel(nn.Module):
         for number, (layer, before) in enumerate(zip(self._layers(), state or [None] * len(self.layers), strict=True)):
             W = dropping.without_weights(layer.W, generator)
             kept_BH = dropping.of_states(W, batch_sizes[0], len(W), generator)
-            h, after = run_layer(self.params.cell, x, batch_sizes, layer.U, W, layer.b, before, exact, kept_BH)
+            if layer.rounds:
+                begin = cast(tuple[Tensor, Tensor] | None, before)
+                h, after = run_mogrifier(x, batch_sizes, layer.U, W, layer.b, layer.rounds, begin, kept_BH)
+            else:
+                h, after = run_layer(self.params.cell, x, batch_sizes, layer.U, W, layer.b, before, exact, kept_BH)
             rate = dropping.outputs if number == len(self.layers) - 1 else dropping.inputs
             x = dropping.locked(self._dropped(h, generator), batch_sizes, rate, generator)
             last.append(after)
@@ -212,6 +229,9 @@ class LanguageModel(nn.Module):
         x = x_B if self.E is None else self.E[x_B]
         last = []
         for layer, before in zip(self._layers(), state or self._zero_state(len(x_B)), strict=True):
+            if layer.rounds:
+                x, s = mogrify(x, before[0], layer.rounds)
+                before = s, before[1]
             after = CELLS[self.params.cell](x, before, layer.U, layer.W, layer.b)
             x = after[0] if isinstance(after, tuple) else after
             last.append(after)

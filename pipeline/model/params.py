@@ -12,7 +12,12 @@ Context = Literal["sentence", "stream"]  # what a model reads before a word
 
 FEWEST_STEPS = 5  # of a window of a stream that is drawn
 # Values by which an option does nothing: those of every model that was saved before it was one.
-NEUTRAL_SHAPE: dict[str, Any] = {"lower_sizes": None, "weight_init": None}
+NEUTRAL_SHAPE: dict[str, Any] = {
+    "lower_sizes": None,
+    "mogrifier_rounds": 0,
+    "mogrifier_rank": None,
+    "weight_init": None,
+}
 
 
 class ModelParams(Section):
@@ -23,6 +28,8 @@ class ModelParams(Section):
     embedding_dim: Width | None
     layers: Annotated[int, Field(ge=1, le=16)]
     lower_sizes: list[Width] | None
+    mogrifier_rounds: Annotated[int, Field(ge=0, le=16)]
+    mogrifier_rank: Width | None
     bias: bool
     output_bias: bool
     tie_weights: bool
@@ -46,6 +53,14 @@ class ModelParams(Section):
                 f"lower_sizes has the units of the layers below the last, which has hidden_size: {self.layers - 1} of "
                 f"them with layers {self.layers}, not {len(self.lower_sizes)}; null gives all hidden_size"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _an_lstm_with_an_embedding_is_mogrified(self) -> Self:
+        if self.mogrifier_rounds and (self.cell != "lstm" or self.embedding_dim is None):
+            raise ValueError("mogrifier_rounds needs an LSTM with an embedding: set cell and embedding_dim, or it to 0")
+        if self.mogrifier_rank is not None and not self.mogrifier_rounds:
+            raise ValueError("mogrifier_rank counts with mogrifier_rounds alone: set it to null")
         return self
 
     @model_serializer(mode="wrap")

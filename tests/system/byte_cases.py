@@ -43,6 +43,20 @@ SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lstm": ({"cell": "lstm"}, {"sampled_words": 200}),
     "gru": ({"cell": "gru", "embedding_dim": 30}, {"optimizer": "sgd", "learning_rate": 0.5}),
     "stream": ({"cell": "lstm", "layers": 2, "embedding_dim": 30}, {"streams": 12, "bptt": 20, **RECIPE}),
+    "recipe": (
+        {"cell": "lstm", "embedding_dim": 30, "layers": 2, "lower_sizes": [40], "hidden_size": 30, "tie_weights": True},
+        {"streams": 12, "bptt": 20, **RECIPE, "locked_dropout_embedding": 0.2, "dropped_recurrent_weights": 0.3}
+        | {"activation_regularization": 2.0, "temporal_regularization": 1.0, "schedule": "linear", "clip_value": 0.1}
+        | {"average": "exponential", "average_decay": 0.9, "epochs": 1},
+    ),
+    "states": (
+        {"cell": "gru", "embedding_dim": 30, "weight_init": 0.1},
+        {"locked_dropout_states": 0.2, "average": "last", "average_share": 0.5, "epochs": 1},
+    ),
+    "mogrifier": (
+        {"cell": "lstm", "embedding_dim": 30, "mogrifier_rounds": 3, "mogrifier_rank": 20},
+        {"locked_dropout_states": 0.2, "epochs": 1},
+    ),
     "narrow": ({"cell": "lstm", "hidden_size": 3, "embedding_dim": 2}, {"batch_tokens": 50}),
 }
 LARGE = {

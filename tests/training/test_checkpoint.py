@@ -62,7 +62,10 @@ VARIANTS = [
         {"layers": 2, "lower_sizes": [5]},
     ),
     ({"average": "triggered", "average_patience": 1, "epochs": 6, "patience": 6, "learning_rate": 0.5}, {}),
-    ({"context": "stream", "average": "exponential", "average_decay": 0.9}, {}),
+    (
+        {"context": "stream", "average": "exponential", "average_decay": 0.9},
+        {"cell": "lstm", "embedding_dim": 4, "mogrifier_rounds": 3},
+    ),
 ]
 
 

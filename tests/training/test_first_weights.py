@@ -23,7 +23,7 @@ SHAPES: list[dict[str, Any]] = [
     {"cell": "lstm"},
     {"cell": "gru", "embedding_dim": 5, "layers": 2},
     {"cell": "gru", "embedding_dim": 12, "tie_weights": True},
-    {"cell": "lstm", "embedding_dim": 5, "layers": 2, "lower_sizes": [7]},
+    {"cell": "lstm", "embedding_dim": 5, "layers": 2, "lower_sizes": [7], "mogrifier_rounds": 2},
 ]
 
 
