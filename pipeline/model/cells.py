@@ -56,6 +56,9 @@ def gru(x: Tensor, s: Tensor, U: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     return (1 - z) * h + z * s
 
 
+CELLS: dict[str, Callable[..., State]] = {"rnn": rnn, "lstm": lstm, "gru": gru}
+
+
 def mogrify(x: Tensor, s: Tensor, rounds: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
     """What an LSTM reads in place of x (B, X) and s (B, H), which have gated one another in turn, x first.
 
@@ -69,9 +72,6 @@ def mogrify(x: Tensor, s: Tensor, rounds: Sequence[Sequence[Tensor]]) -> tuple[T
             gate = product(gate, matrix)
         older, newer = newer, 2 * sigmoid(gate) * older
     return (newer, older) if len(rounds) % 2 else (older, newer)
-
-
-CELLS: dict[str, Callable[..., State]] = {"rnn": rnn, "lstm": lstm, "gru": gru}
 
 
 def _product(x: Tensor, U: Tensor) -> Tensor:
