@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.runtime.errors import InputError
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
@@ -17,9 +19,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     removes it. Two processes must not write the same file at once.
 
     Raises:
+        InputError: `path` is a device or a pipe, as /dev/null: whoever may would put a file in its place.
         OSError: the folder cannot be made, the disk is full, the rename fails.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a folder fails below, in the system's words
+        raise InputError(f"{path} is a device or a pipe, not a file; write to a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         leftover.unlink()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path, scratch_folder, write_text
 
 
@@ -54,6 +55,17 @@ def test_a_rename_that_fails_leaves_no_temporary(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="taken"):
         write_text(tmp_path / "taken", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for name in ("pipe", "link"):
+        with pytest.raises(InputError, match="device or a pipe"):
+            write_text(tmp_path / name, "text")
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_char_device()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_folders_are_made(tmp_path: Path) -> None:
