@@ -111,6 +111,7 @@ def test_what_is_out_of_date_runs_and_what_ran_before_is_restored(
     assert dvc.repro(False, {}) == dvc.Ran((), ("train@x",))
 
 
+@pytest.mark.slow
 def test_servers_that_send_a_byte_now_and_then_hold_nothing_up(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,7 @@ def test_nobody_else_is_let_in(project: Project, tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in kept} == kept
 
 
+@pytest.mark.slow
 def test_no_other_name_leads_to_the_pages(project: Project) -> None:
     """A web page can let its own name lead to this machine; it does not know the secret, and is refused anyway."""
     with serving(project, free_port(), end=signal.SIGHUP) as ui:

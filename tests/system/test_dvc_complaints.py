@@ -23,6 +23,8 @@ CELLS = {"rnn": {"cell": "rnn"}, "gru": {"cell": "gru"}}
 PYTHON = sys.executable
 DVC = f"{PYTHON} -m dvc"
 
+pytestmark = pytest.mark.slow  # another version of DVC alone could change much
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

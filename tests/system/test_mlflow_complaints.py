@@ -31,6 +31,8 @@ from tests.system.bare_dvc import dvc
 
 WSGI = Callable[..., Any]
 
+pytestmark = pytest.mark.slow  # another version of MLflow alone could change much
+
 
 class Server:
     """MLflow's own server in this process, whose answers can get lost on their way."""
