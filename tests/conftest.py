@@ -28,8 +28,9 @@ for _name in [name for name in os.environ if name.startswith(STRAY) and not name
 
 pytest_plugins = ["tests.projects"]
 
-# A busy machine makes no example wrong.
+# A busy machine makes no example wrong; a test that is run often needs fewer of them at a time.
 settings.register_profile("patient", deadline=None)
+settings.register_profile("often", deadline=None, max_examples=40)
 settings.load_profile("patient")
 
 # Whether `make soak` is running, where some tests do the same with many more kills, files and documents.
@@ -40,6 +41,12 @@ LONGEST = ["test_pipeline", "test_interruptions", "test_workflows", "test_versio
 LONGEST += ["test_parallel", "test_tutorial", "test_same_bytes", "test_serving", "test_limits", "test_promotion"]
 LONGEST += ["test_ui", "test_code_changes", "test_headline", "test_seeds", "test_cleaning", "test_comparison"]
 LONGEST += ["test_dvc_complaints", "test_unpacking", "test_store", "test_dvc", "test_code", "test_report", "test_git"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where slow tests are left out, as by `make test`, leave out examples of the others too."""
+    if "slow" in str(config.getoption("markexpr")):
+        settings.load_profile("often")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

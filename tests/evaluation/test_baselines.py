@@ -1,5 +1,7 @@
 import csv
+import importlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +15,7 @@ import yaml
 from pipeline.evaluation.baselines import Unigram, baseline_scores
 from pipeline.evaluation.results import BASELINES
 from pipeline.evaluation.scores import summarise
+from pipeline.runtime.errors import InputError
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, Vocabulary
 from tests.conftest import PROJECT
@@ -65,22 +68,20 @@ def project(tmp_path: Path, vocabulary: Vocabulary, encode: Encode) -> Path:
     return tmp_path
 
 
-def stage(project: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "stages.baselines"],
-        cwd=project,
-        env={"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The stage, in this process."""
+    monkeypatch.chdir(project)
+    return importlib.import_module("stages.baselines").baselines
 
 
-def test_the_stage_writes_the_same_bytes_twice(project: Path) -> None:
+def test_the_stage_writes_the_same_bytes_in_another_process(project: Path, stage: Callable[[], None]) -> None:
     folder = project / "data" / "evaluation" / "baselines"
     written = []
-    for _ in range(2):
-        done = stage(project)
-        assert done.returncode == 0, done.stderr
+    command, environment = [sys.executable, "-m", "stages.baselines"], {"PYTHONPATH": str(PROJECT)}
+    for run in (stage, lambda: subprocess.run(command, env=environment, check=True)):
+        shutil.rmtree(folder, ignore_errors=True)
+        run()
         written.append({path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()})
     assert written[0] == written[1]
     assert len(written[0]) == 7
@@ -96,16 +97,13 @@ def test_the_stage_writes_the_same_bytes_twice(project: Path) -> None:
         assert sum(sentences["nats"]) == pytest.approx(metrics[name]["nats_per_token"] * 54, abs=1e-4)
 
 
-def test_an_id_outside_the_vocabulary_is_one_clear_line(project: Path) -> None:
+def test_an_id_outside_the_vocabulary_is_one_clear_line(project: Path, stage: Callable[[], None]) -> None:
     ids = project / "data" / "encoded" / "test" / "ids.npy"
     array = np.load(ids)
     array[2] = 500
     np.save(ids, array)
-    done = stage(project)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert "ids.npy" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    with pytest.raises(InputError, match=r"^[^\n]*ids\.npy[^\n]*$"):
+        stage()
 
 
 def test_the_end_of_a_sentence_is_the_likeliest_word_where_all_are_short(encode: Encode) -> None:

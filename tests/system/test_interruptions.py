@@ -22,7 +22,7 @@ from tests.conftest import SOAK
 from tests.system.conftest import Clone, forget_models, make_clone, with_long_training
 
 KILLS = 11 if SOAK else 1  # of each kind, over all stages
-TRAINING_KILLS = 24 if SOAK else 3  # within training alone
+TRAINING_KILLS = 24 if SOAK else 2  # within training alone
 
 pytestmark = pytest.mark.slow
 
