@@ -3,16 +3,18 @@
 `make soak` does the same with many more kills.
 """
 
+import json
 import os
 import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -257,3 +259,32 @@ def test_two_cells_train_at_the_same_time(undisturbed: dict[str, str], encoded: 
     for cell in ("gru", "rnn"):
         name = f"data/models/{cell}/model.safetensors"
         assert found[name] == undisturbed[name]
+
+
+def test_a_killed_sweep_goes_on_and_the_pipeline_makes_its_winner_again(plain: Clone, tmp_path: Path) -> None:
+    clone = plain.copy(tmp_path / "sweep", tracking=True)
+    forget_models(clone)
+    search = {"cell": ["gru"], "learning_rate": [0.02], "epochs": [20], "patience": [20]}
+    clone.change(cells={"rnn": {"cell": "rnn"}}, train__learning_rate=0.00001, tune__search=search)
+    with started(clone, "rnnlm", "tune") as process:
+        deadline = time.monotonic() + 120
+        while not list(clone.folder.glob(".rnnlm/sweeps/*/trials/1/*.safetensors")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.02)
+        kill_group(process)
+    assert sorted(statuses(clone)) == ["FINISHED", "RUNNING", "RUNNING"]  # the cell's trial; this one, and the sweep
+    done = clone.done("rnnlm", "tune", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "resuming from a checkpoint at step" in done.stderr
+    assert statuses(clone) == ["FINISHED"] * 3
+    found = json.loads(done.stdout)
+    assert [(trial["state"], trial["cell"]) for trial in found["trials"]] == [("finished", None), ("finished", "rnn")]
+    assert clone.repro("train@tuned") == ["train@tuned"]
+    assert clone.digests()["data/models/tuned/model.safetensors"] == found["trials"][0]["weights"]
+
+
+def statuses(clone: Clone) -> list[str]:
+    """Of all runs in MLflow."""
+    with closing(sqlite3.connect(clone.folder / "mlflow.db")) as database:
+        return [status for (status,) in database.execute("select status from runs")]
