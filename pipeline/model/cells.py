@@ -13,7 +13,7 @@ prove the two equal.
 Shape suffixes: B sequences, X inputs (the vocabulary where x is one-hot), H hidden units, G all gates together.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import Tensor, tanh
 
@@ -57,21 +57,6 @@ def gru(x: Tensor, s: Tensor, U: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
 
 
 CELLS: dict[str, Callable[..., State]] = {"rnn": rnn, "lstm": lstm, "gru": gru}
-
-
-def mogrify(x: Tensor, s: Tensor, rounds: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
-    """What an LSTM reads in place of x (B, X) and s (B, H), which have gated one another in turn, x first.
-
-    Melis, Kocisky and Blunsom 2020, "Mogrifier LSTM" (arXiv:1909.01792): x = 2 sigma(Q s) * x, s = 2 sigma(R x) * s and
-    so on, each round with a Q (H, X) or R (X, H) of its own, or with two matrices whose product it is.
-    """
-    older, newer = x, s
-    for matrices in rounds:
-        gate = newer
-        for matrix in matrices:
-            gate = product(gate, matrix)
-        older, newer = newer, 2 * sigmoid(gate) * older
-    return (newer, older) if len(rounds) % 2 else (older, newer)
 
 
 def _product(x: Tensor, U: Tensor) -> Tensor:

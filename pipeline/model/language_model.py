@@ -12,9 +12,9 @@ from torch.nn.functional import embedding
 from pipeline.model import output
 from pipeline.model.activations import ActivationCosts
 from pipeline.model.arithmetic import product
-from pipeline.model.cells import CELLS, GATES, State, mogrify
+from pipeline.model.cells import CELLS, GATES, State
 from pipeline.model.dropping import Dropping, mask
-from pipeline.model.mogrifier import run_mogrifier
+from pipeline.model.mogrifier import mogrify, run_mogrifier
 from pipeline.model.output import Precision, Sampler, Scores
 from pipeline.model.packed import PackedBatch
 from pipeline.model.params import ModelParams
@@ -100,8 +100,9 @@ class LanguageModel(nn.Module):
         for index, layer in enumerate(self._layers()):
             one_hot = index == 0 and self.E is None
             draw(layer.U, lookup if one_hot else bound(len(layer.U)))
-            for weight in (layer.W, *layer.M):
-                draw(weight, bound(len(weight)))
+            draw(layer.W, bound(len(layer.W)))
+            for matrix in layer.M:
+                draw(matrix, bound(len(matrix)))
         if self.V is not None:
             draw(self.V, bound(sizes[-1]))
 

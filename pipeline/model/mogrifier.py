@@ -1,7 +1,7 @@
-"""The Mogrifier LSTM over whole packed sequences, with a backward pass written by hand (cells.py has the equations).
+"""The Mogrifier LSTM (Melis, Kocisky and Blunsom 2020, arXiv:1909.01792): one step, and whole packed sequences.
 
-As in recurrence.py, each weight's gradient is one product over all rows, and the loop over time holds the rest: more
-than there, as what a step reads of its word depends on the state before it.
+The backward pass is written by hand. As in recurrence.py, each weight's gradient is one product over all rows, and the
+loop over time holds the rest: more than there, as what a step reads of its word depends on the state before it.
 
 The inputs of the cell take turns: turn 0 is x, turn 1 is s, and turn k + 2 is turn k times the gate of round k,
 2 sigmoid(turn k + 1 through the matrices of round k).
@@ -23,6 +23,21 @@ from pipeline.model.packed import last_rows
 aten = torch.ops.aten
 
 Rounds = Sequence[Sequence[Tensor]]  # of each round its matrix, or the two whose product it is
+
+
+def mogrify(x: Tensor, s: Tensor, rounds: Rounds) -> tuple[Tensor, Tensor]:
+    """What an LSTM reads in place of x (B, X) and s (B, H), which have gated one another in turn, x first.
+
+    x = 2 sigma(Q s) * x, then s = 2 sigma(R x) * s, and so on, each round with a Q (H, X) or R (X, H) of its own, or
+    with two matrices whose product it is. Generation runs this, in front of cells.py.
+    """
+    older, newer = x, s
+    for matrices in rounds:
+        gate = newer
+        for matrix in matrices:
+            gate = product(gate, matrix)
+        older, newer = newer, 2 * sigmoid(gate) * older
+    return (newer, older) if len(rounds) % 2 else (older, newer)
 
 
 def run_mogrifier(

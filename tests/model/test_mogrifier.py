@@ -1,4 +1,4 @@
-"""The Mogrifier: the paper in NumPy, cells.py, and the fast code, in float64."""
+"""The Mogrifier: the paper in NumPy, one step in front of cells.py, and the fast code, in float64."""
 
 import math
 from itertools import pairwise
@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.model.cells import lstm, mogrify
+from pipeline.model.cells import lstm
 from pipeline.model.folder import load_model, save_model
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.mogrifier import run_mogrifier
+from pipeline.model.mogrifier import mogrify, run_mogrifier
 from pipeline.model.packed import steps_and_sequences
 from tests.conftest import model_params, saved_model
 from tests.model import reference
