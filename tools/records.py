@@ -30,8 +30,8 @@ ABOUT_RECORDS = """# The record book
 The lowest test perplexity of a recurrent model within 3, 10 and 30 minutes, on Penn Treebank (Mikolov's files) and on
 the default corpus. The minutes are wall clock on two processors, from `rnnlm recipe NAME` to its last line: text,
 training, baselines, evaluation, adaptation and report. Figures are the median of the seeds, with the 95% interval
-over the test text of that seed; *adapted* is the best of the adaptations that `evaluate` was asked for, chosen on
-validation. `exact` is what anyone can make again, byte for byte, on any x86-64 processor with AVX2.
+over the test text of that seed; *adapted* is the adaptation ([evaluation](evaluation.md)) that joins most, its weights
+chosen on validation. `exact` is what anyone can make again, byte for byte, on any x86-64 processor with AVX2.
 
 A row is what [`recipes/`](recipes.md) has under its name, with a record of each run: commit, processor, seconds,
 perplexities, the hash of the weights. `python -m benchmarks.recipes NAME --seeds 5 --record` makes one, in as many
@@ -54,9 +54,13 @@ class Figures(BaseModel):
     adapted_valid: dict[str, float] = {}  # validation perplexity likewise
 
     @property
-    def best_adapted(self) -> float | None:
-        """The test perplexity of the adaptation that is best on validation."""
-        return self.adapted[min(self.adapted_valid, key=self.adapted_valid.__getitem__)] if self.adapted else None
+    def most_adapted(self) -> float | None:
+        """The test perplexity of the adaptation that joins most, of several such that is best on validation.
+
+        Not of the best of all on validation: those in which the model learns are chosen on less of that text.
+        """
+        by_parts = sorted(self.adapted, key=lambda name: (-name.count("+"), self.adapted_valid[name]))
+        return self.adapted[by_parts[0]] if by_parts else None
 
 
 class ProvedRun(BaseModel):
@@ -109,8 +113,8 @@ class Record(BaseModel):
 
     @property
     def adapted(self) -> list[float]:
-        """That of the best adaptation of each seed, where there is one."""
-        return [value for run in self.runs if (value := run.best.best_adapted) is not None]
+        """That of each seed with the adaptation that joins most, where there is one."""
+        return [value for run in self.runs if (value := run.best.most_adapted) is not None]
 
 
 def read_record(path: Path) -> Record | None:
@@ -149,7 +153,7 @@ def first_line(name: str, record: Record | None) -> str:
 
 def _shown(figures: Figures) -> str:
     interval = "" if figures.test_low is None else f" (95% interval {figures.test_low:.1f} to {figures.test_high:.1f})"
-    adapted = "" if figures.best_adapted is None else f", adapted {figures.best_adapted:.1f}"
+    adapted = "" if figures.most_adapted is None else f", adapted {figures.most_adapted:.1f}"
     return f"{figures.test:.1f}{interval}{adapted}"
 
 

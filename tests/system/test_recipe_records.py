@@ -48,11 +48,15 @@ def test_a_record_has_to_be_within_its_minutes_and_surely_better(new, why: str |
     assert (said is None) if why is None else (said is not None and why in said)
 
 
+def test_one_seed_is_no_record_to_defend() -> None:
+    assert refusal(record_of([95.0], params={"new": 1}), record_of([90.0])) is None
+
+
 def test_adapted_figures_may_win_but_not_while_static_ones_lose() -> None:
     def adapted(tests: list[float], gain: float):
         record = record_of(tests, params={"new": 1})
         for run in record.runs:
-            run.models["lstm"].adapted["dynamic"] -= gain
+            run.models["lstm"].adapted["cache + interpolation"] -= gain
         return record
 
     assert refusal(adapted(OLD.static, 3.0), OLD) is None

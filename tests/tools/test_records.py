@@ -28,8 +28,8 @@ def record_of(tests: list[float], recipe: str = "ptb-3min", seconds: float = 120
                     test_low=test - 2,
                     test_high=test + 2,
                     weights_sha256=f"{seed:064}",
-                    adapted={"cache": test - 9, "dynamic": test - 8},
-                    adapted_valid={"cache": test - 6, "dynamic": test - 7},
+                    adapted={"cache": test - 9, "cache + interpolation": test - 8, "dynamic + cache": test - 7},
+                    adapted_valid={"cache": 1.0, "cache + interpolation": 3.0, "dynamic + cache": 4.0},
                 )
             },
         )
@@ -90,6 +90,7 @@ def test_of_several_models_each_is_named() -> None:
         "equal", record
     )
     assert "one seed" in first_line("equal", record)
+    assert record_of([4.0, 1.0, 3.0, 2.0]).median.best.test == 2.0
 
 
 def test_a_damaged_record_is_one_line(kept: Path) -> None:

@@ -46,6 +46,21 @@ def test_an_evaluated_model_is_a_version_once(project: Project, capfd: pytest.Ca
     assert [version.tags["model_digest"] for version in store.versions()] == [digest, model_digest(project.models)]
 
 
+def test_a_model_of_another_experiment_is_no_version_nor_challenger(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log(project)
+    with monkeypatch.context() as other:
+        other.setenv("RNNLM_EXPERIMENT", "recipe small")
+        log(project)
+        log_challenger(["lstm"])  # of the same bytes as the version
+        project.train(seed=2)
+        log(project)
+        assert len(connect().runs()) == 2
+    assert len(connect().runs()) == len(connect().versions()) == 1
+    assert connect().aliases() == {}
+
+
 def test_a_new_evaluation_changes_the_figures_and_keeps_what_was_decided(project: Project) -> None:
     log(project)
     store = connect()
