@@ -49,6 +49,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "temporal activation regularization": {"train.temporal_regularization": (0.0, 1.0)},
     "the mean of the last quarter's weights": {"train.average": (None, "last"), "train.average_share": (None, 0.25)},
     "an exponential mean of weights": {"train.average": (None, "exponential"), "train.average_decay": (None, 0.999)},
+    "Mogrifier": {"model.mogrifier_rounds": (0, 5)},
     "betas of AdamW": {"train.betas": ([0.9, 0.999], [0.9, 0.99])},
     "falling along a line": {"train.schedule": ("auto", "linear")},
     "clipping at a norm of 0.5": {"train.clip_norm": (1.0, 0.5)},
