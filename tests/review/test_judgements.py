@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -11,13 +11,14 @@ from pipeline.review.judgements import Turn, needed, note_turn, turn_of
 from pipeline.tracking.store import Store
 from tests.text.token_files import write_rows
 
-EVALUATE: dict[str, int | float | None] = {
+EVALUATE: dict[str, Any] = {
     "seed": 1,
     "bootstrap_samples": 1000,
     "generated_sentences": 1,
     "temperature": 1.0,
     "top_k": None,
     "max_length": 1,
+    "adaptation": [],
 }
 
 

@@ -126,7 +126,9 @@ def test_a_process_ends_though_it_is_in_a_call_that_does_not_return(tmp_path: Pa
     process.terminate()
     _, errors = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    assert errors == "error: stopped by SIGTERM in the middle of a step; run the command again\n"
+    # On a busy machine the signal may come before that call, and be told.
+    told = errors.removeprefix("SIGTERM: ending\n")
+    assert told == "error: stopped by SIGTERM in the middle of a step; run the command again\n"
     assert survivors(tmp_path) == []
 
 

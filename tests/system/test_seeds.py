@@ -140,7 +140,7 @@ def test_every_seed_is_scored_and_the_first_as_if_it_were_alone(
     with_seeds(1)
     train()
     with monkeypatch.context() as failing:
-        failing.setattr("stages.evaluate.summarise", lambda *_: 1 / 0)
+        failing.setattr("stages.evaluate.summarise", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             evaluate()
     assert bytes_below(SCORES) == three  # until there are new scores
