@@ -37,6 +37,7 @@ def test_a_killed_recipe_goes_on_and_the_checkout_stays_as_it_was(plain: Clone, 
         for process in everyone:  # DVC and its stages have groups of their own
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+    psutil.wait_procs(everyone)  # until then DVC takes them for running
     assert killed.returncode == -signal.SIGKILL
     done = clone.done(*command, "--json")
     assert done.returncode == 0, done.stderr
