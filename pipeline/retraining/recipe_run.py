@@ -26,6 +26,7 @@ from pipeline.provenance.dvc import DVC, repository
 from pipeline.review.overview import FIGURE_COLUMNS, INTERVAL
 from pipeline.runtime.errors import InputError, one_line
 from pipeline.runtime.files import write_text
+from pipeline.runtime.locks import one_at_a_time
 from pipeline.runtime.paths import EVALUATION, MODELS, REPORT, TIMINGS
 from pipeline.runtime.stopping import raise_if_stopped, run_child, stopped_by_signals
 from pipeline.tracking.store import OTHER_EXPERIMENT, is_off, tracking_uri
@@ -183,15 +184,9 @@ def apply_recipe(name: str, changes: Sequence[str] = (), afresh: bool = False) -
 @contextmanager
 def _laid_out(name: str, afresh: bool) -> Iterator[Path]:
     """The project of the last commit in the recipe's worktree, with the DVC cache of this one."""
-    from filelock import FileLock, Timeout
-
-    RECIPE_RUNS.mkdir(parents=True, exist_ok=True)
     tree = (RECIPE_RUNS / name).resolve()
-    try:
-        held = FileLock(RECIPE_RUNS / f"{name}.lock").acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"recipe {name} is already running in this folder; wait until that has ended") from None
-    with held:
+    taken = f"recipe {name} is already running in this folder; wait until that has ended"
+    with one_at_a_time(RECIPE_RUNS / f"{name}.lock", taken):
         changed = git.changed_inputs(new=False)
         if left_out := [path for path in changed if not path.startswith(f"{RECIPES}/")]:
             told = ", ".join(left_out[:3]) + (", ..." if left_out[3:] else "")

@@ -20,9 +20,9 @@ from pipeline.review import gates as gate
 from pipeline.review.challenger import bring_up_to_date
 from pipeline.review.conditions import Gate, reasons
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.locks import LOCKS
 from pipeline.runtime.paths import MODELS
 from pipeline.runtime.settings import be_patient_with_mlflow
-from pipeline.runtime.stage import LOCKS
 from pipeline.runtime.stopping import raise_if_stopped, stopped_by_signals
 from pipeline.tracking.store import CHAMPION, TRACKING_OFF, is_off, open_store
 

@@ -21,6 +21,7 @@ from pipeline.provenance.environment import machine_params
 from pipeline.provenance.warm_start_file import write_digests
 from pipeline.review.comparison import runs_of_recipe
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.locks import one_at_a_time
 from pipeline.runtime.paths import EVALUATION, PINS, WARM_START
 from pipeline.runtime.stopping import stopped_by_signals
 from pipeline.runtime.urls import masked
@@ -154,18 +155,12 @@ def _began_with_a_model(train: StageRecord) -> bool:
 @contextmanager
 def _laid_out(run: "Run", provenance: Provenance, patch: bytes | None) -> Iterator[Path]:
     """The run's commit with its patch, in a temporary worktree."""
-    from filelock import FileLock, Timeout
-
     run_id, commit = run.info.run_id, str(provenance.commit)
     if git.commit_of(commit) is None:
         raise InputError(f"commit {commit} of run {run_id} is not in this clone; `git fetch` it")
-    REPRODUCTIONS.mkdir(parents=True, exist_ok=True)
     tree = (REPRODUCTIONS / run_id).resolve()
-    try:
-        held = FileLock(REPRODUCTIONS / f"{run_id}.lock").acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"run {run_id} is already being rebuilt in this folder; wait until that has ended") from None
-    with held, git.worktree(tree, commit) as project:
+    taken = f"run {run_id} is already being rebuilt in this folder; wait until that has ended"
+    with one_at_a_time(REPRODUCTIONS / f"{run_id}.lock", taken), git.worktree(tree, commit) as project:
         if patch:
             git.apply_changes(project, patch)
         yield project

@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 
 from pipeline.runtime.errors import InputError, StoppedError, one_line
+from pipeline.runtime.locks import LOCKS, one_at_a_time
 from pipeline.runtime.stopping import stop_asked
 from pipeline.runtime.urls import without_secrets
 
-LOCKS = Path(".rnnlm/locks")
 LOCK_SECONDS = 20
 WATCHED_SECONDS = 0.5  # between two looks at the parent
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
@@ -38,19 +38,11 @@ def run_stage(work: Callable[[], None]) -> None:
     name = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
 
     def alone() -> None:
-        from filelock import FileLock, Timeout
-
         _end_with_dvc()
-        LOCKS.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(LOCKS / f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)}.lock")
-        try:
-            # A stage whose dvc was killed takes a moment to notice, and to save what it has.
-            held = lock.acquire(timeout=LOCK_SECONDS)
-        except Timeout:
-            raise InputError(
-                f"stage `{name}` is already running in this folder; wait until it has ended, or stop it, and run again"
-            ) from None
-        with held:
+        lock = LOCKS / f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)}.lock"
+        taken = f"stage `{name}` is already running in this folder; wait until it has ended, or stop it, and run again"
+        # A stage whose dvc was killed takes a moment to notice, and to save what it has.
+        with one_at_a_time(lock, taken, LOCK_SECONDS):
             work()
 
     run(alone)

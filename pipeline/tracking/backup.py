@@ -15,15 +15,15 @@ import sqlite3
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_path, scratch_folder, sync, write_text
+from pipeline.runtime.locks import LOCKS, one_at_a_time
 from pipeline.runtime.progress import progress_bar
-from pipeline.runtime.stage import LOCKS
 from pipeline.runtime.stopping import heeded_signals, raise_if_stopped
 from pipeline.runtime.urls import shown
 from pipeline.tracking.relocation import ARTIFACTS, addresses_outside, database_file, database_uri, rewrite_addresses
@@ -142,22 +142,14 @@ def restore_backup(file: Path) -> str:
     return f"{rows} are back in {database}, and {len(manifest['files']) - 1} files in {folder}{moved}"
 
 
-@contextmanager
-def store_lock() -> Iterator[None]:
+def store_lock() -> AbstractContextManager[None]:
     """Held by what copies, restores or cleans the whole store: one at a time.
 
     Raises:
         InputError: another has it.
     """
-    from filelock import FileLock, Timeout
-
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(LOCKS / "store.lock").acquire(timeout=0)
-    except Timeout:
-        raise InputError("another backup, restore or gc is at work in this folder; wait until it has ended") from None
-    with held:
-        yield
+    taken = "another backup, restore or gc is at work in this folder; wait until it has ended"
+    return one_at_a_time(LOCKS / "store.lock", taken)
 
 
 def _database() -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.locks import one_at_a_time
 from pipeline.runtime.patience import ANSWER_LIMIT
 from pipeline.runtime.settings import use_mlflow
 from pipeline.runtime.urls import shown, told
@@ -266,8 +267,6 @@ def connect(moved: bool = False, name: str | None = None) -> Store:
 @contextmanager
 def _first_use(uri: str) -> Iterator[None]:
     """One process at a time makes the tables of a database in a file: two would make the same ones, and both fail."""
-    from filelock import FileLock, Timeout
-
     database = database_file(uri)
     if database is None:
         yield
@@ -276,12 +275,8 @@ def _first_use(uri: str) -> Iterator[None]:
     if database.exists() and not lock.exists():
         yield
         return
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(lock).acquire(timeout=MADE_SECONDS)
-    except Timeout:
-        raise InputError(f"another process has been making {database} for {MADE_SECONDS} seconds; end it") from None
-    with held:
+    taken = f"another process has been making {database} for {MADE_SECONDS} seconds; end it"
+    with one_at_a_time(lock, taken, MADE_SECONDS):
         yield
         lock.unlink(missing_ok=True)
 

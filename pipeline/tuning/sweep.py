@@ -13,11 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pipeline.runtime.errors import InputError, StoppedError
 from pipeline.runtime.exactness import warn_if_not_exact
-from pipeline.runtime.stage import LOCKS
+from pipeline.runtime.locks import LOCKS, one_at_a_time
 from pipeline.runtime.stopping import heeded_signals, raise_if_stopped
 from pipeline.tracking.pages import corpus_name
 from pipeline.tracking.sweep_runs import RUN_FILE, SweepRun
@@ -28,6 +26,7 @@ from pipeline.tuning.trials import JOURNAL, Trial, TrialRecord, Trials, mend
 from pipeline.tuning.winner import require_free, write_cell
 
 SWEEPS = Path(".rnnlm/sweeps")
+TAKEN = "another `rnnlm tune` is at work in this folder; wait until it has ended, or stop it"
 LONGEST_SHARE = 0.25  # of the minutes of a sweep that one trial may be expected to take
 
 
@@ -55,7 +54,8 @@ class Sweep:
             InputError: another process works at a sweep here, or the journal is damaged.
             StoppedError: a signal came.
         """
-        with _alone(), heeded_signals() as stop:
+        # Two would write one journal, and slow each other down.
+        with one_at_a_time(LOCKS / "tune.lock", TAKEN), heeded_signals() as stop:
             mend(self.folder)
             if self._material.defaults["train"]["precision"] == "exact":
                 warn_if_not_exact()
@@ -153,20 +153,6 @@ def ranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted(
         records, key=lambda record: (record.state != "finished", -record.epochs, record.valid_perplexity or 0)
     )
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One sweep at a time in this folder: two would write one journal, and slow each other down."""
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(LOCKS / "tune.lock").acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            "another `rnnlm tune` is at work in this folder; wait until it has ended, or stop it"
-        ) from None
-    with held:
-        yield
 
 
 def _in_words(trial: Trial | TrialRecord) -> str:
