@@ -1,7 +1,8 @@
-"""What a training run reports to while it runs: its points go to its run in MLflow as they come."""
+"""Work mirrored in MLflow while it goes on: a training run's points go to its run there as they come."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from pipeline.params import CellParams, Params
 from pipeline.runtime.files import write_text
@@ -11,18 +12,54 @@ from pipeline.tracking.runs import complete_run, create_run, epochs_of
 from pipeline.tracking.store import BestEffort, Store
 from pipeline.training.history import EpochRecord
 
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-class TrainingRun:
-    """Mirrors one training run as a run in MLflow; a `Listener` of pipeline.training.history.
 
-    If training is interrupted, it resumes in the same run in MLflow, whose id is kept in a file beside the checkpoints.
+class LiveRun:
+    """A run in MLflow whose work may be killed and go on: in the same run, whose id a file keeps.
+
+    Attributes:
+        run_id: None before it has begun, and where MLflow is off or fails.
     """
 
-    def __init__(self, params: Params, cell: CellParams, vocabulary_size: int, run_file: Path) -> None:
-        """Nothing is sent yet; `cell` is that of one seed, `run_file` keeps the run's id until training ends."""
-        self._params, self._cell, self._vocabulary_size, self._run_file = params, cell, vocabulary_size, run_file
-        self._try = BestEffort()
-        self._run_id: str | None = None
+    def __init__(self, run_file: Path, experiment: str | None = None) -> None:
+        """Nothing is sent yet; the experiment is that of the models, unless another one is named."""
+        self._run_file, self._try = run_file, BestEffort(experiment)
+        self.run_id: str | None = None
+
+    def _begun(self, store: Store, create: Callable[[], str], resumed: bool) -> str:
+        """The run of the file if the work is `resumed` and the store has it, else a new one."""
+        run = run_in(self._run_file) if resumed else None
+        if run is None or store.find_status(run) is None:
+            run = create()
+            write_text(self._run_file, run)
+        else:
+            store.client.update_run(run, status="RUNNING")
+        return run
+
+    def _with_run(self, action: Callable[[Store, str], None]) -> None:
+        run = self.run_id
+        if run is not None:
+            self._try(lambda store: action(store, run))
+
+    def _end(self, status: Status) -> None:
+        self._with_run(lambda store, run: store.client.set_terminated(run, status))
+
+
+def run_in(file: Path) -> str | None:
+    """The id that a file keeps; None where there is none, as tracking was off."""
+    return file.read_text(encoding="utf-8").strip() or None if file.exists() else None
+
+
+class TrainingRun(LiveRun):
+    """Mirrors one training run as a run in MLflow; a `Listener` of pipeline.training.history."""
+
+    def __init__(
+        self, params: Params, cell: CellParams, vocabulary_size: int, run_file: Path, experiment: str | None = None
+    ) -> None:
+        """As of `LiveRun`; `cell` is that of one seed."""
+        super().__init__(run_file, experiment)
+        self._params, self._cell, self._vocabulary_size = params, cell, vocabulary_size
         self._logged: set[int] = set()  # epochs that the run already had when it was resumed
         self._load: MachineLoad | None = None
 
@@ -30,28 +67,15 @@ class TrainingRun:
         """Begin the run or resume it; the dataset's profile already has `train_tokens`."""
 
         def start(store: Store) -> str:
-            run = self._interrupted_run(store) if resumed else None
-            if run is None:
-                run = self._create(store, parameter_count)
-                write_text(self._run_file, run)
-            else:
-                store.client.update_run(run, status="RUNNING")
-                self._logged = epochs_of(store, run)
+            run = self._begun(store, lambda: self._create(store, parameter_count), resumed)
+            self._logged = epochs_of(store, run)
             self._load = MachineLoad(store.run(run).info.start_time)
             return run
 
-        self._run_id = self._try(start)
+        self.run_id = self._try(start)
 
     def _create(self, store: Store, parameter_count: int) -> str:
         return create_run(store, self._params, self._cell, self._vocabulary_size, parameter_count)
-
-    def _interrupted_run(self, store: Store) -> str | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return store.run(self._run_file.read_text(encoding="utf-8").strip()).info.run_id
-        except (FileNotFoundError, MlflowException):
-            return None  # tracking was off, or the run is on another server
 
     def epoch_ended(self, record: EpochRecord, seconds: float, tokens_per_second: float) -> None:
         """Add the epoch's points to the curves; MLflow would keep those of a repeated epoch twice."""
@@ -74,7 +98,7 @@ class TrainingRun:
     def failed(self, killed: bool) -> None:
         """End the run as FAILED, or as KILLED if somebody stopped the training run."""
         self._log_load(over=True)
-        self._with_run(lambda store, run: store.client.set_terminated(run, "KILLED" if killed else "FAILED"))
+        self._end("KILLED" if killed else "FAILED")
 
     def _log_load(self, over: bool = False) -> None:
         load = self._load
@@ -82,8 +106,3 @@ class TrainingRun:
             if over or self._try.failed:
                 load.stop()
             self._with_run(lambda store, run: store.log_metrics(run, load.collected()))
-
-    def _with_run(self, action: Callable[[Store, str], None]) -> None:
-        run = self._run_id
-        if run is not None:
-            self._try(lambda store: action(store, run))

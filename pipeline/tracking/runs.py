@@ -73,8 +73,6 @@ def create_run(
 
     If it is `restored`, MLflow did not see the training run, and this machine may not be the one that trained.
     """
-    from mlflow.entities import Param
-
     name, corpus = cell.name, pages.corpus_name(params.download.source, params.download.path)
     # Today's commit explains a model from DVC's cache only if that is the code and data that made it.
     this_code = not restored or lock_is_current(name)
@@ -101,9 +99,8 @@ def create_run(
     if named := told(params.cell(name).train, cell.train):
         tags[pages.AUTO] = named
     title = pages.run_name(cell, cell.train.epochs, corpus)
-    run_id = store.client.create_run(store.experiment_id, run_name=title, tags=tags).info.run_id
+    run_id = store.create_run(title, values, tags)
     _delete_twins(store, run_id, tags)
-    store.client.log_batch(run_id, params=[Param(key, value) for key, value in values.items()])
     store.client.log_inputs(run_id, [_dataset(corpus, "train", TRAINING)])
     if restored:
         record_restored(store, run_id, cell, this_code)

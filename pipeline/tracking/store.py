@@ -60,9 +60,28 @@ class Store:
     client: "MlflowClient"
     experiment_id: str
 
+    def create_run(self, name: str, values: Mapping[str, str], tags: Mapping[str, str]) -> str:
+        """Begin a run of the experiment, with `values` as its parameters; returns its id."""
+        from mlflow.entities import Param
+
+        run = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags)).info.run_id
+        self.client.log_batch(run, params=[Param(key, value) for key, value in values.items()])
+        return run
+
     def run(self, run_id: str) -> "Run":
         """The run with this id."""
         return self.client.get_run(run_id)
+
+    def find_status(self, run_id: str) -> str | None:
+        """How far a run is, such as `RUNNING`; None where the store has none of this id."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.run(run_id).info.status
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
 
     def runs(self, limit: int | None = None, query: str = "") -> "list[Run]":
         """The runs of the experiment, the newest first; at most `limit` of them.
