@@ -6,10 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from pipeline.model.folder import SavedModel, TextRules, save_model
-from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams, Params, load_params
 from pipeline.provenance.code import code_lines
 from pipeline.runtime.errors import InputError, StoppedError
@@ -34,7 +31,7 @@ from pipeline.text.vocabulary import Vocabulary
 from pipeline.tracking.listener import TrainingRun
 from pipeline.training.automatic import in_numbers, told
 from pipeline.training.checkpoint import Checkpoints, training_key
-from pipeline.training.first_weights import model_files, warm_start
+from pipeline.training.first_weights import beginning, model_files
 from pipeline.training.history import HISTORY_FILE, read_history, remark, write_history, write_seeds
 from pipeline.training.params import TrainParams
 from pipeline.training.trained import Trained
@@ -91,9 +88,9 @@ def _train_seed(
     assert isinstance(cell.train, TrainParams)  # in numbers
     folder, (train_split, valid_split) = MODELS / cell.folder, splits
     listener = TrainingRun(project, cell, len(vocabulary), checkpoints.folder / "mlflow_run")
-    model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(cell.train.seed))
+    model, started = beginning(cell.model, vocabulary, cell.train)
     called = f"{cell.name}, seed {cell.train.seed}," if cell.seeds > 1 else cell.name
-    if started := warm_start(model, vocabulary, context=cell.train.context):
+    if started:
         print(f"{called} {started}")
     try:
         with heeded_signals() as stop:
@@ -106,8 +103,7 @@ def _train_seed(
         print(f"{called} trained in {took}, {history[-1].steps:,} steps in all")
         if remarked := remark(history):
             print(f"note on {cell.name}: {remarked}")
-        text = TextRules(lowercase=project.tokenize.lowercase, by_character=project.tokenize.by_character)
-        save_model(SavedModel(model, vocabulary, text, cell.train.model_dump()), folder)
+        save_model(SavedModel(model, vocabulary, TextRules.of(project.tokenize), cell.train.model_dump()), folder)
         write_history(folder / HISTORY_FILE, history)
     except BaseException as error:
         listener.failed(killed=isinstance(error, StoppedError) or not isinstance(error, Exception))

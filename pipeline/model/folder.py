@@ -25,6 +25,7 @@ from pipeline.runtime.files import atomic_path, write_text
 from pipeline.runtime.hashes import sha256
 from pipeline.runtime.paths import CONFIG_FILE, MODEL_FILES, VOCABULARY_FILE, WEIGHTS_FILE
 from pipeline.runtime.section import Section
+from pipeline.text.params import TokenizeParams
 from pipeline.text.vocabulary import Vocabulary
 
 ADVICE = "train the model again (`dvc repro`) or restore the file (`dvc checkout`)"
@@ -35,6 +36,11 @@ class TextRules(Section):
 
     lowercase: bool
     by_character: Annotated[bool, Field(exclude_if=lambda by_character: not by_character)] = False
+
+    @classmethod
+    def of(cls, params: TokenizeParams) -> "TextRules":
+        """Those that section `tokenize` says."""
+        return cls(lowercase=params.lowercase, by_character=params.by_character)
 
 
 class Config(Section):

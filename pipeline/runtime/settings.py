@@ -180,11 +180,9 @@ def quieten_dask() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def use_optuna() -> None:
-    """Import Optuna, which sends nothing anywhere, and let it raise its errors and log nothing."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+def quieten_optuna() -> None:
+    """Let Optuna raise its errors and log nothing; works only after its import, which sets the level anew."""
+    logging.getLogger("optuna").setLevel(logging.ERROR)
 
 
 def quieten_dvc() -> None:

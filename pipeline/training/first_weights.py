@@ -11,6 +11,7 @@ from pipeline.model.streams import context_of
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import WARM_START, WARM_START_REQUEST
 from pipeline.text.vocabulary import END_ID, START_ID, Vocabulary
+from pipeline.training.params import TrainParams
 
 WITHOUT_SHAPE = {"dropout", "lookup_init", "weight_init"}
 
@@ -35,6 +36,16 @@ def first_weights_of(params: ModelParams, folder: Path = WARM_START, context: Co
     if not folder.is_dir() or not model_files(folder) or _differences(read_config(folder), params, context):
         return None
     return model_digest(folder)
+
+
+def beginning(params: ModelParams, vocabulary: Vocabulary, train: TrainParams) -> tuple[LanguageModel, str | None]:
+    """The model that a training run begins with, and what `warm_start` did to its random weights, of `train.seed`.
+
+    Raises:
+        InputError: as `warm_start`.
+    """
+    model = LanguageModel(params, len(vocabulary), torch.Generator().manual_seed(train.seed))
+    return model, warm_start(model, vocabulary, context=train.context)
 
 
 @torch.no_grad()

@@ -41,7 +41,7 @@ ONLY_WITH = {
 
 
 class _Training(Section):
-    """What does not depend on the size of the corpus."""
+    """What params.yaml always gives a value."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     context: Context
@@ -53,7 +53,6 @@ class _Training(Section):
     warmup: Share
     decay_after: Annotated[int, Field(ge=0)] | None
     decay_factor: Annotated[float, Field(gt=0)] | None
-    weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0)]
     clip_value: Annotated[float, Field(gt=0)] | None
     locked_dropout_inputs: Share
@@ -124,6 +123,7 @@ class TrainSettings(_Training):
     epochs: Annotated[int, Field(ge=1)] | Auto
     batch_tokens: Annotated[int, Field(ge=1)] | Auto
     learning_rate: Annotated[float, Field(gt=0)] | Auto
+    weight_decay: Annotated[float, Field(ge=0)] | Auto
 
 
 class TrainParams(_Training):
@@ -132,3 +132,4 @@ class TrainParams(_Training):
     epochs: Annotated[int, Field(ge=1)]
     batch_tokens: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]

@@ -5,8 +5,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from pipeline.model.folder import SavedModel, TextRules, save_model
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams
@@ -19,7 +17,7 @@ from pipeline.runtime.stage import OUT_OF_MEMORY, is_lack_of_memory
 from pipeline.runtime.stopping import Stop
 from pipeline.tracking.sweep_runs import TrialRun
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.first_weights import warm_start
+from pipeline.training.first_weights import beginning
 from pipeline.training.history import EpochRecord, best_epoch
 from pipeline.training.params import TrainParams
 from pipeline.training.trainer import Trainer
@@ -93,8 +91,8 @@ def attempt(
     checkpoints = Checkpoints(UNFINISHED, str(trial.number), folder)
     run = _Follower(material.project, cell, len(material.vocabulary), checkpoints.folder, trial.number, parent)
     run.trial, run.epochs = trial, cell.train.epochs
-    model = LanguageModel(cell.model, len(material.vocabulary), torch.Generator().manual_seed(cell.train.seed))
-    if started := warm_start(model, material.vocabulary, context=cell.train.context):
+    model, started = beginning(cell.model, material.vocabulary, cell.train)
+    if started:
         print(f"{cell.name} {started}", file=sys.stderr)
     clock = _Clock(stop, checkpoints, left, trial.number)
     splits = material.train_split, material.valid_split
@@ -140,8 +138,7 @@ def _refused(trial: Trial, trainer: Trainer, checkpoints: Checkpoints, longest: 
 
 def _weights(model: LanguageModel, cell: CellParams, material: Material, folder: Path) -> str:
     """SHA-256 of the file that the stage `train` writes."""
-    rules = material.project.tokenize
-    text = TextRules(lowercase=rules.lowercase, by_character=rules.by_character)
+    text = TextRules.of(material.project.tokenize)
     with scratch_folder(folder / WEIGHTS_FILE) as scratch:
         save_model(SavedModel(model, material.vocabulary, text, cell.train.model_dump()), scratch)
         return sha256(scratch / WEIGHTS_FILE)

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.params import Range
 from pipeline.runtime.errors import InputError, is_of_the_machine
-from pipeline.runtime.settings import use_optuna
+from pipeline.runtime.settings import quieten_optuna
 from pipeline.tuning.space import Space, rounded
 
 if TYPE_CHECKING:
@@ -80,12 +80,12 @@ class Trials:
     """
 
     def __init__(self, folder: Path, space: Space, seed: int) -> None:
-        use_optuna()
         from optuna import create_study
         from optuna.pruners import MedianPruner
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+        quieten_optuna()
         self._space, self._seed = space, seed
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / JOURNAL

@@ -169,7 +169,6 @@ def test_requirements_are_what_the_served_code_imports() -> None:
             waiting += modules_imported_by(MODULES[module])
             text = MODULES[module].read_text()
             modules |= set(re.findall(r"^\s*(?:import|from) (\w+)", text, re.MULTILINE))
-    modules.remove("optuna")  # of the search alone; settings.py has its switches, as everybody's
     owners = packages_distributions()
     # mlflow comes as three distributions; the one with all of them has the server.
     needed = {canonical(owners[name][0]) for name in modules if name in owners and name not in ("pipeline", "mlflow")}

@@ -13,7 +13,7 @@ from tests.conftest import PROJECT
 DEFAULT_CORPUS = 1_496_770  # training tokens, as the README says
 
 
-def test_the_default_corpus_is_trained_as_before() -> None:
+def test_the_default_corpus_is_trained_as_docs_say() -> None:
     cells = load_params(PROJECT / "params.yaml").cells
     found = {name: in_numbers(cell.train, DEFAULT_CORPUS) for name, cell in cells.items()}
     assert {name: (train.epochs, train.batch_tokens, train.learning_rate) for name, train in found.items()} == {
@@ -21,7 +21,15 @@ def test_the_default_corpus_is_trained_as_before() -> None:
         "lstm": (3, 1024, 0.015),
         "gru": (3, 1024, 0.015),
     }
-    assert told(cells["rnn"].train, found["rnn"]) == "epochs 3, batch_tokens 1024"
+    assert told(cells["rnn"].train, found["rnn"]) == "epochs 3, batch_tokens 1024, weight_decay 0.03"
+
+
+def test_gradient_descent_has_no_weight_decay_unless_it_is_given() -> None:
+    adamw = load_params(PROJECT / "params.yaml").cells["lstm"].train
+    for optimizer, decay in (("adamw", 0.03), ("sgd", 0.0)):
+        assert in_numbers(adamw.model_copy(update={"optimizer": optimizer}), DEFAULT_CORPUS).weight_decay == decay
+        given = adamw.model_copy(update={"optimizer": optimizer, "weight_decay": 0.5})
+        assert in_numbers(given, DEFAULT_CORPUS).weight_decay == 0.5
 
 
 def test_every_size_has_its_row_and_what_is_given_stays() -> None:

@@ -41,7 +41,14 @@ def test_an_entry_in_full_means_the_same_without_auto(prepared: Project) -> None
     found = Material()
     entry = {"cell": "gru", "learning_rate": 0.02, "seeds": 3}
     full = found.in_full(entry)
-    assert full == {"epochs": 10, "cell": "gru", "learning_rate": 0.02, "seeds": 3, "batch_tokens": 128}
+    assert full == {
+        "epochs": 10,
+        "cell": "gru",
+        "learning_rate": 0.02,
+        "seeds": 3,
+        "batch_tokens": 128,
+        "weight_decay": 0.03,
+    }
     assert found.recipe(full) == found.recipe(entry)
     assert found.recipe(full)["train"]["locked_dropout_inputs"] == 0.0
     assert json.loads(json.dumps(full)) == full
