@@ -41,7 +41,7 @@ LONGEST = ["test_pipeline", "test_interruptions", "test_workflows", "test_versio
 LONGEST += ["test_backup", "test_parallel", "test_tutorial", "test_same_bytes", "test_serving", "test_limits"]
 LONGEST += ["test_promotion", "test_ui", "test_code_changes", "test_headline", "test_seeds", "test_cleaning"]
 LONGEST += ["test_dvc_complaints", "test_unpacking", "test_store", "test_dvc", "test_code", "test_report", "test_git"]
-LONGEST += ["test_comparison", "test_retrain", "test_git_changes"]
+LONGEST += ["test_comparison", "test_retrain", "test_git_changes", "test_parallel_clusters"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
