@@ -88,40 +88,38 @@ class Turns(Stop):
         """Of all its turns so far."""
         return self._seconds + self._clock() - self._begun
 
-    def begin(self) -> None:
-        """Wait for the first turn."""
-        self._await_turn()
-
-    def raise_if_asked(self, save: Callable[[], str] = str) -> None:
-        """After each piece of work: if the turn is over, wait for the next.
+    def wait(self) -> None:
+        """Wait for a turn; the clock stands still.
 
         Raises:
             TimeIsUpError: there is none.
         """
+        self.tell()
+        self._length = float(self._given.readline() or 0)
+        self._begun = self._clock()
+        if not self._length:
+            raise TimeIsUpError
+
+    def raise_if_asked(self, save: Callable[[], str] = str) -> None:
+        """After each piece of work: if the turn is over, `wait` for the next."""
         if self._clock() - self._begun >= self._length:
             self.end()
-            self._await_turn()
+            self.wait()
 
     def note(self, perplexity: float) -> None:
         """Put a validation's perplexity on record, with the time."""
         self._points.append((self.seconds, perplexity))
 
     def end(self) -> None:
-        """Stop the clock."""
-        self._seconds, self._begun = self.seconds, self._clock()
+        """Put what the turn took on the clock."""
+        now = self._clock()
+        self._seconds, self._begun = self._seconds + now - self._begun, now
 
     def tell(self, **more: object) -> None:
         """Write a line."""
         told = {"seconds": self._seconds, "points": self._points, **more}
         print(json.dumps(told), file=self._told, flush=True)
         self._points = []
-
-    def _await_turn(self) -> None:
-        self.tell()
-        self._length = float(self._given.readline() or 0)
-        self._begun = self._clock()
-        if not self._length:
-            raise TimeIsUpError
 
 
 class _Noted(Listener):
@@ -135,12 +133,12 @@ class _Noted(Listener):
 
 
 def our_side() -> None:
-    """Train as the first argument, a JSON object, says; tell the best validation perplexity and, if asked, the test's."""
+    """Train as the first argument, a JSON object, says; tell the perplexity of validation and, if asked, of test."""
     asked = json.loads(sys.argv[1])
     splits, vocabulary = _read(Path(asked["folder"]))
     shape, params = ModelParams.model_validate(asked["model"]), TrainParams.model_validate(asked["train"])
     turns = Turns(sys.stdin, sys.stdout)
-    turns.begin()
+    turns.wait()
     model = LanguageModel(shape, len(vocabulary), torch.Generator().manual_seed(params.seed))
     history = Trainer(model, splits["train"], splits["valid"], vocabulary.counts, params, stop=turns).fit(_Noted(turns))
     turns.end()
@@ -158,7 +156,7 @@ def peer_side() -> None:
     splits["train"] = with_unknown_words(splits["train"], vocabulary.counts, seed=0, epoch=0)
     text = {name: torch.from_numpy(running_text(split).astype(np.int64)) - 1 for name, split in splits.items()}
     turns = Turns(sys.stdin, sys.stdout)
-    turns.begin()
+    turns.wait()
     training = WordLanguageModelTraining(len(vocabulary) - 1, text["train"][1:], text["valid"], turns.raise_if_asked)
     try:
         for _ in range(asked["epochs"]):
@@ -310,7 +308,7 @@ def _prepared(recipe: str, changes: Sequence[str], stack: ExitStack) -> tuple[Pa
     """The recipe's parameters, and a folder with its text as the stages make it: vocabulary.tsv and encoded splits."""
     _, params = recipe_params(recipe, changes)
     folder = Path(stack.enter_context(TemporaryDirectory()))
-    rules, raw, tokens, workers = params.tokenize, folder / "raw", folder / "tokens", available_processors()
+    rules, raw, tokens = params.tokenize, folder / "raw", folder / "tokens"
     with progress_bar("text", None, "documents and sentences") as bar:
         fetcher = Fetcher(params.download.max_bytes, mirror=mirror_folder())
         write_documents(documents(params.download, PINS / "corpus.txt", fetcher), raw)
@@ -318,9 +316,9 @@ def _prepared(recipe: str, changes: Sequence[str], stack: ExitStack) -> tuple[Pa
             rules.language, training_sample(read_documents(raw)) if rules.language == TRAIN else ()
         )
         tokenizer = Tokenizer(rules.lowercase, rules.by_character)
-        write_tokens(read_documents(raw), splitter, tokenizer, rules, tokens, workers, bar)
-        vocabulary = build_vocabulary(count_words(tokens, "train", folder, workers, bar), params.vocabulary.size)
-        encode_tokens(tokens, vocabulary, folder, workers, bar)
+        write_tokens(read_documents(raw), splitter, tokenizer, rules, tokens, 1, bar)
+        vocabulary = build_vocabulary(count_words(tokens, "train", folder, 1, bar), params.vocabulary.size)
+        encode_tokens(tokens, vocabulary, folder, 1, bar)
     vocabulary.save(folder / VOCABULARY_FILE)
     sizes = ", ".join(f"{load_split(folder / name).tokens:,} tokens of {name}" for name in SPLITS)
     print(f"{params.download.source}: {sizes}, {len(vocabulary):,} words", file=sys.stderr, flush=True)
