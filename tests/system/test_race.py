@@ -118,8 +118,10 @@ def test_our_side_trains_as_it_is_told(text: Path, monkeypatch: pytest.MonkeyPat
     train = in_numbers(cell.train, 300).model_copy(update={"context": "stream", "epochs": 2, "device": "cpu"})
     model = cell.model.model_copy(update={"hidden_size": 8})
     asked = {"folder": str(text), "model": dict(model), "train": dict(train), "test": True}
-    first, *_, last = told_by(race.our_side, asked, "1e-9\n" * 99, monkeypatch)
+    first, *between, last = told_by(race.our_side, asked, "1e-9\n" * 99, monkeypatch)
     assert first == {"seconds": 0.0, "points": []}
+    assert len(between) >= 2 + 2  # after each step, and each batch of a validation
+    assert sum(len(line["points"]) for line in (*between, last)) == 2
     assert set(last["figures"]) == {"valid", "test"}
     assert 1 < last["figures"]["valid"] < 6
     assert 1 < last["figures"]["test"] < 6
