@@ -97,8 +97,8 @@ test: check
 	$(PYTEST) -m "not ($(LEFT_OUT))"
 
 # Kills and damaged files by the dozen and by the thousand: an hour. All tests of these files, marked or not.
-SOAK_FILES := $(addprefix tests/,text/test_tokenizer.py text/sources/test_corpus.py tools/test_lock.py retraining/test_retrain.py) $(addprefix tests/system/test_,$(addsuffix .py,\
-	faults hostile interruptions limits outages retraining same_bytes serving signals versions workflows))
+SOAK_FILES := $(addprefix tests/,text/test_tokenizer.py text/sources/test_corpus.py tools/test_lock.py retraining/test_retrain_waits.py) $(addprefix tests/system/test_,$(addsuffix .py,\
+	faults headline hostile interruptions limits outages recipe retraining same_bytes serving signals tutorial versions workflows))
 soak: setup
 	RNNLM_SOAK=1 python -m pytest -s -m "" $(SOAK_FILES)
 

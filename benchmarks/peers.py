@@ -1,4 +1,7 @@
-"""What people use instead: a model of plain torch.nn modules, and the tutorial's RNN in NumPy."""
+"""What people use instead: models of plain torch.nn modules, one with its training, and the tutorial's RNN in NumPy."""
+
+import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -89,18 +92,113 @@ class WordLanguageModel(nn.Module):
     It reads sequences (T, B) of ids, from the state that it is given, and returns log probabilities (T * B, C).
     """
 
-    def __init__(self, C: int, E: int, H: int, layers: int) -> None:
+    def __init__(self, C: int, E: int, H: int, layers: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.encoder = nn.Embedding(C, E)
-        self.rnn = nn.LSTM(E, H, layers)
+        self.rnn = nn.LSTM(E, H, layers, dropout=dropout if layers > 1 else 0.0)
         self.decoder = nn.Linear(H, C)
-        self._shape = (layers, 1, H)
+        self._layers, self._H = layers, H
+        nn.init.uniform_(self.encoder.weight, -0.1, 0.1)
+        nn.init.zeros_(self.decoder.bias)
+        nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
 
-    def init_hidden(self) -> tuple[Tensor, Tensor]:
-        """The state before a sequence."""
-        return torch.zeros(self._shape), torch.zeros(self._shape)
+    def init_hidden(self, sequences: int = 1) -> tuple[Tensor, Tensor]:
+        """The state before so many sequences."""
+        shape = self._layers, sequences, self._H
+        return torch.zeros(shape), torch.zeros(shape)
 
     def forward(self, x_TB: Tensor, hidden: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Log probabilities of what follows each word, and the state after the last."""
-        states, hidden = self.rnn(self.encoder(x_TB), hidden)
-        return functional.log_softmax(self.decoder(states).flatten(0, 1), dim=1), hidden
+        states, hidden = self.rnn(self.dropout(self.encoder(x_TB)), hidden)
+        return functional.log_softmax(self.decoder(self.dropout(states)).flatten(0, 1), dim=1), hidden
+
+
+class WordLanguageModelTraining:
+    """How word_language_model trains that LSTM by default, written after its description.
+
+    Two layers of 200 units, 20 streams, windows of 35, plain SGD at a rate of 20 that is divided by 4 after an epoch
+    without a better validation loss, gradients clipped at a norm of 0.25, the weights of the best epoch in the end.
+
+    Checked on 2026-11-26 against the example itself, on the first 4,300 lines of Penn Treebank's training text with the
+    same seed: at each of its six reports of an epoch the training perplexity was the same to all digits that it prints
+    (2904.99 at step 20, 752.19 at step 120), and an epoch took as long.
+
+    One thing differs: validation reads every token of a text, in ten streams as there, where the example leaves out the
+    first of each stream and what does not fill ten of them: ten of Penn Treebank's 73,760.
+
+    Args:
+        C: ids.
+        train_N: the training text, int64, sentence ends included.
+        valid_N: likewise for validation, after one sentence end, which is not predicted.
+        between: called after every step, and every window of a validation.
+    """
+
+    STREAMS, VALIDATION_STREAMS, BPTT, CLIP, SEED = 20, 10, 35, 0.25, 1111
+
+    def __init__(self, C: int, train_N: Tensor, valid_N: Tensor, between: Callable[[], object]) -> None:
+        torch.manual_seed(self.SEED)
+        self.model = WordLanguageModel(C, E=200, H=200, layers=2, dropout=0.2)
+        self.rate = 20.0
+        steps = len(train_N) // self.STREAMS
+        self._train_TB = train_N[: steps * self.STREAMS].view(self.STREAMS, steps).t().contiguous()
+        self._valid_N, self._between = valid_N, between
+        self._best_nats, self._best = math.inf, self.model.state_dict()
+
+    def epoch(self) -> float:
+        """Train for an epoch; returns the validation perplexity after it."""
+        self._train_epoch()
+        nats = self.nats(self._valid_N, self._between)
+        if not self._keep_if_best(nats):
+            self.rate /= 4
+        return math.exp(nats)
+
+    def end(self) -> float:
+        """Leave the best weights in the model, those of now included; returns their validation perplexity."""
+        self._keep_if_best(self.nats(self._valid_N))
+        self.model.load_state_dict(self._best)
+        return math.exp(self._best_nats)
+
+    def _keep_if_best(self, nats: float) -> bool:
+        better = nats < self._best_nats
+        if better:
+            self._best_nats = nats
+            self._best = {name: weight.clone() for name, weight in self.model.state_dict().items()}
+        return better
+
+    def _train_epoch(self) -> None:
+        self.model.train()
+        hidden = self.model.init_hidden(self.STREAMS)
+        steps = len(self._train_TB) - 1
+        for start in range(0, steps, self.BPTT):
+            end = min(start + self.BPTT, steps)
+            log_p, (h, c) = self.model(self._train_TB[start:end], hidden)
+            hidden = h.detach(), c.detach()
+            self.model.zero_grad()
+            functional.nll_loss(log_p, self._train_TB[start + 1 : end + 1].flatten()).backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.CLIP)
+            with torch.no_grad():
+                for weight in self.model.parameters():
+                    if weight.grad is not None:
+                        weight.add_(weight.grad, alpha=-self.rate)
+            self._between()
+
+    @torch.no_grad()
+    def nats(self, text_N: Tensor, between: Callable[[], object] = lambda: None) -> float:
+        """Mean nats a token of a text, its first left out; what does not fill ten streams comes after the last one."""
+        self.model.eval()
+        streams, tokens = self.VALIDATION_STREAMS, len(text_N) - 1
+        steps = tokens // streams
+        x_TB, y_TB = (text_N[ahead : ahead + steps * streams].view(streams, steps).t() for ahead in (0, 1))
+        hidden, nats = self.model.init_hidden(streams), 0.0
+        for start in range(0, steps, self.BPTT):
+            window = slice(start, start + self.BPTT)
+            log_p, hidden = self.model(x_TB[window], hidden)
+            nats += functional.nll_loss(log_p, y_TB[window].flatten(), reduction="sum").item()
+            between()
+        left_N = text_N[steps * streams :]
+        if len(left_N) > 1:
+            last = hidden[0][:, -1:].contiguous(), hidden[1][:, -1:].contiguous()
+            log_p, _ = self.model(left_N[:-1, None], last)
+            nats += functional.nll_loss(log_p, left_N[1:], reduction="sum").item()
+        return nats / tokens

@@ -2,15 +2,19 @@
 
 Each row is a perplexity on the default corpus's validation split (the test split justifies no default), after as many
 epochs and from the same seed; a ratio above 1 means that ours is better. `python -m benchmarks.quality --json FILE`
-takes half an hour on 2 cores and needs one `make repro` before.
+takes half an hour on 2 cores and needs one `make repro` before. With `--race RECIPE` it measures instead how long a
+recipe takes, or how good it is in equal time, against PyTorch's example word_language_model (race.py).
 """
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Annotated
 
 import torch
+import typer
 
-from benchmarks.harness import Result, run
+from benchmarks import race
+from benchmarks.harness import JsonFile, Result, report, start
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import CellParams, load_params
 from pipeline.runtime.errors import InputError
@@ -71,5 +75,20 @@ class _Silent:
     def failed(self, killed: bool) -> None: ...
 
 
+def main(
+    recipe: Annotated[str | None, typer.Option("--race", metavar="RECIPE", help="time it against its peer")] = None,
+    as_long: Annotated[bool, typer.Option("--equal-time", help="give the peer as long as the recipe takes")] = False,
+    changes: Annotated[list[str] | None, typer.Option("-S", metavar="KEY=VALUE", help="as in `rnnlm recipe`")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure the cells of params.yaml, or race a recipe: to the peer's last validation perplexity, or as long."""
+    if recipe is None:
+        if as_long or changes:
+            raise InputError("--equal-time and -S belong to --race RECIPE")
+        report(rows(), json_file)
+    else:
+        report((race.equal_time if as_long else race.to_their_end)(recipe, changes or []), json_file)
+
+
 if __name__ == "__main__":
-    run(rows)
+    start(main)

@@ -37,10 +37,11 @@ settings.load_profile("patient")
 SOAK = os.environ.get("RNNLM_SOAK") == "1"
 PROJECT = Path(__file__).resolve().parents[1]
 # The files that take longest, which begin first, so that no process of pytest waits long for the other.
-LONGEST = ["test_pipeline", "test_interruptions", "test_workflows", "test_versions", "test_retrain", "test_backup"]
-LONGEST += ["test_parallel", "test_tutorial", "test_same_bytes", "test_serving", "test_limits", "test_promotion"]
-LONGEST += ["test_ui", "test_code_changes", "test_headline", "test_seeds", "test_cleaning", "test_comparison"]
+LONGEST = ["test_pipeline", "test_interruptions", "test_workflows", "test_versions", "test_retrain_waits"]
+LONGEST += ["test_backup", "test_parallel", "test_tutorial", "test_same_bytes", "test_serving", "test_limits"]
+LONGEST += ["test_promotion", "test_ui", "test_code_changes", "test_headline", "test_seeds", "test_cleaning"]
 LONGEST += ["test_dvc_complaints", "test_unpacking", "test_store", "test_dvc", "test_code", "test_report", "test_git"]
+LONGEST += ["test_comparison", "test_retrain", "test_git_changes", "test_parallel_clusters"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

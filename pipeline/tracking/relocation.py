@@ -44,6 +44,12 @@ def database_file(uri: str) -> Path | None:
     return None if file in (None, "", ":memory:") else Path(file).resolve()
 
 
+def is_sqlite(file: Path) -> bool:
+    """Whether a file is a SQLite database, or empty, as one may become: MLflow would try others for 101 seconds."""
+    with file.open("rb") as opened:
+        return opened.read(16) in (b"", b"SQLite format 3\0")
+
+
 def folder_beside(uri: str) -> Path | None:
     """Where a store in a file keeps its artifacts; None if it is in none."""
     file = database_file(uri)

@@ -22,6 +22,7 @@ from pipeline.tracking.relocation import (
     database_file,
     database_uri,
     folder_beside,
+    is_sqlite,
     moved_from,
 )
 from pipeline.tracking.run_tables import read_runs
@@ -240,7 +241,8 @@ def connect(moved: bool = False, name: str | None = None) -> Store:
     experiment than `experiment_name`.
 
     Raises:
-        InputError: its artifacts are elsewhere, its experiment was deleted, or a folder is named.
+        InputError: its artifacts are elsewhere, its experiment was deleted, or what is named is a folder or a file
+            that is no database.
         Exception: whatever MLflow, its database or its server raises.
     """
     uri, name = tracking_uri(), name or experiment_name()
@@ -255,6 +257,9 @@ def connect(moved: bool = False, name: str | None = None) -> Store:
             f"MLFLOW_TRACKING_URI is {uri}, a folder, in which MLflow keeps no runs any more: name a database, such as "
             "sqlite:///mlflow.db, or a server; `mlflow migrate-filestore` brings its runs along"
         )
+    database = database_file(uri)
+    if database is not None and database.is_file() and not is_sqlite(database):
+        raise InputError(f"MLFLOW_TRACKING_URI names {database}, which is no SQLite database")
     clear_folder_as_written(uri)
     with _first_use(uri):
         client = MlflowClient(uri)

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import select
-import subprocess
 import sys
 from contextlib import chdir
 from pathlib import Path
@@ -14,18 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.model.folder import save_model
-from pipeline.model.language_model import LanguageModel
 from pipeline.model.packed import pack
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.tokens import TOKEN_SCHEMA
 from pipeline.text.vocabulary import Vocabulary
 from tests.commands.conftest import rnnlm
-from tests.conftest import PROJECT, model_params, saved_model, vocabulary_of
 
 
 def test_score_gives_log_probability_and_tokens_of_each_line_in_order(project: Path) -> None:
@@ -62,31 +57,6 @@ def test_a_pipe_is_answered_line_by_line(project: Path, monkeypatch: pytest.Monk
             os.close(typed)
             scoring.join()
     os.close(seen)
-
-
-@pytest.mark.slow
-def test_scores_have_the_same_bytes_with_any_number_of_threads(tmp_path: Path) -> None:
-    words = [f"w{number}" for number in range(3000)]
-    vocabulary = vocabulary_of(dict(zip(words, range(9000, 6000, -1), strict=True)), None, 10)
-    shape = model_params(hidden_size=140, embedding_dim=60)  # sums longer than a product takes at a time
-    model = LanguageModel(shape, len(vocabulary), torch.Generator().manual_seed(1))
-    save_model(saved_model(model, vocabulary), tmp_path / "model")
-    lines = "".join(f"{' '.join(words[number * 7 % 2900 :][: number % 13])}\n" for number in range(150))
-    options = ["score", "-", "--model", "./model", "--per-word", "--json"]
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *options]
-    printed = {
-        subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": threads},
-            input=lines.encode(),
-            capture_output=True,
-            check=True,
-        ).stdout
-        for threads in ("1", "3")
-    }
-    assert len(printed) == 1
-    assert len(printed.pop().splitlines()) >= 150
 
 
 def test_suggestions_are_words_with_falling_probabilities(project: Path) -> None:

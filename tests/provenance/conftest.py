@@ -1,5 +1,6 @@
-"""DVC in an empty folder."""
+"""DVC in an empty folder, and git in one with a file."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,20 @@ def stages(repository: Path) -> Path:
         "      deps: [out]\n      params: [train]\n      outs: [model]\n"
     )
     return repository
+
+
+def run_git(*arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository with one commit."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    run_git("init", "-q")
+    Path("code.py").write_text("1\n")
+    run_git("add", "-A")
+    run_git("commit", "-qm", "one")
+    return tmp_path

@@ -1,5 +1,6 @@
-"""A git repository with a bare remote, as small as can be."""
+"""A git repository with a bare remote, as small as can be, and one whose stage trains nothing."""
 
+import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.retraining import retrain
+from pipeline.retraining.outcome import write_reports
+from pipeline.review import gates as gate
 from tests.conftest import PROJECT
 
 
@@ -85,3 +89,53 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     made.git("push", "-q", "origin", "main")
     monkeypatch.chdir(made.folder)
     return made
+
+
+FIGURES = {"perplexity": 12.0, "unknown_share": 0.05}
+STAGE = """
+stages:
+  pins:
+    cmd: mkdir -p data/pins && echo "train/train.sh $(grep -v '^#' train.sh | md5sum | cut -c1-9)" > data/pins/train.txt
+    deps: [train.sh]
+    outs:
+    - data/pins/train.txt: {persist: true}
+  train:
+    foreach: [lstm]
+    do:
+      cmd: sh train.sh
+      deps: [warm_start.json, data/pins/train.txt]
+      params: [train.epochs]
+      outs:
+      - data/models/lstm/history.csv: {cache: false}
+"""
+# What the stage does: files beside the checkout let somebody else push meanwhile, or make it fail.
+SCRIPT = """
+test ! -e ../rival || sh ../rival
+test ! -e ../full || { echo "error: no space"; exit 1; }
+echo tracking: $RNNLM_TRACKING
+mkdir -p data/models/lstm
+grep epochs: params.yaml > data/models/lstm/history.csv
+"""
+
+
+@pytest.fixture
+def ready(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A project with one stage, in git and DVC, and MLflow switched off; only the model is not there."""
+    monkeypatch.setenv("RNNLM_TRACKING", "off")
+    monkeypatch.setattr(gate, "candidate", lambda _: gate.Candidate("lstm", "digest", FIGURES))
+    monkeypatch.setattr(gate, "scoring_speed", lambda _: 5000.0)
+    monkeypatch.setattr(retrain, "write_reports", lambda result, folder, _: write_reports(result, folder, []))
+    repository.add_pipeline(STAGE, SCRIPT, ignored="/data/pins\n")
+    return repository
+
+
+def trigger(repository: Repository, before: str, after: str) -> None:
+    """Commit a change of params.yaml on the default branch."""
+    repository.git("checkout", "-q", "main")
+    text = Path("params.yaml").read_text()
+    assert before in text
+    repository.commit(params=text.replace(before, after))
+
+
+def read(folder: Path) -> dict:
+    return json.loads((folder / "retrain.json").read_text())

@@ -30,7 +30,6 @@ from typer.testing import CliRunner
 
 from benchmarks.serving import ask, champion_server, log_champion
 from pipeline.cli import app
-from pipeline.inference.request import LONGEST_TEXT
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.pins import canonical
 from pipeline.tracking.logged_model import REQUIREMENTS
@@ -38,50 +37,12 @@ from tests.conftest import PROJECT, SOAK, model_params, vocabulary_of
 from tests.projects import empty_database
 from tests.system.hostile_requests import SECONDS, WAYS, attackers
 from tests.system.test_dependencies import MODULES, modules_imported_by
+from tests.system.wrong_requests import WRONG, json_values, likely
 
 JSON = {"Content-Type": "application/json"}
 ANSWERED = {"200", "400", "404", "408", "413", "429", "503", "cut", "left"}  # a hostile client; never: no answer
 MOST_MEGABYTES = 1500  # that the server may take, with libraries; a small model is 450
 TEXTS = ["The cat sees the dog.", "the", "", "Nobody knows the dog.", "a cat, a dog", "THE CAT"]
-
-# Runs first in every process of the server: what is not in the closure of the model's requirements cannot be imported,
-# as in an environment that holds nothing else, and a pickle that names a class or function is refused.
-SITECUSTOMIZE = """
-import importlib.metadata, os, re, sys
-from importlib.abc import MetaPathFinder
-from importlib.machinery import PathFinder
-from pathlib import Path
-from packaging.requirements import Requirement
-
-def canonical(name):
-    return re.sub("[-_.]+", "-", name).lower()
-
-allowed, waiting = set(), Path(os.environ["REQUIREMENTS"]).read_text().splitlines()
-while waiting:
-    requirement = Requirement(waiting.pop())
-    name = canonical(requirement.name)
-    if name not in allowed and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
-        allowed.add(name)
-        waiting += importlib.metadata.requires(name) or []
-owners = importlib.metadata.packages_distributions()
-
-class OnlyRequired(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name == "pipeline":  # the model's own copy, not that of the project
-            copies = [entry for entry in sys.path if entry.startswith(os.environ["MODEL"])]
-            if found := PathFinder.find_spec(name, copies):
-                return found
-        if name in owners and not any(canonical(owner) in allowed for owner in owners[name]):
-            raise ModuleNotFoundError(f"{name} is not among the requirements", name=name)
-
-sys.meta_path.insert(0, OnlyRequired())
-
-def no_pickle(event, arguments):
-    if event == "pickle.find_class":
-        raise RuntimeError(f"a pickle asks for {arguments}")
-
-sys.addaudithook(no_pickle)
-"""
 
 
 @dataclass
@@ -117,7 +78,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
 @pytest.fixture(scope="module")
 def served(project: tuple[Path, Path]) -> Iterator[Served]:
     folder, model = project
-    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    shutil.copy(PROJECT / "tests/system/only_requirements.py", folder / "sitecustomize.py")
     environment = {"PYTHONPATH": str(folder), "MODEL": str(model), "REQUIREMENTS": str(model / "requirements.txt")}
     with champion_server(folder, command="mlflow", **environment) as url:
         yield Served(url, model, folder, environment)
@@ -184,53 +145,6 @@ def test_no_file_of_the_model_is_a_pickle(served: Served) -> None:
             path.read_text(encoding="utf-8")
 
 
-def with_inputs(inputs: Any, **params: Any) -> str:
-    return json.dumps({"inputs": inputs, "params": params})
-
-
-WRONG: dict[str, tuple[str | bytes, str]] = {
-    "not JSON": ("{nope", "Invalid JSON"),
-    "empty": ("", "Invalid JSON"),
-    "not UTF-8": (b'{"inputs": ["\xff"]}', "Invalid JSON"),
-    "null": ("null", "object"),
-    "a list": ('["the cat"]', "object"),
-    "no inputs": ('{"texts": ["the cat"]}', "inputs: is missing"),
-    "params alone": ('{"params": {}}', "inputs: is missing"),
-    "unknown key": ('{"inputs": ["a"], "parameters": {}}', "parameters: unknown"),
-    "inputs twice": ('{"inputs": ["a"], "instances": ["a"]}', "instances: unknown"),
-    "chat": ('{"messages": [{"role": "user", "content": "a"}]}', "inputs: is missing"),
-    "completion": ('{"inputs": ["a"], "prompt": "a"}', "prompt: unknown"),
-    "inputs null": (with_inputs(None), "inputs: Input should be a valid list"),
-    "a bare text": (with_inputs("the cat"), "inputs: Input should be a valid list"),
-    "a null text": (with_inputs([None]), "inputs.0: Input should be a valid string"),
-    "numbers": (with_inputs(["a", 1, 2.5]), "inputs.1: Input should be a valid string"),
-    "nested": (with_inputs([["the"], ["cat"]]), "inputs.0: Input should be a valid string"),
-    "columns": (with_inputs({"text": ["the"]}), "inputs: Input should be a valid list"),
-    "records": ('{"dataframe_records": [{"text": "a"}]}', "inputs: is missing"),
-    "split": ('{"dataframe_split": {"columns": ["text"], "data": [["a"]]}}', "inputs: is missing"),
-    "params null": ('{"inputs": ["a"], "params": null}', "params: "),
-    "params a list": ('{"inputs": ["a"], "params": []}', "params: "),
-    "unknown parameter": (with_inputs(["a"], temprature=1.0), "params.temprature: unknown; there are task, count"),
-    "unknown task": (with_inputs(["a"], task="sing"), "params.task: Input should be 'score', 'suggest' or 'generate'"),
-    "a number as text": (with_inputs(["a"], count="5"), "params.count: "),
-    "a fraction": (with_inputs(["a"], count=5.5), "params.count: "),
-    "a bool": (with_inputs(["a"], count=True), "params.count: "),
-    "a bool as number": (with_inputs(["a"], temperature=True), "params.temperature: "),
-    "no count": (with_inputs(["a"], count=0), "params.count: "),
-    "not a number": (with_inputs(["a"], temperature=float("nan")), "params.temperature: "),
-    "infinite": ('{"inputs": ["a"], "params": {"temperature": 1e999}}', "params.temperature: "),
-    "frozen": (with_inputs(["a"], temperature=0), "params.temperature: "),
-    "a large seed": (with_inputs(["a"], seed=2**64), "params.seed: "),
-    "a huge seed": ('{"inputs": ["a"], "params": {"seed": ' + "9" * 5000 + "}}", "Invalid JSON: number out of range"),
-    "a long text": (with_inputs(["a " * LONGEST_TEXT]), "inputs.0: String should have at most 100000"),
-    "many texts": (with_inputs(["a"] * 20_000), "inputs: List should have at most 10000"),
-    "much text": (with_inputs(["a" * LONGEST_TEXT] * 11), "1100000 characters"),
-    "much to write": (with_inputs(["a"] * 100, task="generate", count=100), "1000000 words"),
-    "half a character": ('{"inputs": ["\\ud800"]}', "Invalid JSON"),
-    "deep": ('{"inputs": ' + "[" * 100_000 + "]" * 100_000 + "}", "Invalid JSON: recursion limit"),
-}
-
-
 def check_refused(answer: requests.Response) -> str:
     assert 400 <= answer.status_code < 500, answer.text
     assert not re.search('Traceback|stack_trace|File \\\\?"', answer.text)
@@ -274,26 +188,6 @@ def test_right_requests_are_answered(either: Served) -> None:
     (row,) = either.ask(["the cat"], task="generate", count=2, seed=2**63 - 1, temperature=1e-300)
     assert row["sentences"][0] == row["sentences"][1]
     assert row["sentences"][0].startswith("the cat")
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda children: (
-        st.lists(children, max_size=4)
-        | st.dictionaries(st.sampled_from(["inputs", "params", "task", "count", "x"]), children, max_size=4)
-    ),
-    max_leaves=10,
-)
-likely = st.fixed_dictionaries(
-    {"inputs": st.lists(st.text(max_size=30), max_size=3) | json_values},
-    optional={
-        "params": st.dictionaries(
-            st.sampled_from(["task", "count", "temperature", "top_k", "max_length", "seed", "x"]),
-            st.sampled_from(["score", "suggest", "generate"]) | st.integers(-2, 20) | st.floats(0, 2) | json_values,
-            max_size=3,
-        )
-    },
-)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -14,9 +14,8 @@ import psutil
 import pytest
 
 from tests.conftest import PROJECT, SOAK
-from tests.retraining.conftest import Repository
+from tests.retraining.conftest import SCRIPT, STAGE, Repository
 from tests.retraining.conftest import repository as repository  # a fixture
-from tests.retraining.test_retrain import SCRIPT, STAGE
 
 # Most retrainings pretend to run DVC too. MLflow is two files: the champion, and what was noted.
 RUNNER = """

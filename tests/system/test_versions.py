@@ -191,6 +191,7 @@ def test_any_earlier_version_comes_back_from_s3(versions: Versions, s3: str, tmp
         assert there.repro() == []
 
 
+@pytest.mark.soak
 def test_models_that_dvc_restored_get_runs_and_versions(versions: Versions, tmp_path: Path) -> None:
     versions.elsewhere(tmp_path / "clone")
     clone = Clone(tmp_path / "clone", store=f"sqlite:///{tmp_path}/mlflow.db")
@@ -234,6 +235,7 @@ def test_a_project_in_a_folder_of_a_larger_repository_is_rebuilt_and_retrained(p
     assert clone.git("status", "--porcelain") == ""
 
 
+@pytest.mark.soak
 def test_the_better_version_is_promoted_served_and_rolled_back(versions: Versions, elsewhere: Clone) -> None:
     """From the other clone, which has the current test sentences from DVC."""
     elsewhere.dvc("pull", "-q")

@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipeline.training.checkpoint import CHECKPOINTS, SECONDS_VARIABLE
 from pipeline.training.trained import TRAINED
 from tests.conftest import PROJECT
 from tests.forking import BIN, LOADED
-from tests.system.conftest import Site, tracking_server, write_corpus
+from tests.system.conftest import Site, TrackingServer, tracking_server, write_corpus
 
 GITHUB = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 GITLAB = PROJECT / ".gitlab-ci.yml"
@@ -344,14 +345,14 @@ def test_a_training_run_longer_than_a_job_ends_over_several(tmp_path: Path) -> N
         site.check()
 
 
-@pytest.mark.slow
-def test_the_steps_of_the_retraining_jobs_work(tmp_path: Path) -> None:
-    """GitHub's as after a push; then GitLab's as on a schedule, where documents have come that help."""
-    site = Site(tmp_path, warm_start=True)
+@contextmanager
+def after_githubs_job(folder: Path) -> Iterator[tuple[Site, TrackingServer]]:
+    """A site whose first model GitHub's job has trained and promoted, after a push."""
+    site = Site(folder, warm_start=True)
     write_corpus(site.corpus, 150)
-    (tmp_path / "mlflow").mkdir()
-    with tracking_server(tmp_path / "mlflow") as server:
-        github = Runner(site, tmp_path / "github", "push", {"MLFLOW_TRACKING_URI": server.url})
+    (folder / "mlflow").mkdir()
+    with tracking_server(folder / "mlflow") as server:
+        github = Runner(site, folder / "github", "push", {"MLFLOW_TRACKING_URI": server.url})
         github.run_job(steps("retrain", "retrain"))
         assert github.outputs["retrain"]["verdict"] == "promoted"
         assert github.outputs["retrain"]["champion"] == "1"
@@ -368,14 +369,50 @@ def test_the_steps_of_the_retraining_jobs_work(tmp_path: Path) -> None:
         site.check()
         tip = site.work.git("ls-remote", "--heads", "origin", "retrained").split()[0]
         assert json.loads((github.uploaded / "retrain.json").read_text())["after"] == tip
+        yield site, server
 
+
+@pytest.mark.slow
+def test_the_steps_of_githubs_retraining_job_work(tmp_path: Path) -> None:
+    with after_githubs_job(tmp_path):
+        pass
+
+
+def gitlabs_script() -> str:
+    content = load(GITLAB)
+    return "\n".join([*content["default"]["before_script"], *content["retrain"]["script"]])
+
+
+def test_gitlabs_script_retrains_where_it_may_push(tmp_path: Path) -> None:
+    """Its lines, with a command in place of ours that says how it was called, and what git would do then."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(PROJECT / name, tmp_path)
+    rnnlm = tmp_path / ".venv/bin/rnnlm"
+    rnnlm.parent.mkdir(parents=True)
+    (tmp_path / ".venv/ready").touch()
+    asked = "printf 'protocol=https\\nhost=example.org\\n\\n' | git credential fill"
+    rnnlm.write_text(f'#!/bin/sh\necho "$@"; git remote get-url origin; {asked}\n')
+    rnnlm.chmod(0o755)
+    variables = {"CI_PROJECT_URL": "https://example.org/me/rnnlm", "RETRAIN_TOKEN": "token", "HOME": str(tmp_path)}
+    script = f"git init -q\ngit remote add origin https://gitlab-ci-token:short@example.org\n{gitlabs_script()}"
+    environment = os.environ | variables
+    done = subprocess.run(["bash", "-e"], cwd=tmp_path, env=environment, input=script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()[-6:]
+    assert told[:2] == ["retrain", "https://example.org/me/rnnlm.git"]
+    assert told[4:] == ["username=retrain", "password=token"]
+
+
+@pytest.mark.soak
+def test_gitlabs_job_goes_on_from_what_githubs_has_left(tmp_path: Path) -> None:
+    """As on a schedule, where documents have come that help."""
+    with after_githubs_job(tmp_path) as (site, server):
+        tip = site.work.git("ls-remote", "--heads", "origin", "retrained").split()[0]
         write_corpus(site.corpus, 450)
         gitlab = Runner(site, tmp_path / "gitlab", "schedule", {})
         gitlab.check_out()
         variables = {"CI_PROJECT_URL": str(site.bare).removesuffix(".git"), "RETRAIN_TOKEN": "token"}
-        content = load(GITLAB)
-        script = "\n".join([*content["default"]["before_script"], *content["retrain"]["script"]])
-        said = gitlab.bash(script, gitlab.environment() | variables | {"MLFLOW_TRACKING_URI": server.url})
+        said = gitlab.bash(gitlabs_script(), gitlab.environment() | variables | {"MLFLOW_TRACKING_URI": server.url})
         assert "out of date: data: " in said
         assert said.count("Running stage 'train@lstm'") == 1
         # It began with what the champion knew.

@@ -10,8 +10,9 @@ import torch
 from pipeline.model.language_model import LanguageModel
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.vocabulary import END_ID, START_ID
-from pipeline.training.history import EpochRecord
+from pipeline.training.history import EpochRecord, Listener
 from pipeline.training.params import NEUTRAL, TrainParams
+from pipeline.training.trainer import Trainer
 from tests.conftest import model_params
 
 SIZE = 20  # of the vocabulary
@@ -117,3 +118,22 @@ def history(*, train_nats: Sequence[float] = (), valid_nats: Sequence[float] = (
             zip(train_nats or valid_nats, valid_nats or train_nats, strict=True), start=1
         )
     ]
+
+
+TRAIN, VALID = counting(30, seed=1), counting(10, seed=2)
+ONE_BATCH = 10**6  # tokens: as large as any split here
+
+
+def fit(
+    model: LanguageModel,
+    train_split: EncodedSplit = TRAIN,
+    valid_split: EncodedSplit = VALID,
+    listener: Listener | None = None,
+    **changes,
+) -> list[EpochRecord]:
+    counts = np.bincount(train_split.ids, minlength=SIZE).tolist()
+    return Trainer(model, train_split, valid_split, counts, train_params(**changes)).fit(listener or Remembers())
+
+
+def weights(model: LanguageModel) -> bytes:
+    return b"".join(weight.numpy().tobytes() for weight in model.state_dict().values())
