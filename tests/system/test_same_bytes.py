@@ -127,6 +127,13 @@ def test_the_default_pipeline_gives_the_locked_results_with_any_number_of_thread
     assert made == locked
 
 
+@pytest.mark.soak
+def test_two_runs_from_scratch_give_the_same_bytes_with_mlflow_and_without_and_with_other_threads(
+    built: Clone, plain: Clone
+) -> None:
+    assert plain.digests() == built.digests()
+
+
 def outputs(lock: Path) -> dict[str, str]:
     """The hash of everything that came out, but for the digests of code, by path."""
     stages = yaml.safe_load(lock.read_text())["stages"].items()
