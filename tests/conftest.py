@@ -36,12 +36,13 @@ settings.load_profile("patient")
 # Whether `make soak` is running, where some tests do the same with many more kills, files and documents.
 SOAK = os.environ.get("RNNLM_SOAK") == "1"
 PROJECT = Path(__file__).resolve().parents[1]
-# The files that take longest, which begin first, so that no process of pytest waits long for the other.
-LONGEST = ["test_pipeline", "test_interruptions", "test_workflows", "test_versions", "test_retrain_waits"]
-LONGEST += ["test_backup", "test_parallel", "test_tutorial", "test_same_bytes", "test_serving", "test_limits"]
-LONGEST += ["test_promotion", "test_ui", "test_code_changes", "test_headline", "test_seeds", "test_cleaning"]
-LONGEST += ["test_dvc_complaints", "test_unpacking", "test_store", "test_dvc", "test_code", "test_report", "test_git"]
-LONGEST += ["test_comparison", "test_retrain", "test_git_changes", "test_parallel_clusters"]
+# The files that take longest, which begin first, so that no process of pytest waits long for the other. Of the first
+# four only one asks for the clone `plain`, for which the others would wait.
+LONGEST = ["test_pipeline", "test_workflows", "test_serving", "test_backup", "test_versions", "test_interruptions"]
+LONGEST += ["test_promotion", "test_comparison", "test_recipe", "test_headline", "test_retrain_waits", "test_retrain"]
+LONGEST += ["test_code_changes", "test_same_bytes", "test_limits", "test_parallel", "test_ui", "test_cleaning"]
+LONGEST += ["test_parallel_clusters", "test_site_pages", "test_seeds", "test_dvc_complaints", "test_unpacking"]
+LONGEST += ["test_store", "test_dvc", "test_code", "test_report", "test_git", "test_git_changes"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
