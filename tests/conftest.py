@@ -1,7 +1,8 @@
 """What several tests share."""
 
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
+from filelock import FileLock, Timeout
 from hypothesis import settings
 
 # Dask's workers import this file too, and need no torch.
@@ -49,6 +51,27 @@ def pytest_configure(config: pytest.Config) -> None:
     """Where slow tests are left out, as by `make test`, leave out examples of the others too."""
     if "slow" in str(config.getoption("markexpr")):
         settings.load_profile("often")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the tests as pytest compiles them, which is half of the collection, even if Python shall keep nothing.
+
+    Of several processes the first compiles them, and the others, which would all do the same at once, wait for that.
+    """
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    lock = FileLock(PROJECT / ".pytest_cache" / "compiling.lock")
+    Path(lock.lock_file).parent.mkdir(exist_ok=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        lock.acquire()
+        lock.release()
+    try:
+        return (yield)
+    finally:
+        lock.release()
+        sys.dont_write_bytecode = kept
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
