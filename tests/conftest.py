@@ -1,7 +1,8 @@
 """What several tests share."""
 
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
+from filelock import FileLock, Timeout
 from hypothesis import settings
 
 # Dask's workers import this file too, and need no torch.
@@ -36,18 +38,40 @@ settings.load_profile("patient")
 # Whether `make soak` is running, where some tests do the same with many more kills, files and documents.
 SOAK = os.environ.get("RNNLM_SOAK") == "1"
 PROJECT = Path(__file__).resolve().parents[1]
-# The files that take longest, which begin first, so that no process of pytest waits long for the other.
-LONGEST = ["test_pipeline", "test_interruptions", "test_workflows", "test_versions", "test_retrain_waits"]
-LONGEST += ["test_backup", "test_parallel", "test_tutorial", "test_same_bytes", "test_serving", "test_limits"]
-LONGEST += ["test_promotion", "test_ui", "test_code_changes", "test_headline", "test_seeds", "test_cleaning"]
-LONGEST += ["test_dvc_complaints", "test_unpacking", "test_store", "test_dvc", "test_code", "test_report", "test_git"]
-LONGEST += ["test_comparison", "test_retrain", "test_git_changes", "test_parallel_clusters"]
+# The files that take longest, which begin first, so that no process of pytest waits long for the other. Of the first
+# four only one asks for the clone `plain`, for which the others would wait.
+LONGEST = ["test_pipeline", "test_workflows", "test_serving", "test_backup", "test_versions", "test_interruptions"]
+LONGEST += ["test_promotion", "test_comparison", "test_recipe", "test_headline", "test_retrain_waits", "test_retrain"]
+LONGEST += ["test_code_changes", "test_same_bytes", "test_limits", "test_parallel", "test_ui", "test_cleaning"]
+LONGEST += ["test_parallel_clusters", "test_site_pages", "test_seeds", "test_dvc_complaints", "test_unpacking"]
+LONGEST += ["test_store", "test_dvc", "test_code", "test_report", "test_git", "test_git_changes"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Where slow tests are left out, as by `make test`, leave out examples of the others too."""
     if "slow" in str(config.getoption("markexpr")):
         settings.load_profile("often")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the tests as pytest compiles them, which is half of the collection, even if Python shall keep nothing.
+
+    Of several processes the first compiles them, and the others, which would all do the same at once, wait for that.
+    """
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    lock = FileLock(PROJECT / ".pytest_cache" / "compiling.lock")
+    Path(lock.lock_file).parent.mkdir(exist_ok=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        lock.acquire()
+        lock.release()
+    try:
+        return (yield)
+    finally:
+        lock.release()
+        sys.dont_write_bytecode = kept
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

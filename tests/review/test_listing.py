@@ -29,6 +29,8 @@ def test_a_store_that_fails_is_one_line_without_its_password(project: Project, m
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
+    # MLflow tries ten times to open a database, for more than a minute and a half in all.
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)
     Path("nonsense.db").write_bytes(b"no database at all, but long enough for a page" * 99)
     for uri in (f"http://user:secret@127.0.0.1:{port}", f"sqlite:///{project.folder}/nonsense.db"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

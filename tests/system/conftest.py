@@ -2,7 +2,7 @@
 
 A clone is built from scratch, once for all tests and processes of pytest: `plain`, without MLflow. A test that changes
 a clone takes a copy; one whose text must be ready takes `encoded`. What MLflow adds and must not change is seen in
-`built`, a second clone from scratch, which `make test` does without.
+`built`, a second clone from scratch, which only `make soak` makes.
 """
 
 import csv

@@ -266,6 +266,7 @@ def test_two_cells_train_at_the_same_time(trained: dict[str, str], encoded: Clon
         assert found[name] == trained[name]
 
 
+@pytest.mark.soak
 def test_a_killed_sweep_goes_on_and_the_pipeline_makes_its_winner_again(plain: Clone, tmp_path: Path) -> None:
     clone = plain.copy(tmp_path / "sweep", tracking=True)
     forget_models(clone)

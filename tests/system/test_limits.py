@@ -87,8 +87,8 @@ def test_a_failed_allocation(clone: Clone) -> None:
     check_rerun(clone, "train lstm", before)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [pytest.param("ro", marks=pytest.mark.soak), "size=64k"])
+@pytest.mark.soak
+@pytest.mark.parametrize("options", ["ro", "size=64k"])
 def test_training_and_evaluating_need_no_shared_memory(clone: Clone, options: str) -> None:
     """Text stages do without, too: tests/runtime/test_parallel.py."""
     here = f"mount -t tmpfs -o {options} tmpfs /dev/shm"
@@ -125,7 +125,7 @@ def tiny_disk(clone: Clone, mount: Callable[..., None]) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_read_only_file_system(clone: Clone, mount: Callable[..., None]) -> None:
     folder, before = str(clone.folder / "data"), clone.digests()
     mount("--bind", folder, folder)

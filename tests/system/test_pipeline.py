@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mlflow import MlflowClient
 
 from pipeline.runtime.errors import InputError
 from tests.conftest import PROJECT
@@ -219,20 +218,3 @@ def test_a_bad_corpus_is_refused_in_one_clear_line_and_leaves_no_half_file(
         assert name in line
         assert expected in line
         assert copy.digests() == before
-
-
-@pytest.mark.slow
-def test_one_run_a_cell_in_mlflow(built: Clone) -> None:
-    client = MlflowClient(f"sqlite:///{built.folder}/mlflow.db")
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    assert sorted(run.data.tags["cell"] for run in runs) == sorted(CELLS)
-    for run in runs:
-        file = built.folder / "data/evaluation" / run.data.tags["cell"] / "metrics.json"
-        assert run.data.metrics["test/perplexity"] == json.loads(file.read_text())["perplexity"]
-
-
-@pytest.mark.slow
-def test_two_runs_from_scratch_give_the_same_bytes_with_mlflow_and_without_and_with_other_threads(
-    built: Clone, plain: Clone
-) -> None:
-    assert plain.digests() == built.digests()

@@ -82,11 +82,6 @@ def test_steps_of_full_size_have_one_digest_for_any_number_of_threads(threads: i
     check(computed(threads, [*FULL_SIZE]), threads)
 
 
-@pytest.mark.slow
-def test_a_step_of_full_size_has_one_digest() -> None:
-    check(computed(4, ["lstm, 650 units"]), 4)
-
-
 FAULTS = {
     "gru with sums in the order of threads": "gradient of layers.0.b",
     "rnn, two layers, tied, dropout with a seed of the process": "history",
@@ -94,7 +89,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_faults_are_seen() -> None:
     one, another = (computed(threads, [*FAULTS]) for threads in (1, 16))
     for case, first in FAULTS.items():
@@ -125,6 +120,13 @@ def test_the_default_pipeline_gives_the_locked_results_with_any_number_of_thread
     assert found[0] == found[1]
     made, locked = (outputs(path / "dvc.lock") for path in (tmp_path / "4", PROJECT))
     assert made == locked
+
+
+@pytest.mark.soak
+def test_two_runs_from_scratch_give_the_same_bytes_with_mlflow_and_without_and_with_other_threads(
+    built: Clone, plain: Clone
+) -> None:
+    assert plain.digests() == built.digests()
 
 
 def outputs(lock: Path) -> dict[str, str]:
@@ -190,7 +192,7 @@ print(torch.get_num_threads(), file=sys.stderr)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_served_model_answers_the_same_with_any_number_of_threads(model: Path, tmp_path: Path) -> None:
     code = str(PROJECT / "pipeline" / "inference" / "serving.py")
     one, four = (

@@ -40,13 +40,14 @@ class Versions(NamedTuple):
 
 @pytest.fixture(scope="module")
 def versions(plain: Clone, tmp_path_factory: pytest.TempPathFactory) -> Versions:
-    """Two commits, one epoch and then eight, both pushed to a DVC remote in a folder."""
+    """Two commits, one epoch and then two, as `plain` has, both pushed to a DVC remote in a folder."""
     folder = tmp_path_factory.mktemp("versions")
     clone = plain.copy(folder / "clone", tracking=True)
     forget_models(clone)
+    shutil.rmtree(clone.folder / ".dvc/cache/runs")  # what is there already would not be trained
     clone.dvc("remote", "add", "-d", "storage", str(folder / "storage"))
     commits, data = [], []
-    for epochs in (1, 8):
+    for epochs in (1, 2):
         clone.change(cells={"lstm": {"cell": "lstm"}}, train__epochs=epochs)
         clone.git("commit", "-qam", f"{epochs} epochs")
         clone.repro()
@@ -62,6 +63,17 @@ def versions(plain: Clone, tmp_path_factory: pytest.TempPathFactory) -> Versions
 @pytest.fixture(scope="module")
 def elsewhere(versions: Versions, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return versions.elsewhere(tmp_path_factory.mktemp("elsewhere") / "clone")
+
+
+def test_each_version_has_its_run_in_mlflow_which_changes_no_byte(versions: Versions, plain: Clone) -> None:
+    store = MlflowClient(f"sqlite:///{versions.clone.folder}/mlflow.db")
+    metrics = json.loads((versions.clone.folder / "data/evaluation/lstm/metrics.json").read_text())
+    older, newer = (store.get_run(run_id).data for run_id in versions.runs)
+    assert newer.metrics["test/perplexity"] == metrics["perplexity"] < older.metrics["test/perplexity"]
+    assert (older.params["train.epochs"], newer.params["train.epochs"]) == ("1", "2")
+    without = {path: digest for path, digest in plain.digests().items() if "/lstm/" in path}
+    assert len(without) > 10
+    assert without.items() <= versions.data[1].items()
 
 
 def test_another_clone_makes_the_first_run_again(versions: Versions, elsewhere: Clone) -> None:
@@ -241,7 +253,7 @@ def test_the_better_version_is_promoted_served_and_rolled_back(versions: Version
     elsewhere.dvc("pull", "-q")
     older, newer = versions.runs
     compared = json.loads(elsewhere.call("compare", older, newer, "--json"))
-    assert compared["parameters"]["train.epochs"] == ["1", "8"]
+    assert compared["parameters"]["train.epochs"] == ["1", "2"]
     assert compared["test"]["better"] == "B"
     assert compared["test"]["documents"] > 20
     assert set(compared["code"]) == {"git commit"}
