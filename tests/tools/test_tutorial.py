@@ -152,15 +152,18 @@ def claims(n: dict[str, Any]) -> Iterator[tuple[str, bool]]:
         perplexity["fivegram"] > max(perplexity[x] for x in ("rnn", "lstm", "gru")),
     )
     better = {(model, other): pair["better"] for model, others in n["pairs"].items() for other, pair in others.items()}
-    yield "plain RNN and 5-gram cannot be told apart", better.get(("rnn", "5-gram")) == "cannot be told"
+    yield "the plain RNN is better than the 5-gram, only just", 0.01 < n["pairs"]["rnn"]["5-gram"]["p_holm"] < 0.05
     gated_beat = [better.get((gated, other)) for gated in ("lstm", "gru") for other in ("rnn", "5-gram")]
     yield "LSTM and GRU are better than both", gated_beat == ["yes"] * 4
     yield "gates help", perplexity["rnn"] > max(perplexity["lstm"], perplexity["gru"])
-    seeds = json.loads((PROJECT / "recipes/default/metrics.json").read_text())
-    spread = max(seeds[name]["seed_perplexity_sd"] for name in ("lstm", "gru"))
-    yield "another seed changes more than LSTM and GRU differ", abs(perplexity["lstm"] - perplexity["gru"]) < spread
+    record = json.loads((PROJECT / "recipes/default/metrics.json").read_text())
+    seeds = {cell: [record[cell][f"perplexity_seed_{seed}"] for seed in range(1, 6)] for cell in ("lstm", "gru")}
+    yield "their intervals overlap", results["gru"]["perplexity_high"] > results["lstm"]["perplexity_low"]
+    yield "on the same sentences the GRU is better", better["gru", "lstm"] == "yes"
+    yield "the worst GRU is better than the best LSTM", max(seeds["gru"]) < min(seeds["lstm"])
     yield "one unit chooses between two words", n["one_unit"]["words"]["1"] == 2
-    yield "and more units among more", sorted(n["one_unit"]["words"].values()) == list(n["one_unit"]["words"].values())
+    words = n["one_unit"]["words"]
+    yield "and more units among more", words["1"] < words["2"] < min(words["10"], words["100"])
     yield "the models know when a sentence ends", all(e["probability"][-1] > 0.99 for e in n["example"].values())
     yield "many nouns follow `the`", all(e["probability"][1] < 0.1 for e in n["example"].values())
     yield "a long sentence is read, but worse", perplexity["rnn"] < n["long"]["perplexity"] < n["corpus"]["vocabulary"]
@@ -173,12 +176,12 @@ def claims(n: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     yield "its gradient explodes", start["root"]["gradient"]["10"] > 100
     yield "all vanish alike at the start", all(4 < cell["decade"] < 6 for cell in flow.values())
     yield "W grows", flow["rnn"]["norm_of_W"]["trained"] > 1.5 * flow["rnn"]["norm_of_W"]["untrained"]
-    yield "the GRU keeps most", flow["gru"]["trained"][10] > 0.5
+    yield "the GRU keeps most", flow["gru"]["trained"][10] > 2 * flow["lstm"]["trained"][10]
     kept = [flow[name]["trained"][10] for name in ("rnn", "lstm")]
     yield "the LSTM not much more than the plain RNN", kept[0] < kept[1] < 2 * kept[0]
     yield "four steps have most of the gradient", all(cell["4"] > 0.8 for cell in n["truncated"].values())
     yield "less so the better a cell remembers", n["truncated"]["gru"]["4"] < n["truncated"]["rnn"]["4"]
-    yield "about half of the GRU's state is kept", 0.4 < n["gates"]["gru"]["kept"] < 0.6
+    yield "much of the GRU's state is kept", 0.3 < n["gates"]["gru"]["kept"] < 0.6
     yield "torch's GRU is another model", n["torch_gru"]["theirs"] > 1.05 * n["torch_gru"]["ours"]
     yield "its parameters are those of the formula", results["rnn"]["parameters"] == 2 * 8000 * 100 + 100**2
     C, H, D = n["corpus"]["vocabulary"], n["params"]["hidden_size"], n["params"]["embedding_dim"]
