@@ -172,24 +172,27 @@ def dvc_status(clone: Clone) -> dict[str, Any]:
 @pytest.mark.slow
 def test_dvc_names_the_stages_that_import_a_changed_constant(plain: Clone, tmp_path: Path) -> None:
     clone = plain.copy(tmp_path / "clone")
-    for path in ("pipeline/text/deduplication.py", "pipeline/model/batches.py", "pipeline/evaluation/figures.py"):
-        file = clone.folder / path
-        original = file.read_bytes()
+    edited = ("pipeline/text/deduplication.py", "pipeline/model/batches.py", "pipeline/evaluation/figures.py")
+    originals = {clone.folder / path: (clone.folder / path).read_bytes() for path in edited}
+    for file, original in originals.items():
         file.write_bytes(with_another_constant(original))
-        said = clone.dvc("repro", "pins")
+    said = clone.dvc("repro", "pins")
+    names = set()
+    for path in edited:
         importing = [stage for stage in STAGES if path in imported()[stage]]
         shown = [f"{stage}@..." if stage in ("train", "evaluate") else stage for stage in importing]
         assert f"{path} changed in meaning; reruns {', '.join(shown)}\n" in said
-        names = {name for stage in importing for name in ([f"{stage}@{cell}" for cell in CELLS]
-                 if stage in ("train", "evaluate") else [stage])}  # fmt: skip
-        status = dvc_status(clone)
-        by_code = {
-            name
-            for name, entries in status.items()
-            for entry in entries
-            if f"data/pins/{name.partition('@')[0]}.txt" in entry.get("changed deps", {})
-        }
-        assert by_code == names
+        for stage in importing:
+            names |= {f"{stage}@{cell}" for cell in CELLS} if stage in ("train", "evaluate") else {stage}
+    by_code = {
+        name
+        for name, entries in dvc_status(clone).items()
+        for entry in entries
+        if f"data/pins/{name.partition('@')[0]}.txt" in entry.get("changed deps", {})
+    }
+    assert by_code == names
+    assert any(not any(path in imported()[stage] for path in edited) for stage in STAGES)
+    for file, original in originals.items():
         file.write_bytes(original)
     clone.dvc("repro", "pins")
     assert dvc_status(clone) == {}

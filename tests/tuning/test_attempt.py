@@ -9,6 +9,7 @@ import pytest
 from pipeline.runtime.errors import StoppedError
 from pipeline.runtime.stage import OUT_OF_MEMORY
 from pipeline.runtime.stopping import Stop
+from pipeline.tracking.sweep_runs import TrialRun
 from pipeline.training.trainer import Trainer
 from pipeline.tuning.attempt import MOST_BEGINNINGS, TimeOver, attempt
 from pipeline.tuning.material import Material
@@ -40,9 +41,17 @@ class Bench:
 def test_a_trial_that_was_interrupted_ends_in_the_same_bytes(
     prepared: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = Bench().attempt()
+    epochs: list[float] = []
+    ends: list[tuple[str, float, dict[str, str]]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialRun, "epoch_ended", lambda _, record, seconds, speed: epochs.append(seconds))
+        patch.setattr(TrialRun, "ended", lambda _, status, seconds, **tags: ends.append((status, seconds, tags)))
+        whole = Bench().attempt()
     assert (whole.trial, whole.state, whole.epochs) == (0, "finished", 3)
-    assert whole.seconds > 0
+    # Its record says what MLflow is told.
+    assert ends == [("FINISHED", whole.seconds, {"trial": "finished", "weights": whole.weights})]
+    assert len(epochs) == 3
+    assert sum(epochs) < whole.seconds  # which has validation too
     assert whole.parameters
     step, calls, stop = Trainer._step, [], Stop()
     monkeypatch.setattr(Trainer, "_step", lambda self, *args: calls.append(args) or step(self, *args))
