@@ -18,6 +18,7 @@ from pipeline.cli import app
 from pipeline.evaluation.figures import learning_curves
 from pipeline.training.history import read_history
 from tests.conftest import PROJECT
+from tools.records import RECORD_FILE, read_record
 
 README = (PROJECT / "README.md").read_text()
 COMMANDS = (PROJECT / "docs" / "command_line.md").read_text()
@@ -104,6 +105,17 @@ def test_the_table_shows_the_committed_figures() -> None:
         expected = [f"{m['perplexity']:.1f}", interval, seeds, parameters]
         assert [value.strip() for value in shown] == expected, name
     assert f"{metrics_of('lstm', None)['tokens']:,} test tokens" in README
+
+
+def test_the_second_table_is_a_record_and_much_better_than_the_first() -> None:
+    rows = re.findall(r"^\| `rnnlm recipe (\S+)` \| (.*) \| (.*) \| (.*) \| (.*) \|$", README, re.M)
+    ((name, *shown),) = rows
+    record = read_record(PROJECT / "recipes" / name / RECORD_FILE)
+    assert record
+    figures = record.median.best
+    interval = f"{figures.test_low:.1f} to {figures.test_high:.1f}"
+    assert shown == [f"{figures.test:.1f}", interval, f"{figures.most_adapted:.1f}", f"{record.minutes:.1f}"]
+    assert figures.test < 0.9 * min(metrics_of(*ROWS[cell])["perplexity"] for cell in ("plain RNN", "LSTM", "GRU"))
 
 
 def test_the_picture_is_drawn_from_the_committed_histories(tmp_path: Path) -> None:
