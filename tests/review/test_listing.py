@@ -6,17 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.runtime.errors import InputError
-from pipeline.tracking.store import Store, connect, open_store
+from pipeline.tracking.store import Store, open_store
 from tests.projects import Project
-
-
-@pytest.fixture
-def store(project: Project) -> Store:
-    return connect()
-
-
-def make_run(store: Store, name: str, start: int = 0) -> str:
-    return store.client.create_run(store.experiment_id, start_time=start, run_name=name).info.run_id
+from tests.review.conftest import make_run
 
 
 def test_runs_come_newest_first(store: Store) -> None:

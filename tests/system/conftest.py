@@ -29,6 +29,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.params import put
 from tests.conftest import PROJECT
 from tests.forking import BIN, LOADED, Server
 from tests.projects import empty_database
@@ -147,11 +148,7 @@ class Clone:
         path = self.folder / "params.yaml"
         content = yaml.safe_load(path.read_text())
         for dotted, value in values.items():
-            *sections, key = dotted.split("__")
-            section = content
-            for name in sections:
-                section = section[name]
-            section[key] = value
+            put(content, dotted.replace("__", "."), value)
         path.write_text(yaml.safe_dump(content, sort_keys=False))
 
     def digests(self) -> dict[str, str]:
