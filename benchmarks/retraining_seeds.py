@@ -19,7 +19,7 @@ import typer
 import yaml
 
 from benchmarks.harness import start
-from pipeline.params import read_params
+from pipeline.params import put, read_params
 from pipeline.runtime.errors import InputError
 
 CHECKOUT = Path(__file__).parents[1]
@@ -58,11 +58,7 @@ class Project:
         path = self.folder / "params.yaml"
         content = read_params(path)
         for key, value in changes.items():
-            *sections, name = key.split(".")
-            section = content
-            for part in sections:
-                section = section[part]
-            section[name] = value
+            put(content, key, value)
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         self.run("git", "commit", "-q", "--allow-empty", "-am", ", ".join(changes))
         self.run(*RETRAIN)

@@ -58,10 +58,11 @@ _idle_threads = 0  # those of libraries that know of forks, OpenBLAS and jemallo
 class Server:
     """The process that forks. One command at a time; `run` is None for what it cannot do as a real process would."""
 
-    def __init__(self) -> None:
+    def __init__(self, **variables: str) -> None:
+        """`variables`: for its environment, of those that libraries read when they are loaded."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._environment = dict(os.environ)
+        self._environment = os.environ | variables
 
     def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Any:
         """The `subprocess.CompletedProcess`, with text, of a Python command; None: somebody else must run it."""
@@ -83,7 +84,11 @@ class Server:
         if self._process is None:
             code = "from tests.forking import serve; serve()"
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [sys.executable, "-c", code],
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
         assert self._process.stdin
         assert self._process.stdout

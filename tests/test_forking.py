@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import PROJECT
 from tests.forking import LOADED, Server, python_arguments, read_at_start
-from tests.system.conftest import FORKING
+from tests.system.conftest import FORKING, THREADS
 
 # What a process can see of how it began, and a child of its own.
 PROBE = """
@@ -55,7 +55,7 @@ def server() -> Server:
 def test_a_forked_command_is_as_a_real_one(server: Server, tmp_path: Path, how: str) -> None:
     (tmp_path / "probe.py").write_text(PROBE)
     (tmp_path / "pipeline.py").write_text("NAME = 'of the clone'\n")
-    environment = dict(os.environ, PYTHONPATH=str(tmp_path), MINE="1")
+    environment = dict(os.environ, **THREADS, PYTHONPATH=str(tmp_path), MINE="1")
     command = [sys.executable, "-m", "probe", how]
     real = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     forked = server.run(command, tmp_path, environment)

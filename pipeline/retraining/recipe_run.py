@@ -20,7 +20,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from pipeline.evaluation.adapted_rows import chosen_in_words, with_adapted
 from pipeline.evaluation.results import Row, about_intervals, comparison_table, table_cells
-from pipeline.params import Params, check_params, read_params
+from pipeline.params import Params, check_params, put, read_params
 from pipeline.provenance import git
 from pipeline.provenance.dvc import DVC, repository
 from pipeline.review.overview import FIGURE_COLUMNS, INTERVAL
@@ -111,10 +111,14 @@ def recipe_params(name: str, changes: Sequence[str] = ()) -> tuple[dict[str, Any
     committed = git.output("show", "HEAD:./params.yaml")
     content = _merged(YAML(typ="safe").load(committed), read_params(path))
     for change in changes:
-        key, equals, value = change.partition("=")
+        key, equals, text = change.partition("=")
         if not equals or not key:
             raise InputError(f"-S {change!r}: expected KEY=VALUE, such as train.epochs=2")
-        _set(content, key, _value(change, value))
+        value = _value(change, text)
+        try:
+            put(content, key, value)
+        except InputError as error:
+            raise InputError(f"-S {error}") from None
     where = f"{path}{' with -S' if changes else ''}"
     params = check_params(content, where)
     if params.download.source == "files" and "://" not in params.download.path:
@@ -139,15 +143,6 @@ def _value(change: str, text: str) -> Any:
         return YAML(typ="safe").load(text)
     except (YAMLError, ValueError) as error:
         raise InputError(f"-S {change!r}: the value is not YAML: {one_line(error)}") from None
-
-
-def _set(content: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        content = content.setdefault(section, {})
-        if not isinstance(content, dict):
-            raise InputError(f"-S {key}: {section} is a value, not a section of params.yaml")
-    content[last] = value
 
 
 def apply_recipe(name: str, changes: Sequence[str] = (), afresh: bool = False) -> RecipeRun:

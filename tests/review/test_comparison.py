@@ -22,15 +22,24 @@ from pipeline.runtime.paths import TOKENS
 from pipeline.text.tokens import read_tokens
 from pipeline.tracking.store import Store, connect
 from tests.projects import Project
-from tests.review.candidates import TYPES, candidate, lock, record, rnnlm, write_corpus
+from tests.review.candidates import TYPES, as_before, candidate, lock, record, rnnlm, write_corpus
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "pair"
 
 
 @pytest.fixture
-def pair(project: Project) -> tuple[Store, str, str]:
+def pair(project: Project, kept: Path) -> tuple[Store, str, str]:
     """Two runs whose models know all word types, and a quarter of them."""
-    write_corpus()
-    candidate(project)
-    candidate(project, words=TYPES // 4)
+
+    def make() -> None:
+        write_corpus()
+        candidate(project)
+        candidate(project, words=TYPES // 4)
+
+    as_before(project, kept, make)
     store = connect()
     quarter, whole = list_runs(store, store.runs())
     return store, whole.run_id, quarter.run_id

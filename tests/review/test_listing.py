@@ -6,17 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.runtime.errors import InputError
-from pipeline.tracking.store import Store, connect, open_store
+from pipeline.tracking.store import Store, open_store
 from tests.projects import Project
-
-
-@pytest.fixture
-def store(project: Project) -> Store:
-    return connect()
-
-
-def make_run(store: Store, name: str, start: int = 0) -> str:
-    return store.client.create_run(store.experiment_id, start_time=start, run_name=name).info.run_id
+from tests.review.conftest import make_run
 
 
 def test_runs_come_newest_first(store: Store) -> None:
@@ -29,12 +21,12 @@ def test_a_store_that_fails_is_one_line_without_its_password(project: Project, m
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    # MLflow tries ten times to open a database, for more than a minute and a half in all.
-    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)
     Path("nonsense.db").write_bytes(b"no database at all, but long enough for a page" * 99)
-    for uri in (f"http://user:secret@127.0.0.1:{port}", f"sqlite:///{project.folder}/nonsense.db"):
+    server, file = f"http://user:secret@127.0.0.1:{port}", f"sqlite:///{project.folder}/nonsense.db"
+    # MLflow itself would try ten times to open the file, for 101 seconds.
+    for uri, why in ((server, "MLflow failed .*is MLFLOW_TRACKING_URI"), (file, "^MLFLOW_TRACKING_URI .*no SQLite")):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with pytest.raises(InputError, match="MLFLOW_TRACKING_URI") as refused, open_store():
+        with pytest.raises(InputError, match=why) as refused, open_store():
             pass
         assert "secret" not in str(refused.value)
         assert "\n" not in str(refused.value)

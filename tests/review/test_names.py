@@ -11,17 +11,9 @@ from pipeline.review.names import find, follower, model_called
 from pipeline.review.promotion import rollback
 from pipeline.runtime.errors import InputError
 from pipeline.tracking.runs import log_evaluation
-from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store, connect
+from pipeline.tracking.store import CHALLENGER, CHAMPION, MODEL, Store
 from tests.projects import Project
-
-
-@pytest.fixture
-def store(project: Project) -> Store:
-    return connect()
-
-
-def make_run(store: Store, name: str, start: int = 0) -> str:
-    return store.client.create_run(store.experiment_id, start_time=start, run_name=name).info.run_id
+from tests.review.conftest import make_run
 
 
 def test_an_id_its_first_characters_and_a_name_find_a_run(store: Store) -> None:

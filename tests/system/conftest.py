@@ -29,11 +29,15 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.params import put
 from tests.conftest import PROJECT
 from tests.forking import BIN, LOADED, Server
 from tests.projects import empty_database
 
-FORKING = Server()
+# No byte depends on the number of threads, and the processes of pytest keep all processors busy as it is. As it is
+# named, what makes a run again with the number that the run had is forked, too.
+THREADS = {"OMP_NUM_THREADS": "1"}
+FORKING = Server(**THREADS)
 RAN = re.compile(r"^Running stage '(.+)'", re.MULTILINE)
 CELLS = ("rnn", "lstm", "gru")
 STAGE_ORDER = [
@@ -83,6 +87,7 @@ class Clone:
     @property
     def environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "RNNLM_"))}
+        kept = THREADS | kept
         kept |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         kept |= {"PYTHONPATH": str(self.folder)}  # the clone's code, not that of the installed project
         kept |= {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
@@ -143,11 +148,7 @@ class Clone:
         path = self.folder / "params.yaml"
         content = yaml.safe_load(path.read_text())
         for dotted, value in values.items():
-            *sections, key = dotted.split("__")
-            section = content
-            for name in sections:
-                section = section[name]
-            section[key] = value
+            put(content, dotted.replace("__", "."), value)
         path.write_text(yaml.safe_dump(content, sort_keys=False))
 
     def digests(self) -> dict[str, str]:

@@ -67,6 +67,17 @@ def with_header(old: bytes, new: bytes) -> Callable[[Path], None]:
 IDS = [0, 8, 9, 1, 0, 5, 10, 1, 0, 8, 9, 1]
 
 
+def refusal(load: Callable[[Path, int], object], folder: Path, size: int) -> str:
+    """What is said of a damaged folder: one line that begins with its name, and what to do."""
+    with pytest.raises(InputError) as error:
+        load(folder, size)
+    text = str(error.value)
+    assert text.startswith(str(folder))
+    assert "dvc repro encode" in text
+    assert "\n" not in text
+    return text
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -115,13 +126,7 @@ IDS = [0, 8, 9, 1, 0, 5, 10, 1, 0, 8, 9, 1]
 )
 def test_damaged_files_are_named(damage: Callable[[Path], object], message: str, encoded: Path) -> None:
     damage(encoded)
-    with pytest.raises(InputError) as error:
-        load_split(encoded, len(WORDS))
-    text = str(error.value)
-    assert text.startswith(str(encoded))
-    assert message in text
-    assert "dvc repro encode" in text
-    assert "\n" not in text
+    assert message in refusal(load_split, encoded, len(WORDS))
 
 
 @pytest.mark.parametrize(
@@ -140,10 +145,7 @@ def test_damaged_documents_are_named(damage: Callable[[Path], object], message: 
     test = encoded.parent / "test"
     assert load_documents(test, 3) is not None
     damage(test)
-    with pytest.raises(InputError) as error:
-        load_documents(test, 3)
-    assert str(error.value).startswith(str(test))
-    assert message in str(error.value)
+    assert message in refusal(load_documents, test, 3)
 
 
 @pytest.mark.parametrize(
@@ -162,11 +164,7 @@ def test_a_damaged_file_of_what_was_seen_is_named(
     test = encoded.parent / "test"
     assert load_seen(test, 3).tolist() == [True, True, True]
     damage(test)
-    with pytest.raises(InputError) as error:
-        load_seen(test, 3)
-    assert str(error.value).startswith(str(test))
-    assert message in str(error.value)
-    assert "dvc repro encode" in str(error.value)
+    assert message in refusal(load_seen, test, 3)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), PermissionError(errno.EACCES, "Permission denied")])

@@ -61,6 +61,12 @@ def sentences(chance: random.Random, number: int) -> list[str]:
     return [" ".join(chance.choices(WORDS, k=chance.randint(3, 25))).capitalize() + "." for _ in range(number)]
 
 
+def paragraphs(seed: int, number: int, fewest: int, most: int) -> list[str]:
+    """Of `fewest` to `most` sentences each."""
+    chance = random.Random(seed)
+    return [" ".join(sentences(chance, chance.randint(fewest, most))) for _ in range(number)]
+
+
 def read_with_remarks(path: Path, txt_documents: str) -> tuple[int, list[str]]:
     remarks = Remarks()
     params = download_params(txt_documents=txt_documents)
@@ -72,9 +78,7 @@ def read_with_remarks(path: Path, txt_documents: str) -> tuple[int, list[str]]:
 def test_wrapped_text_is_read_in_paragraphs_or_warned_of(
     seed: int, width: int, title: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    chance = random.Random(seed)
-    blocks = [" ".join(sentences(chance, chance.randint(3, 6))) for _ in range(40)]
-    path = tmp_path_factory.mktemp("any") / "book.txt"
+    blocks, path = paragraphs(seed, 40, 3, 6), tmp_path_factory.mktemp("any") / "book.txt"
     head = "*** A line that is longer than any other: " + "x" * 120 + "\n" if title else ""
     path.write_text(head + "\n\n".join(textwrap.fill(block, width) for block in blocks))
     number, told = read_with_remarks(path, "auto")
@@ -113,9 +117,7 @@ SHAPES = {
 def test_wrapped_text_of_other_shapes_is_warned_of(
     seed: int, width: int, shape: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    chance = random.Random(seed)
-    blocks = [" ".join(sentences(chance, chance.randint(12, 24))) for _ in range(18)]
-    path = tmp_path_factory.mktemp("any") / "book.txt"
+    blocks, path = paragraphs(seed, 18, 12, 24), tmp_path_factory.mktemp("any") / "book.txt"
     path.write_text(SHAPES[shape](blocks, width))
     for txt_documents in ("auto", "line"):
         _, told = read_with_remarks(path, txt_documents)
