@@ -1,10 +1,11 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.evaluation import results
+from pipeline.evaluation import figures, results
 from pipeline.evaluation.matrix import Matrix
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scores import write_metrics
@@ -13,13 +14,27 @@ from pipeline.runtime.remarks import Remarks
 from tests.evaluation.conftest import FIGURES, report_on
 
 
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty files in place of figures, which take longer than the text that most tests are about."""
+
+    def draw(path: Path, *_: object) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+    for name in ("learning_curves", "gradient_flow", "perplexity_by_band"):
+        monkeypatch.setattr(figures, name, draw)
+
+
 @pytest.mark.parametrize("names", [["lstm"], ["rnn", "lstm", "gru"], [f"cell-{number}" for number in range(9)]])
-def test_any_number_of_cells_makes_a_whole_report(make_run, names: list[str]) -> None:
+def test_any_number_of_cells_makes_a_whole_report(make_run, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # its figures are drawn
     folder = make_run(dict.fromkeys(names, 4.0))
     text = report_on(folder, names)
     assert sorted(path.name for path in (folder / "report").iterdir()) == sorted(
         [*FIGURES, "bands.csv", "pairs.csv", "report.md"]
     )
+    assert all((folder / "report" / name).read_bytes().startswith(b"\x89PNG") for name in FIGURES)
     assert re.findall(r"\]\((.*?\.png)\)", text) == ["learning_curves.png", "perplexity_by_band.png", FIGURES[0]]
     assert [line for line in text.splitlines() if line.startswith("| ") and "best on validation" in line] != []
     for name in names:
@@ -95,7 +110,8 @@ def test_perplexity_over_what_shares_no_8_gram_stands_beside_the_other_or_is_abs
         assert next(line for line in text.splitlines() if line.startswith("| lstm")).count("| - |") == 1
 
 
-def test_too_few_documents_give_a_sentence_and_no_matrix(make_run) -> None:
+def test_too_few_documents_give_a_sentence_and_no_matrix(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # figures without intervals can be drawn, too
     folder = make_run({"lstm": 4.0})
     for path in folder.rglob("*.parquet"):
         table = pq.read_table(path)
