@@ -133,13 +133,6 @@ class Store:
         for start in range(0, len(metrics), LARGEST_PAGE):
             self.client.log_batch(run_id, metrics=metrics[start : start + LARGEST_PAGE])
 
-    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
-        """Write artifacts of a run: the content of each file of `folder`, by its name."""
-        with tempfile.TemporaryDirectory() as local:
-            for name, content in files.items():
-                (Path(local) / name).write_bytes(content)
-            self.client.log_artifacts(run_id, local, folder)
-
     def read_file(self, run_id: str, path: str) -> bytes | None:
         """The content of one of a run's artifacts; None where it has no such file."""
         folder = str(PurePosixPath(path).parent)

@@ -123,7 +123,7 @@ def test_a_store_whose_artifacts_are_slow_is_waited_for_and_one_that_is_silent_n
     def judge(*_: object) -> Judgement:
         with retrain.open_store() as store:
             run = store.client.create_run(store.experiment_id)
-            store.log_files(run.info.run_id, "provenance", {"patch": b"a patch"})
+            store.client.log_text(run.info.run_id, "a patch", "provenance/patch")
             kept = store.read_file(run.info.run_id, "provenance/patch")
         return Judgement("promoted" if kept == b"a patch" else "kept")
 

@@ -110,7 +110,7 @@ def test_what_only_one_run_has_recorded_is_not_a_difference(pair: "tuple[Store, 
 
 def test_a_damaged_record_is_refused(pair: "tuple[Store, Run, Run]") -> None:
     store, a, b = pair
-    store.log_files(b.info.run_id, "provenance", {"provenance.json": b"{}"})
+    store.client.log_text(b.info.run_id, "{}", "provenance/provenance.json")
     with pytest.raises(InputError, match=f"{b.info.run_id}.* is damaged"):
         differences(store, a, b)
 

@@ -55,7 +55,7 @@ def trained(project: Project, power: float) -> str:
     store.tag(run.info.run_id, model_digest=digest)
     store.tag_version(str(store.versions()[-1].version), model_digest=digest)
     lock_as_then(project)
-    store.log_files(run.info.run_id, "provenance", {"provenance.json": record()})
+    store.client.log_text(run.info.run_id, record().decode(), "provenance/provenance.json")
     return run.info.run_id
 
 

@@ -64,7 +64,7 @@ def test_more_points_than_mlflow_takes_at_once_all_arrive(project: Project) -> N
 def test_artifacts_are_read_by_their_path(project: Project) -> None:
     store = connect()
     run = store.client.create_run(store.experiment_id).info.run_id
-    store.log_files(run, "some", {"a.txt": b"a"})
+    store.client.log_text(run, "a", "some/a.txt")
     assert store.read_file(run, "some/a.txt") == b"a"
     assert store.read_file(run, "some/b.txt") is None
 
