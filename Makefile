@@ -97,9 +97,9 @@ style: setup
 types: setup
 	@told=$$(basedpyright) || { echo "$$told"; false; }
 
-# Types are checked beside the tests, which leave a processor idle now and then. If one fails, the other ends all the same.
+# Types are checked beside the tests, which leave a processor idle now and then. If one fails, the other runs all the same.
 test: style
-	@$(MAKE) --no-print-directory --jobs 2 types tests
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going types tests
 
 tests: setup
 	$(PYTEST) -m "not ($(LEFT_OUT))"
