@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An active virtual environment must not shadow ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help setup lock repro headline docs site retrain check style types test tests soak ui clean
+.PHONY: help setup lock repro headline docs site retrain check style types test soak ui clean
 
 help:
 	@echo 'make repro    set up, run what is out of date of the pipeline, and show the figures of all models'
@@ -95,13 +95,9 @@ style: setup
 	ruff check .
 
 types: setup
-	@told=$$(basedpyright) || { echo "$$told"; false; }
+	@told=$$(pyrefly check 2>&1) || { echo "$$told"; false; }
 
-# Types are checked beside the tests, which leave a processor idle now and then. If one fails, the other runs all the same.
-test: style
-	@$(MAKE) --no-print-directory --jobs 2 --keep-going types tests
-
-tests: setup
+test: check
 	$(PYTEST) -m "not ($(LEFT_OUT))"
 
 # Kills and damaged files by the dozen and by the thousand: an hour. All tests of these files, marked or not.

@@ -122,7 +122,7 @@ def fill(store: Store) -> None:
         ],
         SqlTag: [{"run_uuid": id_, "key": f"tag{key}", "value": "1"} for id_ in ids for key in range(12)],
     }
-    engine: Any = store.client._tracking_client.store.engine  # pyright: ignore[reportAttributeAccessIssue]
+    engine: Any = store.client._tracking_client.store.engine
     with engine.begin() as connection:
         for table, values in tables.items():
             connection.execute(insert(table), values)

@@ -133,7 +133,7 @@ def main(
     if known["recipe"] not in (None, recipe) and not (anew or list_):
         raise InputError(f"{OPTIONS_FILE} is of {BASE} as it was earlier; --anew forgets that")
     if anew or known["recipe"] is None:
-        known = {"recipe": recipe, "rows": {}}
+        known |= {"recipe": recipe, "rows": {}}
     for name in [] if list_ else [only] if only else OPTIONS:
         changes = switched(content, OPTIONS[name])
         _, params = recipe_params(BASE, changes)

@@ -140,7 +140,8 @@ def our_side() -> None:
     turns = Turns(sys.stdin, sys.stdout)
     turns.wait()
     model = LanguageModel(shape, len(vocabulary), torch.Generator().manual_seed(params.seed))
-    history = Trainer(model, splits["train"], splits["valid"], vocabulary.counts, params, stop=turns).fit(_Noted(turns))
+    trainer = Trainer(model, splits["train"], splits["valid"], vocabulary.counts, params, stop=turns)
+    history = trainer.fit(_Noted(turns))  # pyrefly: ignore[bad-instantiation]
     turns.end()
     figures = {"valid": min(record.valid_perplexity for record in history)}
     if asked["test"]:
@@ -173,7 +174,7 @@ def peer_side() -> None:
 def _read(folder: Path) -> tuple[dict[str, EncodedSplit], Vocabulary]:
     """The splits by name, and the vocabulary."""
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
-    splits = {name: load_split(folder / name, len(vocabulary)) for name in SPLITS}
+    splits: dict[str, EncodedSplit] = {name: load_split(folder / name, len(vocabulary)) for name in SPLITS}
     return splits, vocabulary
 
 
@@ -300,7 +301,7 @@ def _ours(
         raise InputError(f"recipe {recipe} has several models: {', '.join(params.cells)}; a race takes one")
     (cell,) = params.cells.values()
     train = in_numbers(cell.train, load_split(folder / "train").tokens).model_copy(update={"device": "cpu", **change})
-    asked = {"model": dict(cell.model), "train": dict(train), "test": test}
+    asked: dict[str, object] = {"model": dict(cell.model), "train": dict(train), "test": test}
     return Side(f"{recipe}, {train.precision}", OUR_SIDE, asked, folder, stack)
 
 

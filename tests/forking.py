@@ -163,7 +163,7 @@ def _load() -> None:
     # Which package each module is of: logging a model needs it.
     mlflow.utils.requirements_utils._init_modules_to_packages_map()
     _loggers.update((logger.name, _settings(logger)) for logger in _all_loggers())
-    subprocess.Popen = ForkingPopen  # type: ignore[misc]
+    subprocess.Popen = ForkingPopen  # pyrefly: ignore
 
 
 def wait_for_no_disk() -> None:
@@ -207,7 +207,7 @@ class ForkingPopen(subprocess.Popen):
             streams = [given if given != -1 else own for own, given in enumerate((to_in, from_out, from_err))]
             become_python(argv, streams, pass_fds, cwd, environment)
         self._child_created = True
-        self._close_pipe_fds(to_in, from_in, to_out, from_out, to_err, from_err)  # type: ignore[attr-defined]
+        self._close_pipe_fds(to_in, from_in, to_out, from_out, to_err, from_err)  # pyrefly: ignore
         return None
 
 
@@ -217,7 +217,7 @@ def become_python(
     passed: Sequence[int],
     folder: str | None,
     environment: Mapping[str, str],
-) -> NoReturn:
+) -> NoReturn:  # pyrefly: ignore[bad-return]
     """Go on in a forked process as `python ARGV`, with these file descriptors as standard streams."""
     status = 1
     try:
@@ -243,7 +243,7 @@ def become_python(
         )
         for logger in _all_loggers():
             vars(logger).update(_loggers.get(logger.name) or _settings(logging.Logger(logger.name)))
-            logger._cache.clear()  # type: ignore[attr-defined]
+            logger._cache.clear()  # pyrefly: ignore
         if folder:
             os.chdir(folder)
         os.environ.clear()
@@ -291,7 +291,7 @@ def _main(argv: Sequence[str], paths: Sequence[str]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         raise
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()  # pyrefly: ignore
     atexit._run_exitfuncs()
     sys.stdout.flush()
     return status

@@ -45,7 +45,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_every_example_is_a_command_line_that_is_understood() -> None:
-    commands = GROUP.commands  # pyright: ignore[reportAttributeAccessIssue]
+    commands = GROUP.commands  # pyrefly: ignore[missing-attribute]
     assert len(commands) > 20
     for name, command in commands.items():
         if command.hidden:
@@ -61,7 +61,7 @@ def test_every_example_is_a_command_line_that_is_understood() -> None:
 
 
 def test_every_command_that_ends_speaks_json() -> None:
-    commands = GROUP.commands  # pyright: ignore[reportAttributeAccessIssue]
+    commands = GROUP.commands  # pyrefly: ignore[missing-attribute]
     without = {
         name for name, command in commands.items() if not any("--json" in param.opts for param in command.params)
     }

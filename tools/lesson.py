@@ -220,7 +220,8 @@ def _loss_by_equations(name: str, x_TBX: Tensor, weights: Sequence[Tensor]) -> f
     total = 0.0
     for x_BX in x_TBX:
         state = CELLS[name](x_BX, state, *weights)
-        total += ((state[0] if name == "lstm" else state) ** 2).sum().item()
+        s_BH = state[0] if isinstance(state, tuple) else state
+        total += (s_BH**2).sum().item()
     return total
 
 

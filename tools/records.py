@@ -202,12 +202,12 @@ def page(found: Mapping[str, Record | None]) -> str:
 def _row(budget: int, name: str, record: Record | None) -> list[str]:
     if record is None:
         return [str(budget), "not measured yet", *["-"] * 8, f"`rnnlm recipe {name}`"]
-    figures = record.median.best
+    figures, runs = record.median.best, record.runs
     interval = "-" if figures.test_low is None else f"{figures.test_low:.1f} to {figures.test_high:.1f}"
     adapted = f"{statistics.median_low(record.adapted):.1f}" if record.adapted else "-"
 
     def each(of: Callable[[ProvedRun], str]) -> str:
-        return ", ".join(dict.fromkeys(of(run) for run in record.runs))
+        return ", ".join(dict.fromkeys(map(of, runs)))
 
     seeds = ", ".join(f"{value:.1f}" for value in record.static)
     return [

@@ -223,7 +223,7 @@ def serve(
 
     def other() -> Content | None:
         saved = newer()
-        return saved and content(saved)
+        return None if saved is None else content(saved)
 
     first = other()
     assert first is not None  # the first call gives the one to begin with

@@ -277,7 +277,7 @@ def _mean(values: Sequence[Numbers]) -> Numbers:
     total = values[0]
     for value in values[1:]:
         total = total + value
-    return total / len(values)
+    return total / len(values)  # pyrefly: ignore[bad-return]
 
 
 def beginning(split: EncodedSplit, tokens: int) -> EncodedSplit:

@@ -149,7 +149,7 @@ def student(z: Number, free: float) -> Number:
         (((3 * y + 19) * y + 17) * y - 15) / 384,
         ((((79 * y + 776) * y + 1482) * y - 1920) * y - 945) / 92160,
     )
-    return z * (1 + sum(term / free**power for power, term in enumerate(terms, start=1)))
+    return z * (1 + sum(term / free**power for power, term in enumerate(terms, start=1)))  # pyrefly: ignore[bad-return]
 
 
 def _as_normal(t_F: np.ndarray, free: float) -> np.ndarray:

@@ -22,7 +22,7 @@ def parts_of(adaptation: str) -> list[str]:
 
 def _adaptations(written: Sequence[str]) -> list[str]:
     """Each with its parts in the order of `ADAPTABLE`."""
-    found = []
+    found: list[str] = []
     for adaptation in written:
         parts = parts_of(adaptation)
         if unknown := [part for part in parts if part not in ADAPTABLE]:

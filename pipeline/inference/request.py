@@ -180,4 +180,4 @@ def put_gate_before_server(tokens: Callable[[list[str]], Sequence[Sized]]) -> No
             return scoring_server.InvocationsResponse(body, status, "application/json")
         return answer(data, "application/json", *context)
 
-    scoring_server.invocations = checked_invocations
+    scoring_server.invocations = checked_invocations  # pyrefly: ignore[bad-assignment]

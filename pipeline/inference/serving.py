@@ -50,7 +50,7 @@ class ServedLanguageModel(PythonModel):
         self._unknown_types = None if path is None else np.load(path, mmap_mode="r")
         put_gate_before_server(self._predictor.tokens)
 
-    def predict(self, context: Any, model_input: list[str], params: dict[str, Any] | None = None):
+    def predict(self, context: Any, model_input: list[str], params: dict[str, Any] | None = None):  # pyrefly: ignore[bad-override]
         """Answer a request with a row for each text.
 
         MLflow checks that `model_input` is what its type hint says; `params` are fields of `Options`, and MLflow fills

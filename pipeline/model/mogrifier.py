@@ -108,7 +108,7 @@ class _Mogrifier(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         U, W, b, c0_BH, kept_BH, a_NG, c_NH, tanh_c_NH, *rest = ctx.saved_tensors
         rounds, sizes = ctx.rounds, ctx.batch_sizes
         turns, gates, factors = rest[-rounds - 2 :], rest[-2 * rounds - 2 : -rounds - 2], rest[: -2 * rounds - 2]

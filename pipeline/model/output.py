@@ -154,7 +154,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         if ctx.gradients is None:
             raise RuntimeError("cross_entropy: backward runs once; compute the loss again for a second")
         # Scaled in place and let go, so that the largest of them, by V, exists once.

@@ -144,7 +144,7 @@ class _RNN(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, U, W, s0_BH, kept_BH, s_NH = ctx.saved_tensors
         da_NH = grads[0].clone()  # by the states, turned step by step into that by the pre-activations
         Wt = W.t().contiguous()  # products with a transposed view are half as fast
@@ -201,7 +201,7 @@ class _LSTM(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, U, W, s0_BH, c0_BH, kept_BH, gates_NG, s_NH, c_NH, tanh_c_NH = ctx.saved_tensors
         sizes, H = ctx.batch_sizes, len(W)
         Wt = W.t().contiguous()
@@ -265,7 +265,7 @@ class _GRU(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, U, W, s0_BH, kept_BH, gates_NG, s_NH, sr_NH = ctx.saved_tensors
         sizes, H = ctx.batch_sizes, len(W)
         Wt_rz, Wt_h = W.t().contiguous().split((2 * H, H))

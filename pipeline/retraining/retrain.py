@@ -199,7 +199,7 @@ def _judge(result: Retraining, params: Params, without_old_sentences: bool) -> J
             verdict.challenger,
             found.cell,
             figures,
-            verdict.test and verdict.test.as_json(),
+            verdict.test.as_json() if verdict.test else None,
             verdict.gates,
         )
 

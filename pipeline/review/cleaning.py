@@ -82,7 +82,7 @@ def _of_mlflow(store: Store, before: float) -> Iterator[Leftover]:
             continue
         for output in run.outputs.model_outputs if run.outputs else []:
             model = _logged_model(store, output.model_id)
-            folder = model and _inside(model.artifact_location, root)
+            folder = _inside(model.artifact_location, root) if model else None
             if model and folder:
                 yield Leftover("models in MLflow", (folder,), _remover_of_model(store, run, model))
         folder = _inside(run.info.artifact_uri, root)
@@ -153,7 +153,7 @@ def _remover_of_run(store: Store, run: "Run") -> Callable[[], None]:
 
 def _database(store: Store) -> "SqlAlchemyStore":
     """What `mlflow gc` calls, which itself would also remove other experiments that somebody has deleted."""
-    return store.client._tracking_client.store  # pyright: ignore[reportReturnType]
+    return store.client._tracking_client.store
 
 
 def _of_dvc(store: Store, before: float) -> Iterator[Leftover]:

@@ -66,7 +66,7 @@ class _PlainBar(Bar):
         parts = [f"{self._name}: {self._done:,.0f}{total} {self._unit}", _rate(self._done, seconds, self._unit)]
         if self._total and 0 < self._done < self._total and not over:
             parts.append(f"{seconds * (self._total / self._done - 1):.0f} s left")
-        print(", ".join(filter(None, [*parts, self._note])), file=sys.stderr, flush=True)
+        print(", ".join(part for part in (*parts, self._note) if part), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class _ImpatientProtocol(H11Protocol):
     _seen: object = None
     _since = 0.0  # when it was made, or last answered
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         waited_for = [one for one in self.connections if isinstance(one, _ImpatientProtocol) and one._keeps_waiting()]
         if len(self.connections) >= MOST_CONNECTIONS and waited_for:
             min(waited_for, key=lambda one: one._since).transport.abort()

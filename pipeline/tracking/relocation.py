@@ -104,7 +104,7 @@ def rewrite_addresses(uri: str, before: Path, now: Path) -> int:
             for old, new in ((before.as_uri(), now.as_uri()), (str(before), str(now))):
                 inside = func.substr(column.concat("/"), 1, len(old) + 1) == f"{old}/"
                 moved = literal(new).concat(func.substr(column, len(old) + 1))
-                table = update(column.class_)  # pyright: ignore[reportArgumentType]
+                table = update(column.class_)  # pyrefly: ignore[bad-argument-type]
                 count += connection.execute(table.where(inside).values({column.key: moved})).rowcount
     engine.dispose()
     return count

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,7 +214,7 @@ def test_what_is_chosen_costs_on_validation_what_it_says_and_less_than_what_else
     read = beginning(valid, 60) if "dynamic" in name else valid
     assert 55 < read.tokens <= 60 or read is valid
     assert perplexity(reader, read, chosen) == pytest.approx(chosen.valid_perplexity)
-    others = []
+    others: list[dict[str, Any]] = []
     if "temperature" in name:
         others += [{"temperature": temperature} for temperature in (1.0, 1.5, 2.0)]
     if "cache" in name:

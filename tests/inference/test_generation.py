@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pipeline.inference.generation import Decoding, generate, readable, suggest
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import END_ID, START_ID
 
-OPTIONS = {"temperature": 1.0, "top_k": None, "max_length": 20, "seed": 1}
+OPTIONS: dict[str, Any] = {"temperature": 1.0, "top_k": None, "max_length": 20, "seed": 1}
 
 
 def write(model, vocabulary, count: int, prompt: Sequence[str] = (), **options) -> list[list[str]]:

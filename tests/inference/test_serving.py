@@ -97,7 +97,7 @@ def test_unknown_words_are_charged_for_over_the_words_of_the_corpus_that_the_mod
     runs.log_evaluation(project.params, project.cell.name)
     store = connect()
     (logged,) = store.client.search_logged_models([store.experiment_id])
-    served = mlflow.pyfunc.load_model(logged.model_uri)
+    served: Any = mlflow.pyfunc.load_model(logged.model_uri)
     assert "'over_types': boolean (default: False)" in str(served.metadata.signature.params)
     plain, shared = (served.predict(TEXTS, params={"over_types": over}) for over in (False, True))
     unknown = {word for word in ("a", "bird", "nest", "nobody", "knows") if word not in project.vocabulary.tokens}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,7 +50,8 @@ def test_config_is_sorted_and_says_all_but_the_words(tmp_path: Path) -> None:
 
 
 def test_an_option_is_in_the_config_where_it_is_used_alone(tmp_path: Path) -> None:
-    for shape, used in (({}, {}), ({"layers": 2, "lower_sizes": [5]}, {"lower_sizes": [5]})):
+    shapes: list[dict[str, Any]] = [{}, {"layers": 2, "lower_sizes": [5]}]
+    for shape, used in zip(shapes, ({}, {"lower_sizes": [5]}), strict=True):
         save_model(saved_model(build(**shape)), tmp_path)
         saved = json.loads((tmp_path / "config.json").read_text())["model"]
         assert {key: value for key, value in saved.items() if key in NEUTRAL_SHAPE} == used

@@ -48,7 +48,7 @@ class Case:
 
     def fast(self) -> list[torch.Tensor]:
         b, state = self.biases[0] if self.biases else None, tuple(self.states) or None
-        s_NH, last = run_mogrifier(self.x, self.sizes, self.U, self.W, b, self.rounds, state, self.kept)  # pyright: ignore
+        s_NH, last = run_mogrifier(self.x, self.sizes, self.U, self.W, b, self.rounds, state, self.kept)  # pyrefly: ignore[bad-argument-type]
         return [s_NH, *last]
 
     def readable(self) -> list[torch.Tensor]:
@@ -151,4 +151,4 @@ def test_its_size_is_that_of_the_lstm_and_its_matrices_within_their_bounds() -> 
         bound = 1 / math.sqrt((12, 7)[k % 2])
         assert bound * 0.9 < largest <= bound
     low = build(**SHAPES[1])
-    assert [tuple(factor.shape) for factor in low.layers[0].M[:4]] == [(9, 3), (3, 12), (12, 3), (3, 9)]  # pyright: ignore
+    assert [tuple(factor.shape) for factor in low.layers[0].M[:4]] == [(9, 3), (3, 12), (12, 3), (3, 9)]  # pyrefly: ignore[bad-index]

@@ -121,7 +121,7 @@ def write_scores(path: Path, nats: float) -> None:
     """What paired tests need of the scores of a model that spends so many nats on each token of the test split."""
     tokens = np.concatenate([rows.value_lengths().to_numpy() + 1 for rows in read_tokens(TOKENS, "test")])
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns = {"nats": nats * tokens, "tokens": tokens.astype(np.int64)}
+    columns: dict[str, Any] = {"nats": nats * tokens, "tokens": tokens.astype(np.int64)}
     columns |= {f"{TOKENS_IN}all": columns["tokens"], f"{NATS_IN}all": columns["nats"]}
     columns["document"] = read_documents_of(TOKENS, "test")
     pq.write_table(pa.table(columns), path)

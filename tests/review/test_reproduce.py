@@ -142,7 +142,7 @@ def test_a_run_that_began_with_a_model_is_not_made_from_text_alone(
         records = Provenance("c" * 40, {}, {"train": train, "download": StageRecord({}, {}, {})})
         monkeypatch.setattr(reproduce, "read_provenance", lambda *_: records)
         with pytest.raises(InputError) as caught:
-            reproduce.reproduce(SimpleNamespace(), cast("Run", run), "download")  # pyright: ignore[reportArgumentType]
+            reproduce.reproduce(SimpleNamespace(), cast("Run", run), "download")  # pyrefly: ignore[bad-argument-type]
         return str(caught.value)
 
     for digest in (None, dvc_digest(stage.WARM_START)):
@@ -172,7 +172,7 @@ def test_a_signal_takes_the_stage_and_the_worktree_along_and_a_second_one_has_to
     run = cast("Run", SimpleNamespace(info=SimpleNamespace(run_id="id"), data=data))
 
     def again() -> None:
-        reproduce.reproduce(SimpleNamespace(), run)  # pyright: ignore[reportArgumentType]
+        reproduce.reproduce(SimpleNamespace(), run)  # pyrefly: ignore[bad-argument-type]
 
     def repro(tree: Path, *_: object) -> None:
         assert (tree / "params.yaml").exists()

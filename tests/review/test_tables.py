@@ -2,6 +2,7 @@
 
 import dataclasses
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -142,8 +143,6 @@ def test_differences_are_a_table_of_each_kind(capsys: pytest.CaptureFixture[str]
         (WITHHELD, "Whether one is better cannot be told."),
     ],
 )
-def test_the_paired_test_in_sentences(
-    changes: dict[str, float | None], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_paired_test_in_sentences(changes: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     show_comparison(ModelComparison(dataclasses.replace(RESULT, **changes), 0, 1030, 0, ("A remark.",)))
     assert told in capsys.readouterr().out

@@ -66,7 +66,7 @@ def test_items_are_read_only_as_fast_as_they_are_worked_off(workers: int) -> Non
         assert next(results) == expected
         assert len(multiprocessing.active_children()) <= workers
         worked_off += 1
-    results.close()  # pyright: ignore[reportAttributeAccessIssue]
+    results.close()  # pyrefly: ignore[missing-attribute]
     assert multiprocessing.active_children() == []
 
 
@@ -151,7 +151,7 @@ def test_a_cluster_that_cannot_be_closed_loses_its_processes_and_no_other_does(
     with monkeypatch.context() as broken:
         broken.setattr(AsyncProcess, "join", fail)
         broken.setattr(parallel, "STARTING_SECONDS", 0)
-        mine.close()  # pyright: ignore[reportAttributeAccessIssue]
+        mine.close()  # pyrefly: ignore[missing-attribute]
     assert not any(map(psutil.pid_exists, my_pids))
     assert all(map(psutil.pid_exists, other_pids))
     assert len(list(other)) == 80

@@ -111,7 +111,8 @@ def test_a_cluster_with_certificates_is_used_by_those_who_have_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the variables that docs/security.md names, which Dask reads when it is imported."""
-    made, other = Security.temporary(), Security.temporary()
+    made: Any = Security.temporary()
+    other: Any = Security.temporary()
     for name, content in (("ca", made.tls_ca_file), ("key", made.tls_client_key), ("other", other.tls_ca_file)):
         (tmp_path / name).write_text(content)
 

@@ -29,4 +29,4 @@ def test_nothing_is_filled_in_ignored_or_converted(values: dict[str, object], ki
 
 def test_what_was_read_stays_as_it_was() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Example(share=1.0, count=2).count = 3  # pyright: ignore[reportAttributeAccessIssue]
+        Example(share=1.0, count=2).count = 3  # pyrefly: ignore[read-only]

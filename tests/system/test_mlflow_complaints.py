@@ -198,7 +198,7 @@ def test_mlflow_2730_many_runs_are_listed_with_a_query_a_table(project: Project)
     for number in range(count):
         run_id = store.client.create_run(store.experiment_id, run_name=f"run {number}").info.run_id
         store.client.log_batch(run_id, [Metric(f"test/{key}", key + number, 0, 0) for key in range(metrics)])
-    engine = store.client._tracking_client.store.engine  # pyright: ignore[reportAttributeAccessIssue]
+    engine = store.client._tracking_client.store.engine
     loaded: list[Any] = []
     queries: list[str] = []
 
@@ -240,7 +240,7 @@ def test_mlflow_867_the_exact_data_of_a_run_by_the_command_on_its_page(project: 
     for file in [Path("data/vocabulary.tsv"), *Path("data/encoded").rglob("*.npy")]:
         file.write_bytes(b"of another corpus")
 
-    (used, *_) = store.run(run.info.run_id).inputs.dataset_inputs  # pyright: ignore[reportOptionalMemberAccess]
+    (used, *_) = store.run(run.info.run_id).inputs.dataset_inputs  # pyrefly: ignore[missing-attribute]
     (place,) = json.loads(used.dataset.source).values()
     assert dvc_digest(Path(place)) != used.dataset.digest
 

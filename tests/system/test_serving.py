@@ -210,7 +210,7 @@ REQUESTS = 125 if SOAK else 25  # of each client
 def test_many_requests_of_8_clients_get_the_answers_of_single_calls(either: Served) -> None:
     import mlflow
 
-    alone = mlflow.pyfunc.load_model(str(either.model))
+    alone: Any = mlflow.pyfunc.load_model(str(either.model))
     tasks = [{"task": "score"}, {"task": "suggest", "count": 3}, {"task": "generate", "count": 2, "max_length": 20}]
     expected = {
         (number, text): alone.predict([text], params=params).to_dict("records")[0]

@@ -6,6 +6,7 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -81,7 +82,7 @@ def test_score_server_comparison_and_metrics_give_one_perplexity_and_suggestions
     by_command = math.exp(-sum(float(row[0]) for row in rows) / sum(int(row[1]) for row in rows))
     assert by_command == pytest.approx(metrics["perplexity"], rel=1e-5)
 
-    answer = mlflow.pyfunc.load_model("models:/rnnlm/1").predict(LINES)
+    answer: Any = mlflow.pyfunc.load_model("models:/rnnlm/1").predict(LINES)
     served = math.exp(-answer["log_probability"].sum() / answer["tokens"].sum())
     assert served == pytest.approx(metrics["perplexity"], rel=1e-5)
 

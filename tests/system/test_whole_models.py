@@ -47,11 +47,12 @@ def answers() -> dict[str, Any]:
     import mlflow
 
     store = connect()
-    served = mlflow.pyfunc.load_model("models:/rnnlm/1")
+    served: Any = mlflow.pyfunc.load_model("models:/rnnlm/1")
     run = find(store, "v1")
     params = load_params()
     # As the model's: a comparison is refused where today's test sentences are read by other rules.
-    params = params.__class__(**{**vars(params), "tokenize": params.tokenize.model_copy(update={"lowercase": True})})
+    read: dict[str, Any] = {"tokenize": params.tokenize.model_copy(update={"lowercase": True})}
+    params = params.__class__(**vars(params) | read)
     said: dict[str, Any] = {
         "serving": [served.predict([TEXT], {"task": task}).to_dict() for task in ("score", "suggest", "generate")],
         "comparison": compare_models(store, run, run, params, Path("old.parquet")).result,

@@ -40,7 +40,7 @@ def test_documents_stay_where_they_were() -> None:
 
 @pytest.mark.parametrize("parts", [(92.0, 4.0, 4.0), (1.0, 1.0, 1.0), (0.5, 0.1, 0.4)])
 def test_shares_hold_on_many_documents(parts: tuple[float, float, float]) -> None:
-    counts = Counter(split_of(document, shares(*parts)) for document in IDS)
+    counts: Counter[str] = Counter(split_of(document, shares(*parts)) for document in IDS)
     for split, part in zip(("train", "valid", "test"), parts, strict=True):
         assert counts[split] / len(IDS) == pytest.approx(part / sum(parts), abs=0.015)
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,8 @@ def record_of(tests: list[float], recipe: str = "ptb-3min", seconds: float = 120
         )
         for seed, test in enumerate(tests, 1)
     ]
-    values = {"recipe": recipe, "command": f"rnnlm recipe {recipe}", "precision": "exact", "params": {}, "code": "c"}
+    values: dict[str, Any] = {"recipe": recipe, "command": f"rnnlm recipe {recipe}", "precision": "exact"}
+    values |= {"params": {}, "code": "c"}
     return Record(runs=runs, **values | changes)
 
 

@@ -227,7 +227,7 @@ def with_member(content: bytes, name: str, kind: bytes = tarfile.REGTYPE, link: 
         words = {"major": "1", "minor": "0", "name": name, "realsize": "0"}
         info.pax_headers = {f"GNU.sparse.{key}": value for key, value in words.items()}
     with tarfile.open(fileobj=BytesIO(content)) as tar:
-        rest = [(member, tar.extractfile(member).read()) for member in tar]  # pyright: ignore[reportOptionalMemberAccess]
+        rest = [(member, tar.extractfile(member).read()) for member in tar]  # pyrefly: ignore[missing-attribute]
     known = json.loads(rest[-1][1])
     known["files"][name] = {"sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "bytes": 0}
     return packed(json.dumps(known).encode(), *rest[:-1], (info, holes))

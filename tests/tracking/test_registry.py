@@ -39,7 +39,8 @@ def test_an_evaluated_model_is_a_version_once(project: Project, capfd: pytest.Ca
     assert run.outputs is not None
     assert version.source == f"models:/{run.outputs.model_outputs[0].model_id}"
     assert "perplexity 6.00 (95% interval 5.00 to 7.00)" in (version.description or "")
-    assert mlflow.pyfunc.load_model(f"models:/{MODEL}/1").predict(["the cat"])["tokens"].tolist() == [3]
+    served: Any = mlflow.pyfunc.load_model(f"models:/{MODEL}/1")
+    assert served.predict(["the cat"])["tokens"].tolist() == [3]
     assert capfd.readouterr().err == ""
     project.train(seed=2)
     log(project)

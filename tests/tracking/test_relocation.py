@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -57,7 +58,8 @@ def everything_is_inside(folder: Path) -> None:
     (model,) = run.outputs.model_outputs if run.outputs else []
     for uri in (f"models:/{model.model_id}", "models:/rnnlm@champion", "models:/rnnlm/2"):
         assert Path(artifacts.download_artifacts(uri)).is_relative_to(folder)
-        assert len(pyfunc.load_model(uri).predict(["the cat"])) == 1
+        served: Any = pyfunc.load_model(uri)
+        assert len(served.predict(["the cat"])) == 1
     assert (store.client.get_model_version("rnnlm", "2").source or "").startswith(folder.as_uri())
 
 

@@ -3,6 +3,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,10 +205,11 @@ def test_global_random_states_are_neither_used_nor_touched(make_model):
     ],
     ids=str,
 )
-def test_every_setting_counts(change, make_model):
+def test_every_setting_counts(change: dict[str, Any], make_model):
     plain, changed = make_model(embedding_dim=5, dropout=0.3), make_model(embedding_dim=5, dropout=0.3)
     fit(plain, sampled_words=8)
-    fit(changed, **{"sampled_words": 8, **change})
+    settings: dict[str, Any] = {"sampled_words": 8, **change}
+    fit(changed, **settings)
     assert weights(plain) != weights(changed)
 
 

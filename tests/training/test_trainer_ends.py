@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,12 +105,13 @@ def nan_weight(model: LanguageModel) -> None:
         (lambda _: None, {"learning_rate": 1e15}, "validation perplexity is inf after epoch 1"),
     ],
 )
-def test_a_diverged_training_says_where_and_what_to_do(spoil, changes, expected, make_model):
+def test_a_diverged_training_says_where_and_what_to_do(spoil, changes: dict[str, Any], expected, make_model):
     model = make_model()
     spoil(model)
+    settings: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.25, "clip_norm": 0.125, **changes}
     with pytest.raises(InputError) as caught:
-        fit(model, **{"optimizer": "sgd", "learning_rate": 0.25, "clip_norm": 0.125, **changes})
-    rate = changes.get("learning_rate", 0.25)
+        fit(model, **settings)
+    rate = settings["learning_rate"]
     advice = f"lower train.learning_rate ({rate:g}) or train.clip_norm (0.125) and train again"
     assert re.fullmatch(f"training diverged: {expected}; {re.escape(advice)}", str(caught.value))
 

@@ -60,7 +60,7 @@ def test_a_trial_that_was_interrupted_ends_in_the_same_bytes(
         """As if a signal came at the fifth step."""
 
         @property
-        def signal(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        def signal(self) -> int | None:  # pyrefly: ignore[bad-override]
             return 15 if len(calls) >= 5 else None
 
     with pytest.raises(StoppedError, match="stopped by SIGTERM; `rnnlm tune` goes on with trial 1"):

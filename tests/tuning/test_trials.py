@@ -57,7 +57,7 @@ def test_a_trial_that_was_killed_goes_on_with_what_was_drawn(tmp_path: Path) -> 
     assert after is not None
     assert (after.number, after.entry, after.cell) == (before.number, before.entry, None)
     assert [after.begin(), after.begin()] == [1, 2]
-    assert opened(tmp_path).next(lambda values: None).begin() == 3  # pyright: ignore[reportOptionalMemberAccess]
+    assert opened(tmp_path).next(lambda values: None).begin() == 3  # pyrefly: ignore[missing-attribute]
 
 
 class Killed(BaseException):

@@ -136,7 +136,7 @@ class _Limited(io.RawIOBase):
     def tell(self) -> int:
         return self._stream.tell()
 
-    def readinto(self, buffer: memoryview, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def readinto(self, buffer: memoryview, /) -> int:  # pyrefly: ignore[bad-override]
         try:
             # One read below this one at most: when a second fails, what the first has read is lost.
             stream = self._stream
@@ -167,7 +167,7 @@ class _TarStream(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def read(self, size: int = -1, /) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def read(self, size: int = -1, /) -> bytes:
         if self.listing:
             self._headers += size == tarfile.BLOCKSIZE
             if self._headers > MOST_MEMBERS:

@@ -38,7 +38,7 @@ class Liar(socketserver.ThreadingTCPServer):
 
 
 class _Handler(socketserver.StreamRequestHandler):
-    server: Liar  # pyright: ignore[reportIncompatibleVariableOverride]
+    server: Liar  # pyrefly: ignore[bad-override-mutable-attribute]
 
     def handle(self) -> None:
         lines = list(iter(lambda: self.rfile.readline().decode().strip(), ""))
@@ -91,7 +91,7 @@ class Trickler(socketserver.ThreadingTCPServer):
 
 
 class _Trickle(socketserver.StreamRequestHandler):
-    server: Trickler  # pyright: ignore[reportIncompatibleVariableOverride]
+    server: Trickler  # pyrefly: ignore[bad-override-mutable-attribute]
 
     def handle(self) -> None:
         self.rfile.readline()

@@ -58,7 +58,7 @@ def zip_bytes(members: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) ->
 
 def tar_bytes(members: dict[str, bytes], mode: str = "w:gz") -> bytes:
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode=mode) as archive:  # pyright: ignore[reportArgumentType, reportCallIssue]
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # pyrefly: ignore[no-matching-overload]
         for name, content in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
