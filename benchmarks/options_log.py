@@ -19,7 +19,8 @@ from benchmarks.harness import start
 from benchmarks.quality import train_silently
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import Params, at
-from pipeline.retraining.recipe_run import RECIPE_RUNS, recipe_params
+from pipeline.provenance.git import RECIPE_RUNS
+from pipeline.retraining.recipe_run import recipe_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.hashes import fingerprint

@@ -20,7 +20,8 @@ import typer
 
 from benchmarks.harness import start
 from pipeline.params import flat
-from pipeline.retraining.recipe_run import RECIPE_RUNS, RECIPES, recipe_params
+from pipeline.provenance.git import RECIPE_RUNS
+from pipeline.retraining.recipe_run import RECIPES, recipe_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.hashes import sha256

@@ -30,6 +30,7 @@ from pipeline.runtime.urls import without_secrets
 # the hashed inputs of a training run, as data/warm_start.)
 RESULTS = (LOCK, WARM_START_REQUEST, DATA)
 INPUTS = (".", *(f":(exclude){path}" for path in RESULTS))
+RECIPE_RUNS = Path(".rnnlm/recipes")  # worktrees that stay
 # Nobody waits to answer a question about a commit or a password, and DVC's hooks would check out data unasked.
 QUIET = ("git", "-c", "core.hooksPath=/dev/null")
 NO_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

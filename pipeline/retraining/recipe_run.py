@@ -32,7 +32,6 @@ from pipeline.runtime.stopping import raise_if_stopped, run_child, stopped_by_si
 from pipeline.tracking.store import OTHER_EXPERIMENT, is_off, tracking_uri
 
 RECIPES = Path("recipes")
-RECIPE_RUNS = Path(".rnnlm/recipes")
 # What DVC restored from its cache is not in the recipe's experiment yet; MLflow's failure is a warning.
 SYNC = """
 from pipeline.tracking.store import BestEffort
@@ -193,9 +192,9 @@ def apply_recipe(name: str, changes: Sequence[str] = (), afresh: bool = False) -
 @contextmanager
 def _laid_out(name: str, afresh: bool) -> Iterator[Path]:
     """The project of the last commit in the recipe's worktree, with the DVC cache of this one."""
-    tree = (RECIPE_RUNS / name).resolve()
+    tree = (git.RECIPE_RUNS / name).resolve()
     taken = f"recipe {name} is already running in this folder; wait until that has ended"
-    with one_at_a_time(RECIPE_RUNS / f"{name}.lock", taken):
+    with one_at_a_time(git.RECIPE_RUNS / f"{name}.lock", taken):
         changed = git.changed_inputs(new=False)
         if left_out := [path for path in changed if not path.startswith(f"{RECIPES}/")]:
             told = ", ".join(left_out[:3]) + (", ..." if left_out[3:] else "")

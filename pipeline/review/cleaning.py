@@ -178,8 +178,6 @@ def _named_by_runs(store: Store) -> set[str]:
 
 def _of_the_folder(before: float) -> Iterator[Leftover]:
     """Under .rnnlm/."""
-    from filelock import FileLock, Timeout
-
     places = (
         ("unfinished training runs", CHECKPOINTS.glob("*/*")),
         ("sweeps", SWEEPS.glob("*")),
@@ -192,18 +190,19 @@ def _of_the_folder(before: float) -> Iterator[Leftover]:
             if _changed(path) < before:
                 yield Leftover(kind, (path,), lambda path=path: _remove(path))
 
-    for path in sorted(path for path in REPRODUCTIONS.glob("*") if path.is_dir()):
+    worktrees = (("what a killed `rnnlm reproduce` left", REPRODUCTIONS), ("models of recipes", git.RECIPE_RUNS))
+    for kind, folder in worktrees:
+        for path in sorted(path for path in folder.glob("*") if path.is_dir()):
+            if _changed(path) < before:
+                yield Leftover(kind, (path,), lambda path=path: _remove_worktree(path))
 
-        def free(path: Path = path) -> None:
-            try:
-                with FileLock(REPRODUCTIONS / f"{path.name}.lock").acquire(timeout=0):
-                    if not git.worker_in(path):
-                        git.remove_worktree(path.resolve())
-            except Timeout:
-                pass  # it is at work after all
 
-        if _changed(path) < before:
-            yield Leftover("what a killed `rnnlm reproduce` left", (path,), free)
+def _remove_worktree(path: Path) -> None:
+    from filelock import FileLock, Timeout
+
+    with suppress(Timeout), FileLock(f"{path}.lock").acquire(timeout=0):  # else it is at work after all
+        if not git.worker_in(path):
+            git.remove_worktree(path.resolve())
 
 
 def _changed(path: Path) -> float:

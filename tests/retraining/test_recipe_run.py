@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.params import check_params, read_params
+from pipeline.provenance.git import RECIPE_RUNS
 from pipeline.retraining import recipe_run
-from pipeline.retraining.recipe_run import RECIPE_RUNS, apply_recipe, recipe_params, recipes
+from pipeline.retraining.recipe_run import apply_recipe, recipe_params, recipes
 from pipeline.runtime.errors import InputError
 from tests.conftest import PROJECT
 

@@ -139,20 +139,21 @@ def old(path: Path, content: str = "x") -> Path:
 
 def test_old_leftovers_go_and_what_is_the_users_own_stays(project: Project) -> None:
     gone = [".rnnlm/checkpoints/lstm/key/1.safetensors", ".rnnlm/downloads/a", ".rnnlm/mlflow-ui.log"]
-    gone += [".rnnlm/reproduce/run/file", ".rnnlm/sweeps/key/journal.log"]
+    gone += [".rnnlm/reproduce/run/file", ".rnnlm/sweeps/key/journal.log", ".rnnlm/recipes/tiny/file"]
     busy = old(Path(".rnnlm/reproduce/busy/file"))
     kept = [".rnnlm/set-aside/mine", ".rnnlm/retrain/report.md", ".rnnlm/timings/lstm.json", "mine/file", "data/mine"]
+    kept += [".rnnlm/recipes/tiny.json"]
     for name in (*gone, *kept):
         old(Path(name), "x" * 1500)
     new = Path(".rnnlm/checkpoints/lstm/other/1.safetensors")
     new.parent.mkdir()
     new.write_text("x")
     told = gc()
-    assert "   7.5 kB  in all" in told
+    assert "   9.0 kB  in all" in told
     in_json = json.loads(gc("--json"))
     assert in_json["freed"] is False
     assert all(Path(path).exists() for item in in_json["leftovers"] for path in item["paths"])
-    assert sum(item["bytes"] for item in in_json["leftovers"]) == 7501
+    assert sum(item["bytes"] for item in in_json["leftovers"]) == 9001
     assert all(Path(name).is_file() for name in (*gone, *kept))
     with subprocess.Popen(["sleep", "1000"], cwd=busy.parent) as worker:  # its parent was killed
         gc("--yes")
