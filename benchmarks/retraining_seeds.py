@@ -19,8 +19,7 @@ import typer
 import yaml
 
 from benchmarks.harness import start
-from pipeline.params import read_params
-from pipeline.retraining.recipe_run import put
+from pipeline.params import put, read_params
 from pipeline.runtime.errors import InputError
 
 CHECKOUT = Path(__file__).parents[1]

@@ -203,6 +203,20 @@ def at(params: Any, dotted: str) -> Any:
     return params
 
 
+def put(params: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set the value at a key such as `train.epochs`; a section that is missing is made.
+
+    Raises:
+        InputError: there is a value where the key names a section.
+    """
+    *sections, last = dotted.split(".")
+    for section in sections:
+        params = params.setdefault(section, {})
+        if not isinstance(params, dict):
+            raise InputError(f"{dotted}: {section} is a value, not a section of params.yaml")
+    params[last] = value
+
+
 def flat(params: Mapping[str, Any]) -> dict[str, Any]:
     """The values inside of sections, by their dotted keys; the opposite of `at`."""
     found: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+import shutil
 import sys
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from hypothesis import settings
 
 # Dask's workers import this file too, and need no torch.
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from pipeline.model.folder import SavedModel
     from pipeline.model.language_model import LanguageModel
     from pipeline.model.params import ModelParams
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 # What the shell of whoever runs the tests, or their CI, says of other projects and servers: a test that needs one of
 # these sets it. What `make soak` says to the tests stays.
 STRAY = ("CI", "GITHUB_", "GITLAB_", "MLFLOW_", "RNNLM_", "DASK_", "DVC_", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
-OWN = ("RNNLM_SOAK", "RNNLM_SIGNALS")
+OWN = ("RNNLM_SOAK", "RNNLM_SIGNALS", "RNNLM_BROWSER")
 for _name in [name for name in os.environ if name.startswith(STRAY) and not name.startswith(OWN)]:
     del os.environ[_name]
 
@@ -96,6 +99,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder shared/data beside the checkout (corpora that cannot be distributed)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Chromium. Where it is missing the test is skipped, but it fails where RNNLM_BROWSER says that there is one."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="a browser needs playwright")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        (pytest.fail if "RNNLM_BROWSER" in os.environ else pytest.skip)("a browser needs Chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def vocabulary_of(counts: Mapping[str, int], size: int | None, sentences: int) -> "Vocabulary":

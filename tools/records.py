@@ -129,7 +129,7 @@ def read_record(path: Path) -> Record | None:
     try:
         return Record.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(f"{path} is no record: {one_line(error)}") from None
+        raise InputError(f"{path} is not a record: {one_line(error)}") from None
 
 
 def records() -> dict[str, Record | None]:

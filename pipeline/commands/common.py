@@ -66,6 +66,9 @@ def examples(*commands: str) -> str:
     return "\n".join(("Examples:", *(f"  {command}" for command in commands)))
 
 
+_warned: set[tuple[Path, str]] = set()  # of a branch that was left, by folder: some commands enter the project twice
+
+
 def enter_project() -> "Params":
     """Change to the project's folder, this one or one above, and read its parameters."""
     from pipeline.params import load_params
@@ -75,7 +78,8 @@ def enter_project() -> "Params":
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
             os.chdir(folder)
-            if branch := left_branch():
+            if (branch := left_branch()) and (folder, branch) not in _warned:
+                _warned.add((folder, branch))
                 print(
                     f"warning: git is on no branch, as `dvc exp run` leaves it while it runs and when it is killed; "
                     f"once it has ended, `git switch {branch}` before you commit",
@@ -153,9 +157,10 @@ def unknown_types_for(model: "Predictor | SavedModel") -> "np.ndarray":
     """Word types of the project's corpus that the model does not know, as hashes; see word_types.py."""
     from pipeline.inference.scoring import unknown_types_of
     from pipeline.inference.word_types import check_reads_corpus
+    from pipeline.model.folder import TextRules
     from pipeline.provenance.dvc import current_tokens
 
-    check_reads_corpus(model.text, enter_project().tokenize.lowercase)
+    check_reads_corpus(model.text, TextRules.of(enter_project().tokenize))
     return unknown_types_of(current_tokens(), model.vocabulary)
 
 

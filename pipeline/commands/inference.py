@@ -200,7 +200,7 @@ def play(model: ModelOption = None) -> None:
 
 @app.command(epilog=examples("rnnlm serve", "rnnlm serve --model lstm --port 5002"))
 def serve(
-    model: Annotated[str, typer.Option("--model", help="as of `rnnlm generate`")] = "champion",
+    model: Annotated[str, typer.Option("--model", help="as for `rnnlm generate`")] = "champion",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
 ) -> None:
     """Serve a model over HTTP on this machine, within limits (docs/serving.md), until Ctrl-C.

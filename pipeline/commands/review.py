@@ -134,7 +134,9 @@ def promote(
     confidence: Annotated[
         float | None,
         typer.Option(
-            min=0.5, max=1, help="of the two-sided interval that has to speak for it, if not retrain.confidence"
+            min=0.5,
+            max=1,
+            help="of the two-sided interval that has to show it is better; retrain.confidence if not given",
         ),
     ] = None,
     without_old_sentences: Annotated[
@@ -277,7 +279,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="free it; otherwise only say what would be freed")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Free what nobody needs any more: old models of no rank, data of no commit or run, old checkpoints, leftovers."""
+    """Free what nobody needs any more: old models without a rank, data of no commit or run, leftovers."""
     from pipeline.review.cleaning import in_words, leftovers
     from pipeline.runtime.stopping import heeded_signals, raise_if_stopped
     from pipeline.tracking.backup import store_lock

@@ -136,6 +136,6 @@ def plain_rnns(folder: Path) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for row in results.read_table(path, _PlainRow):
         if not math.isfinite(row.gradient_norm):
-            raise results.damaged(path, "a gradient that is no number")
+            raise results.damaged(path, "a gradient that is not a number")
         found.setdefault(row.gradient, []).append(row.gradient_norm)
     return found

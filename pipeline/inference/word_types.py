@@ -16,12 +16,24 @@ from pipeline.text.vocabulary import Vocabulary
 UNKNOWN_TYPES_FILE = "unknown_types.npy"
 
 
-def check_reads_corpus(text: TextRules, lowercase: bool) -> None:
-    """Raise InputError where a corpus that was read with `tokenize.lowercase` has other words for a model."""
-    if text.lowercase != lowercase:
+def differing_rule(one: TextRules, other: TextRules) -> tuple[str, str, str] | None:
+    """The first parameter of `tokenize` by which two read other words from a text, and both its values; None: none."""
+    for name, values in (
+        ("lowercase", [json.dumps(rules.lowercase) for rules in (one, other)]),
+        ("language", ["characters" if rules.by_character else "one with words" for rules in (one, other)]),
+    ):
+        if len({*values}) > 1:
+            return name, values[0], values[1]
+    return None
+
+
+def check_reads_corpus(text: TextRules, corpus: TextRules) -> None:
+    """Raise InputError where a corpus that was read by the rules `corpus` has other words for a model."""
+    if differing := differing_rule(text, corpus):
+        name, trained, today = differing
         raise InputError(
-            f"the model was trained with tokenize.lowercase {json.dumps(text.lowercase)}, params.yaml says "
-            f"{json.dumps(lowercase)}, so data/tokens has other words; set it back and run `dvc repro tokenize`"
+            f"the model was trained with tokenize.{name} {trained}, params.yaml says {today}, so data/tokens has other "
+            "words; set it back and run `dvc repro tokenize`"
         )
 
 

@@ -43,6 +43,7 @@ except DvcException as error:
     sys.exit(f"ERROR: {error}")
 """
 NAMED_CAUSES = 5  # files or parameters of a kind that are named
+TEXT_STAGES = ("download", "tokenize", "vocabulary", "encode")
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,20 @@ class StageRecord:
         return replace(self, code=read_pins(path))
 
     def stands(self, params: Mapping[str, Any]) -> bool:
-        """Whether the stage ran with these parameters, and its outputs lie there as it left them."""
-        return all(at(params, key) == value for key, value in self.params.items()) and all(
-            digest is not None and digest_if_there(Path(path)) == digest for path, digest in self.outs.items()
+        """Whether the stage ran with these parameters on what lies in data/, and its outputs lie there as it left them.
+
+        What it read and nobody has pulled speaks for nothing, and its code does not count.
+        """
+        read = {path: digest for path, digest in self.deps.items() if _is_data(Path(path))}
+        return (
+            all(at(params, key) == value for key, value in self.params.items())
+            and all(digest is not None and digest_if_there(Path(path)) == digest for path, digest in self.outs.items())
+            and all(digest_if_there(Path(path)) in (None, digest) for path, digest in read.items())
         )
+
+
+def _is_data(path: Path) -> bool:
+    return path.is_relative_to(DATA) and not path.is_relative_to(PINS)
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,9 @@ def current_tokens() -> Path:
     """
     record = read_lock().get("tokenize")
     if record is None or not record.stands(read_params()):
-        raise InputError(f"{TOKENS} is not what params.yaml and dvc.lock describe; run `dvc repro tokenize` first")
+        raise InputError(
+            f"{TOKENS} is not what params.yaml, dvc.lock and the data here describe; run `dvc repro tokenize` first"
+        )
     return TOKENS
 
 

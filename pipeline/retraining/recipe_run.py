@@ -20,7 +20,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from pipeline.evaluation.adapted_rows import chosen_in_words, with_adapted
 from pipeline.evaluation.results import Row, about_intervals, comparison_table, table_cells
-from pipeline.params import Params, check_params, read_params
+from pipeline.params import Params, check_params, put, read_params
 from pipeline.provenance import git
 from pipeline.provenance.dvc import DVC, repository
 from pipeline.review.overview import FIGURE_COLUMNS, INTERVAL
@@ -142,20 +142,6 @@ def _value(change: str, text: str) -> Any:
         return YAML(typ="safe").load(text)
     except (YAMLError, ValueError) as error:
         raise InputError(f"-S {change!r}: the value is not YAML: {one_line(error)}") from None
-
-
-def put(params: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set the value at a key such as `train.epochs`; a section that is missing is made.
-
-    Raises:
-        InputError: there is a value where the key names a section.
-    """
-    *sections, last = dotted.split(".")
-    for section in sections:
-        params = params.setdefault(section, {})
-        if not isinstance(params, dict):
-            raise InputError(f"{dotted}: {section} is a value, not a section of params.yaml")
-    params[last] = value
 
 
 def apply_recipe(name: str, changes: Sequence[str] = (), afresh: bool = False) -> RecipeRun:

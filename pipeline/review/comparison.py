@@ -6,7 +6,6 @@ trained on are left out.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from pipeline.evaluation.paired import PairedResult, nats_over_types, paired_boo
 from pipeline.evaluation.recipes import paired_recipes
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
-from pipeline.inference.word_types import check_reads_corpus
+from pipeline.inference.word_types import check_reads_corpus, differing_rule
+from pipeline.model.folder import TextRules
 from pipeline.params import Params
 from pipeline.provenance.dvc import current_tokens
 from pipeline.review.listing import SHORT_ID
@@ -134,12 +134,10 @@ def _score(predictor: Predictor, tokens: Path, unknown: int, task: str) -> tuple
 
 
 def _check_text(first: Predictor, second: Predictor, params: Params) -> None:
-    rules, others = first.text.model_dump(), second.text.model_dump()
-    for name, rule in rules.items():
-        if rule != others[name]:
-            raise InputError(
-                f"these models cannot be compared, as they read different tokens: tokenize.{name} is "
-                f"{json.dumps(rule)} for the first, {json.dumps(others[name])} for the second; compare models that "
-                "agree in it"
-            )
-    check_reads_corpus(first.text, params.tokenize.lowercase)
+    if differing := differing_rule(first.text, second.text):
+        name, of_first, of_second = differing
+        raise InputError(
+            f"these models cannot be compared, as they read different tokens: tokenize.{name} is {of_first} for the "
+            f"first, {of_second} for the second; compare models that agree in it"
+        )
+    check_reads_corpus(first.text, TextRules.of(params.tokenize))

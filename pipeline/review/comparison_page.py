@@ -100,9 +100,9 @@ def _curve(store: Store, run: "Run", name: str) -> list[dict[str, Any]]:
     if not sizes or sizes[0] is None:
         return []
     points = store.client.get_metric_history(run.info.run_id, "valid/perplexity")
-    best = min((point.value for point in points), default=0.0)
+    best = min(points, key=lambda point: (point.value, point.step), default=None)  # the first of equals, as in training
     rows = []
     for point in sorted(points, key=lambda point: point.step):
         figures = {"epoch": point.step, "tokens": point.step * sizes[0], "perplexity": point.value}
-        rows.append({"model": name, **figures, "kept": point.value == best})
+        rows.append({"model": name, **figures, "kept": point is best})
     return rows

@@ -19,13 +19,12 @@ from pipeline.evaluation.results import (
 )
 from pipeline.evaluation.scores import SEED_FIGURES, SEED_PERPLEXITY, UNSEEN
 from pipeline.params import Params, read_params
-from pipeline.provenance.dvc import StageRecord, read_lock
+from pipeline.provenance.dvc import TEXT_STAGES, StageRecord, read_lock
 from pipeline.provenance.verification import changed_since, commit_of_results
 from pipeline.runtime.paths import EVALUATION, LOCK, MODELS, TIMINGS
 from pipeline.tracking.pages import corpus_name
 from pipeline.training.first_weights import first_weights_of
 from pipeline.training.history import HISTORY_FILE
-from pipeline.tuning.prepared import TEXT_STAGES
 
 INTERVAL = "95% interval"
 FIGURE_COLUMNS = ("model", "test perplexity", INTERVAL, "validation perplexity", "parameters", "training")

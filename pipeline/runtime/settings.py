@@ -1,8 +1,9 @@
 """Every switch that this project sets for a whole process, with its reason.
 
 Such a switch also changes what other code in the process does, so they are all here, and code that needs one calls its
-function; a test makes sure that no other module sets one. Environment variables that the user has set are left alone.
-Variables for a child process are passed by `env=`, never through here. `.dvc/config` switches off DVC's telemetry.
+function. A test makes sure that no other module sets one, but for those that it lists with a reason, such as handlers
+of signals, which are given back. Environment variables that the user has set are left alone. Variables for a child
+process are passed by `env=`, never through here. `.dvc/config` switches off DVC's telemetry.
 """
 
 import csv

@@ -51,8 +51,9 @@ def run_stage(work: Callable[[], None]) -> None:
 def run(work: Callable[[], None]) -> None:
     """Call `work`; turn what the user can fix into one line on standard error and exit status 1.
 
-    An error's type and the system's number say what it is about, never words in its text. Anything else is a bug and
-    its traceback is printed. Whatever is printed, libraries' messages included, shows no secret of a URL.
+    An error's type and the system's number say what it is about, not words in its text, except where a library gives
+    neither: torch's allocator and safetensors. Anything else is a bug and its traceback is printed. Whatever is
+    printed, libraries' messages included, shows no secret of a URL.
     """
     try:
         work()

@@ -252,7 +252,7 @@ def connect(moved: bool = False, name: str | None = None) -> Store:
         )
     database = database_file(uri)
     if database is not None and database.is_file() and not is_sqlite(database):
-        raise InputError(f"MLFLOW_TRACKING_URI names {database}, which is no SQLite database")
+        raise InputError(f"MLFLOW_TRACKING_URI names {database}, which is not a SQLite database")
     clear_folder_as_written(uri)
     with _first_use(uri):
         client = MlflowClient(uri)

@@ -26,7 +26,7 @@ def sync(store: Store) -> list[str]:
     lines = []
     for name in params.cells:
         if not (stands("tokenize") and stands(f"train@{name}")):
-            lines.append(f"{name}: no model of these parameters; run `dvc repro` first")
+            lines.append(f"{name}: no model of these parameters and this text; run `dvc repro` first")
             continue
         is_evaluated = stands(f"evaluate@{name}")
         for cell in params.cell(name).each_seed:

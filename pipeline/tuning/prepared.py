@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.params import at
-from pipeline.provenance.dvc import StageRecord, digest_if_there, read_lock
+from pipeline.provenance.dvc import TEXT_STAGES, digest_if_there, read_lock
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.paths import ENCODED, LOCK, VOCABULARY, WARM_START
 
-TEXT_STAGES = ("download", "tokenize", "vocabulary", "encode")
 TRAINED_ON = (VOCABULARY, ENCODED / "train", ENCODED / "valid")  # the test split is none of a sweep's business
 
 
@@ -25,12 +24,7 @@ def require_prepared(params: Mapping[str, Any]) -> None:
 def trained_cells(params: Mapping[str, Any]) -> list[str]:
     """The names in `cells` whose models were trained as params.yaml says, and on what lies in data/."""
     lock = read_lock()
-    digests = {path.as_posix(): digest_if_there(path) for path in TRAINED_ON}
-
-    def stands(record: StageRecord | None) -> bool:
-        return record is not None and record.deps.items() >= digests.items() and record.stands(params)
-
-    return [name for name in params["cells"] if stands(lock.get(f"train@{name}"))]
+    return [name for name in params["cells"] if (record := lock.get(f"train@{name}")) and record.stands(params)]
 
 
 def _not_prepared(params: Mapping[str, Any]) -> str | None:

@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,24 +187,6 @@ def page_on(folder: Path, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
 def report_on(folder: Path, names: list[str], report: str = "report") -> str:
     write_report(folder / "evaluation", folder / "models", names, folder / report, 100, 1)
     return (folder / report / "report.md").read_text(encoding="utf-8")
-
-
-def chromium() -> str:
-    """Where Chromium is; without it the test is skipped, but in CI it fails."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("a browser needs Chromium")
-    return str(found)
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    playwright = pytest.importorskip("playwright.sync_api", reason="a browser needs playwright")
-    executable = chromium()
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def opened(browser: "Browser", path: Path, **options: Any) -> "tuple[Page, list[str]]":

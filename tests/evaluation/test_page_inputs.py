@@ -50,7 +50,8 @@ def test_an_inside_that_is_damaged_or_not_of_the_others_words_is_refused(folder:
     path = folder / "evaluation" / "gru" / "inside.json"
     path.write_text("{" if change is None else json.dumps(json.loads(path.read_text()) | change))
     refused(
-        folder, r"gru/inside\.json holds not what goes on inside a model; delete it and run `dvc repro evaluate@gru`"
+        folder,
+        r"gru/inside\.json does not hold what goes on inside a model; delete it and run `dvc repro evaluate@gru`",
     )
 
 
@@ -61,4 +62,4 @@ def test_tokens_of_another_text_and_gradients_that_are_no_numbers_are_refused(fo
     refused(folder, r"tokens\.parquet holds other sentences than were scored; run `dvc repro`")
     pq.write_table(table, path)
     (folder / "evaluation" / "baselines" / "plain_rnns.csv").write_text("gradient,lag,gradient_norm\nvanishes,0,nan\n")
-    refused(folder, r"plain_rnns\.csv holds a gradient that is no number")
+    refused(folder, r"plain_rnns\.csv holds a gradient that is not a number")

@@ -24,6 +24,12 @@ def test_types_of_the_corpus_and_of_texts_count_once_each(tmp_path: Path) -> Non
 
 
 def test_a_corpus_that_is_read_otherwise_has_other_words() -> None:
-    check_reads_corpus(TextRules(lowercase=True), True)
+    words, characters = TextRules(lowercase=True), TextRules(lowercase=True, by_character=True)
+    for rules in (words, characters):
+        check_reads_corpus(rules, rules.model_copy())
     with pytest.raises(InputError, match=r"trained with tokenize\.lowercase true, params\.yaml says false"):
-        check_reads_corpus(TextRules(lowercase=True), False)
+        check_reads_corpus(words, TextRules(lowercase=False))
+    with pytest.raises(InputError, match=r"tokenize\.language characters, params\.yaml says one with words"):
+        check_reads_corpus(characters, words)
+    with pytest.raises(InputError, match=r"tokenize\.language one with words, params\.yaml says characters"):
+        check_reads_corpus(words, characters)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.params import load_params
 from pipeline.review.conditions import better_than_ngram
@@ -10,6 +11,8 @@ from pipeline.review.judgements import Turn
 from pipeline.tracking.store import connect
 from tests.projects import Project
 from tests.review.candidates import candidate, rnnlm, write_corpus
+
+NOT_OF_TODAY = "is not what params.yaml, dvc.lock and the data here describe; run"
 
 
 def test_a_model_that_loses_to_counting_is_no_champion_not_even_the_first(
@@ -31,8 +34,14 @@ def test_a_model_that_loses_to_counting_is_no_champion_not_even_the_first(
     (scores,) = Path("data/evaluation/baselines").rglob("fivegram.parquet")
     kept = scores.read_bytes()
     scores.unlink()
-    assert "is not what params.yaml and dvc.lock describe; run `dvc repro baselines`" in rnnlm("promote").stdout
+    assert f"{NOT_OF_TODAY} `dvc repro baselines`" in rnnlm("promote").stdout
     scores.write_bytes(kept)
+    lock = Path("dvc.lock").read_text()
+    content = yaml.safe_load(lock)
+    content["stages"]["evaluate@lstm"]["deps"] = [{"path": "data/encoded/test", "md5": "of other text"}]
+    Path("dvc.lock").write_text(yaml.safe_dump(content))
+    assert f"{NOT_OF_TODAY} `dvc repro evaluate@lstm`" in rnnlm("promote").stdout
+    Path("dvc.lock").write_text(lock)
     project.train(seed=9)
     (gate,) = better_than_ngram(store, "1", load_params(), Turn(1, 0.95, "", ""), False, False)
     assert (gate.passed, gate.made) == (False, False)

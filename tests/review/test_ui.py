@@ -35,10 +35,9 @@ from tests.conftest import PROJECT
 from tests.projects import HISTORY, Project, load_params_file
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 CELLS = ("rnn", "lstm", "gru")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 120_000  # milliseconds for a text to appear, on a busy machine
 
 
@@ -264,16 +263,10 @@ def address(three_cells: Project) -> Iterator[str]:
 
 
 @pytest.fixture
-def page() -> "Iterator[Page]":
-    playwright = pytest.importorskip("playwright.sync_api", reason="a browser needs playwright")
-    if CHROMIUM is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("a browser needs Chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 2000, "height": 1200})
-        page.set_default_timeout(PATIENCE)
-        yield page
-        browser.close()
+def page(browser: "Browser") -> "Page":
+    page = browser.new_page(viewport={"width": 2000, "height": 1200})
+    page.set_default_timeout(PATIENCE)
+    return page
 
 
 @pytest.mark.slow

@@ -23,11 +23,17 @@ ALLOWED = {
     # `rnnlm` works from any folder of a project, as git does.
     "pipeline/commands/common.py": {"os.chdir()"},
     # Handlers are given back when a block ends.
-    "pipeline/runtime/stopping.py": {"signal.signal()"},
+    "pipeline/runtime/stopping.py": {"signal.signal()", "signal.set_wakeup_fd()"},
     # MLflow's server reads its settings there, and in this process nothing but the server runs.
     "pipeline/review/ui.py": {"os.environ ="},
     # A model can only be logged to the experiment of the process.
     "pipeline/tracking/logged_model.py": {"mlflow.set_experiment()"},
+    # MLflow tells of each version that it registers; what fails is raised.
+    "pipeline/tracking/registry.py": {"contextlib.redirect_stderr()"},
+    # MLflow makes a folder that it does not use.
+    "pipeline/tracking/relocation.py": {"atexit.register()"},
+    # Within a block that gives them back.
+    "pipeline/runtime/parallel.py": {"warnings.filterwarnings()"},
 }
 # Calls that change the whole process, by the end of their names.
 CALLS = (
@@ -53,6 +59,11 @@ CALLS = (
     "setrlimit",
     "setrecursionlimit",
     "matplotlib.use",
+    "redirect_stderr",
+    "redirect_stdout",
+    "set_wakeup_fd",
+    "atexit.register",
+    "filterwarnings",
 )
 
 

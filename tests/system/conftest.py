@@ -29,7 +29,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.retraining.recipe_run import put
+from pipeline.params import put
 from tests.conftest import PROJECT
 from tests.forking import BIN, LOADED, Server
 from tests.projects import empty_database

@@ -82,6 +82,17 @@ def modules() -> list[str]:
     return sorted(set().union(*imported().values()))
 
 
+def test_parameters_that_code_reads_are_code() -> None:
+    """What `auto` means, which values of an archive's address count: changed there alone, they would rerun nothing."""
+    expected = {
+        "pipeline/training/params.py": {"train"},
+        "pipeline/model/params.py": {"train", "evaluate", "baselines"},
+        "pipeline/runtime/urls.py": {"download", "warm_start"},
+    }
+    for path, stages in expected.items():
+        assert {stage for stage in STAGES if path in imported()[stage]} == stages
+
+
 def replaced(source: bytes, edits: list[tuple[ast.expr, bytes]]) -> bytes:
     """The source with other text in place of these expressions."""
     lines = [0, *(place + 1 for place, byte in enumerate(source) if byte == ord("\n"))]

@@ -94,6 +94,7 @@ def test_the_job_of_ci_is_what_ci_run_runs() -> None:
     called = [step["run"] for step in steps("ci", "ci") if "run" in step]
     assert lines == ["make test ALL=1"]
     assert called == ["touch .venv/ready", "make setup", *lines]  # `make test` calls it
+    assert steps("ci", "ci")[-1]["env"] == {"RNNLM_BROWSER": "1"}  # which tests/conftest.py reads
 
 
 def test_the_soak_tests_run_once_a_week() -> None:

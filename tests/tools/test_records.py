@@ -98,6 +98,6 @@ def test_of_several_models_each_is_named() -> None:
 def test_a_damaged_record_is_one_line(kept: Path) -> None:
     path = kept / "record.json"
     path.write_text(json.dumps({"recipe": "x"}))
-    with pytest.raises(InputError, match=r"^recipes/ptb-3min/record\.json is no record: ") as caught:
+    with pytest.raises(InputError, match=r"^recipes/ptb-3min/record\.json is not a record: ") as caught:
         read_record(path)
     assert len(str(caught.value).splitlines()) == 1

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline.runtime.errors import InputError
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, SOAK
 from tests.test_docs import committed
 from tools.pictures import draw
 from tools.tutorial import CELLS_FILE, FIGURES, MEASURED, PAGES, page
@@ -207,7 +207,7 @@ def test_measuring_again_gives_the_same_numbers() -> None:
     try:
         hashes = made_from()
     except InputError as error:
-        pytest.skip(f"needs the results of `make repro`: {error}")
+        (pytest.fail if SOAK else pytest.skip)(f"needs the results of `make repro`: {error}")
     if hashes != CONTENT["made_from"]:
         pytest.skip("needs the committed results in data/")
     again = json.loads(json.dumps(measured(load_params())))
