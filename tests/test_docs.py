@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shlex
 import statistics
 import struct
 import subprocess
@@ -13,10 +14,14 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.cli import parse_args
+from typer import Context
+from typer.main import get_group
 from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.evaluation.figures import learning_curves
+from pipeline.params import at, check_params, flat, put
 from pipeline.training.history import read_history
 from tests.conftest import PROJECT, SOAK
 from tools.records import RECORD_FILE, read_record
@@ -121,6 +126,54 @@ def test_the_second_table_is_of_records_and_better_than_the_first() -> None:
     cells = [metrics_of(*ROWS[cell])["perplexity"] for cell in ("plain RNN", "LSTM", "GRU")]
     assert found["default-6min"].test < 0.95 * min(cells)
     assert len(found) == 2
+
+
+def printed_commands(page: str) -> list[list[str]]:
+    """The words of each command of a page's shell blocks, without comments; each part of a pipe is one."""
+    found: list[list[str]] = [[]]
+    for block in re.findall(r"^```sh\n(.*?)^```$", (PROJECT / page).read_text(encoding="utf-8"), re.M | re.S):
+        text = re.sub(r"(^|\s)# .*$", "", block.replace("\\\n", ""), flags=re.M)
+        lexer = shlex.shlex(f"{text}\n", posix=True, punctuation_chars="|&\n")
+        lexer.whitespace, lexer.whitespace_split = " \t", True
+        for word in lexer:
+            if set(word) <= set("|&\n"):
+                found.append([])
+            else:
+                found[-1].append(word)
+    return [words for words in found if words]
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((PROJECT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("page", filter(printed_commands, PAGES))
+def test_every_command_that_is_printed_exists(page: str) -> None:
+    """Programs, targets, files, stages, options and parameters; that they work is in tests/system/."""
+    group = get_group(app)
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    for program, *arguments in printed_commands(page):
+        match program, *arguments:
+            case "rnnlm", name, *rest:
+                group.commands[name].make_context(name, rest, parent=Context(group))
+            case "dvc", *rest:
+                asked = parse_args(rest)
+                assert {target.partition("@")[0] for target in getattr(asked, "targets", None) or ()} <= set(stages)
+                params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+                for change in getattr(asked, "set_param", None) or ():
+                    key, _, value = change.lstrip("+").partition("=")
+                    assert change.startswith("+") or at(params, key) is not None or key in flat(params), change
+                    put(params, key, yaml.safe_load(value))
+                check_params(params)
+            case "make", target:
+                assert re.search(rf"^{target}:", (PROJECT / "Makefile").read_text(), re.M), target
+            case "python", "-m", "pytest", *paths:
+                assert [path for path in paths if not (PROJECT / path).exists()] == []
+            case "python", "-m", module, *_:
+                assert (PROJECT / f"{module.replace('.', '/')}.py").is_file(), module
+            case "git", "checkout", *paths:
+                assert [path for path in paths if not (PROJECT / path).exists()] == []
+            case _:
+                assert program in ("source", "echo", "export", "curl", "tail", "mlflow"), program
 
 
 def test_the_picture_is_drawn_from_the_committed_histories(tmp_path: Path) -> None:

@@ -1,51 +1,17 @@
-"""The tutorial's commands: whether each exists as it is written, and in `make soak`, as a reader types them."""
+"""The tutorial's commands, as a reader types them; that each exists is in tests/test_docs.py."""
 
 import json
 import re
-import shlex
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess, run
 
 import pytest
-import yaml
-from dvc.cli import parse_args
-from typer import Context
-from typer.main import get_group
 
-from pipeline.cli import app
-from pipeline.params import check_params
 from tests.conftest import PROJECT
-from tests.system.conftest import STAGE_ORDER, Clone
+from tests.system.conftest import Clone
 
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", (PROJECT / "docs/tutorial.md").read_text(encoding="utf-8"), re.M | re.S)
-
-
-def test_every_command_of_the_tutorial_exists() -> None:
-    """Programs, targets, files, options and parameters; `make soak` runs them."""
-    words = [shlex.split(part) for block in BLOCKS for line in block.splitlines() for part in line.split(" | ")]
-    assert len(words) == 14
-    for program, *arguments in words:
-        match program, *arguments:
-            case "rnnlm", name, *rest:
-                group = get_group(app)
-                group.commands[name].make_context(name, rest, parent=Context(group))
-            case "dvc", *rest:
-                asked = parse_args(rest)
-                assert set(getattr(asked, "targets", None) or ()) <= set(STAGE_ORDER)
-                for change in getattr(asked, "set_param", None) or ():
-                    changed = yaml.safe_load((PROJECT / "params.yaml").read_text())
-                    dotted, value = change.split("=")
-                    section, key = dotted.split(".")
-                    assert changed[section][key] != value
-                    changed[section][key] = value
-                    check_params(changed)
-            case "make", target:
-                assert re.search(rf"^{target}:", (PROJECT / "Makefile").read_text(), re.M), target
-            case ("git", "checkout", *paths) | ("python", "-m", "pytest", *paths):
-                assert [path for path in paths if not (PROJECT / path).exists()] == []
-            case _:
-                assert program in ("source", "echo"), program
 
 
 @pytest.mark.soak
