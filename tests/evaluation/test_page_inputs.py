@@ -51,7 +51,7 @@ def test_an_inside_that_is_damaged_or_not_of_the_others_words_is_refused(folder:
     path.write_text("{" if change is None else json.dumps(json.loads(path.read_text()) | change))
     refused(
         folder,
-        r"gru/inside\.json does not hold what goes on inside a model; delete it and run `dvc repro evaluate@gru`",
+        r"gru/inside\.json holds not what goes on inside a model; delete it and run `dvc repro evaluate@gru`",
     )
 
 

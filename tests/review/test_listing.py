@@ -24,7 +24,7 @@ def test_a_store_that_fails_is_one_line_without_its_password(project: Project, m
     Path("nonsense.db").write_bytes(b"no database at all, but long enough for a page" * 99)
     server, file = f"http://user:secret@127.0.0.1:{port}", f"sqlite:///{project.folder}/nonsense.db"
     # MLflow itself would try ten times to open the file, for 101 seconds.
-    for uri, why in ((server, "MLflow failed .*is MLFLOW_TRACKING_URI"), (file, "^MLFLOW_TRACKING_URI .*no SQLite")):
+    for uri, why in ((server, "MLflow failed .*is MLFLOW_TRACKING_URI"), (file, "^MLFLOW_TRACKING_URI .*not a SQLite")):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with pytest.raises(InputError, match=why) as refused, open_store():
             pass

@@ -118,7 +118,7 @@ def reworded(source: bytes) -> bytes:
     for node in ast.walk(ast.parse(source)):
         if (text := docstring(node)) is not None:
             edits.append((text, b'"""Other words."""'))
-        edits += [(annotation, b'"Something"') for annotation in annotations(node)]
+        edits += [(annotation, b'"object"') for annotation in annotations(node)]
     return b"# Above all, a comment.\n" + replaced(source, edits) + b"# And another.\n"
 
 
