@@ -118,6 +118,7 @@ def reworded(source: bytes) -> bytes:
     for node in ast.walk(ast.parse(source)):
         if (text := docstring(node)) is not None:
             edits.append((text, b'"""Other words."""'))
+        # A type that there is: pydantic reads those of serializers.
         edits += [(annotation, b'"object"') for annotation in annotations(node)]
     return b"# Above all, a comment.\n" + replaced(source, edits) + b"# And another.\n"
 
