@@ -146,15 +146,18 @@ def first_line(name: str, record: Record | None) -> str:
         return f"{corpus}: test perplexity not measured yet: `rnnlm recipe {name}`."
     models = record.median.models
     figures = ", ".join(
-        f"{key} {_shown(value)}" if models.keys() - {key} else _shown(value) for key, value in models.items()
+        f"{key} {_shown(record, key)}" if models.keys() - {key} else _shown(record, key) for key in models
     )
     where = f"{record.minutes:.1f} minutes on {_machines(record)}, {record.precision}"
     return f"{corpus}: test perplexity {figures}, {_seeds(record)}, {where}: `{record.command}`."
 
 
-def _shown(figures: Figures) -> str:
+def _shown(record: Record, model: str) -> str:
+    """Of the run in the middle; adapted, the median."""
+    figures = record.median.models[model]
+    each = [value for run in record.runs if (value := run.models[model].most_adapted) is not None]
     interval = "" if figures.test_low is None else f" (95% interval {figures.test_low:.1f} to {figures.test_high:.1f})"
-    adapted = "" if figures.most_adapted is None else f", adapted {figures.most_adapted:.1f}"
+    adapted = f", adapted {statistics.median_low(each):.1f}" if each else ""
     return f"{figures.test:.1f}{interval}{adapted}"
 
 
