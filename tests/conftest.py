@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # What the shell of whoever runs the tests, or their CI, says of other projects and servers: a test that needs one of
 # these sets it. What `make soak` says to the tests stays.
 STRAY = ("CI", "GITHUB_", "GITLAB_", "MLFLOW_", "RNNLM_", "DASK_", "DVC_", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
+STRAY += ("MAKE", "MFLAGS")  # of the `make` that runs the tests, to which another one would add its lines
 OWN = ("RNNLM_SOAK", "RNNLM_SIGNALS", "RNNLM_BROWSER")
 for _name in [name for name in os.environ if name.startswith(STRAY) and not name.startswith(OWN)]:
     del os.environ[_name]
