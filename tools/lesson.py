@@ -196,7 +196,7 @@ def _gradient_check() -> dict[str, Any]:
         x_TBX = torch.randn(4, 3, 6, generator=random, dtype=torch.float64)
         weights = [torch.randn(*shape, generator=random, dtype=torch.float64) / 2 for shape in ((6, G), (5, G), (G,))]
         U, W, b = (weight.requires_grad_() for weight in weights)
-        h_NH, _ = run_layer(name, x_TBX.flatten(0, 1), (3,) * 4, U, W, b, None, True)
+        h_NH, _ = run_layer(name, x_TBX.flatten(0, 1), (3,) * 4, U, W, b)
         gradients = torch.autograd.grad((h_NH**2).sum(), weights)
         errors = []
         with torch.no_grad():

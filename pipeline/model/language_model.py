@@ -112,7 +112,7 @@ class LanguageModel(nn.Module):
         batch_sizes: Sequence[int],
         state: Sequence[State | None] | None = None,
         generator: torch.Generator | None = None,
-        exact: bool = True,
+        precision: Precision = "exact",
     ) -> tuple[Tensor, list[State]]:
         """Run all layers over a packed batch.
 
@@ -121,12 +121,12 @@ class LanguageModel(nn.Module):
             batch_sizes: sequences at each step.
             state: where each layer starts: (B, H), for the LSTM a pair (s, c) of them; None: zero.
             generator: draws the dropout masks in training mode; None: torch's global generator.
-            exact: as in `run_layer`.
+            precision: as in `run_layer`.
 
         Returns:
             What the output layer reads (N, H), and each layer's last state of every sequence.
         """
-        _, read_NH, last = self._run(x_N, batch_sizes, state, generator, exact)
+        _, read_NH, last = self._run(x_N, batch_sizes, state, generator, precision)
         return read_NH, last
 
     def _run(
@@ -135,7 +135,7 @@ class LanguageModel(nn.Module):
         batch_sizes: Sequence[int],
         state: Sequence[State | None] | None,
         generator: torch.Generator | None,
-        exact: bool,
+        precision: Precision,
     ) -> tuple[Tensor, Tensor, list[State]]:
         """As `hidden`, with the last layer's states (N, H) before it."""
         dropping = self.dropping if self.training else Dropping()
@@ -153,7 +153,7 @@ class LanguageModel(nn.Module):
                 begin = cast(tuple[Tensor, Tensor] | None, before)
                 h, after = run_mogrifier(x, batch_sizes, layer.U, W, layer.b, layer.rounds, begin, kept_BH)
             else:
-                h, after = run_layer(self.params.cell, x, batch_sizes, layer.U, W, layer.b, before, exact, kept_BH)
+                h, after = run_layer(self.params.cell, x, batch_sizes, layer.U, W, layer.b, before, precision, kept_BH)
             rate = dropping.outputs if number == len(self.layers) - 1 else dropping.inputs
             x = dropping.locked(self._dropped(h, generator), batch_sizes, rate, generator)
             last.append(after)
@@ -164,17 +164,17 @@ class LanguageModel(nn.Module):
         batch: PackedBatch,
         carried: Carried | None,
         generator: torch.Generator | None = None,
-        exact: bool = True,
+        precision: Precision = "exact",
     ) -> Tensor:
-        """What the output layer reads of a batch (N, H); arguments as in `loss`, `exact` as in `run_layer`."""
-        return self._read(batch, carried, generator, exact)[1]
+        """What the output layer reads of a batch (N, H); arguments as in `loss`, `precision` as in `run_layer`."""
+        return self._read(batch, carried, generator, precision)[1]
 
     def _read(
-        self, batch: PackedBatch, carried: Carried | None, generator: torch.Generator | None, exact: bool
+        self, batch: PackedBatch, carried: Carried | None, generator: torch.Generator | None, precision: Precision
     ) -> tuple[Tensor, Tensor]:
         """The last layer's states (N, H), and what the output layer reads of them."""
         before = None if carried is None else carried.first(batch.batch_sizes[0])
-        h_NH, read_NH, after = self._run(batch.x_N, batch.batch_sizes, before, generator, exact)
+        h_NH, read_NH, after = self._run(batch.x_N, batch.batch_sizes, before, generator, precision)
         if carried is not None:
             carried.keep(after)
         return h_NH, read_NH
@@ -194,11 +194,11 @@ class LanguageModel(nn.Module):
             batch: what to predict.
             sampler: draws the words of a sampled softmax (a stand-in for the loss that only training uses); None: full.
             step: which draw.
-            precision: of the output layer's products; all but `exact` let torch's own kernels run layers.
+            precision: of the output layer's products, and of layers as in `run_layer`.
             generator: draws the dropout masks in training mode.
             carried: where the sequences go on from, and then what the next batch does; None: each starts from zero.
         """
-        h_NH, read_NH = self._read(batch, carried, generator, precision == "exact")
+        h_NH, read_NH = self._read(batch, carried, generator, precision)
         V, c, y_N = self.output_weight, self.c, batch.y_N
         if sampler is None:
             nats = output.cross_entropy(read_NH, V, c, y_N, precision)

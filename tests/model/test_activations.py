@@ -23,7 +23,7 @@ def gradients(model: LanguageModel, batch: PackedBatch = BATCH) -> list[Tensor]:
 
 def transcribed(model: LanguageModel, alpha: float, beta: float) -> tuple[Tensor, Tensor]:
     """The mean nats, and all that is minimised, sentence by sentence and step by step."""
-    h_NH, read_NH, _ = model._run(BATCH.x_N, BATCH.batch_sizes, None, torch.Generator().manual_seed(3), True)
+    h_NH, read_NH, _ = model._run(BATCH.x_N, BATCH.batch_sizes, None, torch.Generator().manual_seed(3), "exact")
     nats = cross_entropy(read_NH @ model.get_parameter("V").t() + model.get_parameter("c"), BATCH.y_N)
     sequence_N = steps_and_sequences(BATCH.batch_sizes)[1]
     changes = []

@@ -120,15 +120,56 @@ def test_an_lstm_over_sequences_of_one_length_takes_the_fast_kernel_and_gives_th
     case.biases = [b.detach().float().requires_grad_() for b in case.biases]
     case.states = [s.detach().float().requires_grad_() for s in case.states]
     monkeypatch.setattr(recurrence, "_LSTM", None)  # so that taking the slow way would fail
-    ours = torch.autograd.grad(case.loss(case.fast(exact=False)), case.tensors())
+    ours = torch.autograd.grad(case.loss(case.fast(precision="fp32")), case.tensors())
     for a, b in zip(ours, exact, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
+
+
+def test_in_bf16_the_fast_kernel_stays_near_and_answers_in_the_type_that_it_was_asked_in():
+    case = Case("lstm", [20] * 8, X=32, H=32)
+    with torch.no_grad():
+        for tensor in case.tensors():
+            tensor.mul_(0.3)
+    near = case.fast()
+    exact = torch.autograd.grad(case.loss(near), case.tensors())
+    rounded = case.fast(recurrence.run_library_layer, bf16=True)
+    for ours, theirs in zip((rounded[0], *rounded[1]), (near[0], *near[1]), strict=True):
+        assert ours.dtype == torch.float64
+        assert 0 < (ours - theirs).abs().max() < 0.01
+    for ours, theirs in zip(torch.autograd.grad(case.loss(rounded), case.tensors()), exact, strict=True):
+        assert (ours - theirs).norm() < 0.02 * theirs.norm()
+
+
+@pytest.mark.parametrize(
+    ("precision", "capabilities", "expected"),
+    [
+        ("auto", {"amx_bf16": True, "avx512_bf16": True}, True),
+        ("bf16", {"amx_bf16": True, "avx512_bf16": True}, True),
+        ("fp32", {"amx_bf16": True, "avx512_bf16": True}, False),
+        ("auto", {"amx_bf16": False, "avx512_bf16": True}, False),  # slower there than float32
+        ("bf16", {}, False),
+    ],
+)
+def test_layers_are_in_bf16_where_it_is_asked_for_and_the_processor_has_tiles(
+    precision, capabilities, expected, monkeypatch
+):
+    asked = []
+
+    def kernel(*arguments):
+        asked.append(arguments[-1])
+        return torch.zeros(6, 3), (torch.zeros(2, 3), torch.zeros(2, 3))
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(recurrence, "run_library_layer", kernel)
+    weights = torch.zeros(4, 12), torch.zeros(3, 12), None
+    recurrence.run_layer("lstm", torch.zeros(6, 4), (2, 2, 2), *weights, precision=precision)
+    assert asked == [expected]
 
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_no_kernel_of_torch_runs_where_states_are_dropped(cell):
     case = Case(cell, [5, 5, 5], X=4, H=6, kept=True)
-    assert_equal(case, case.fast(exact=False), last_counts=True)
+    assert_equal(case, case.fast(precision="fp32"), last_counts=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

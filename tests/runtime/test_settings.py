@@ -4,6 +4,7 @@ import ast
 import csv
 import logging
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -64,6 +65,7 @@ CALLS = (
     "set_wakeup_fd",
     "atexit.register",
     "filterwarnings",
+    "mallopt",
 )
 
 
@@ -149,6 +151,32 @@ def test_arithmetic_is_set_unless_the_user_has_set_it_or_the_processor_lacks_it(
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     settings.compute_the_same_everywhere()
     assert {name: os.environ[name] for name in SAME_ARITHMETIC} == SAME_ARITHMETIC | {"MKL_CBWR": "COMPATIBLE"}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+@pytest.mark.parametrize(
+    ("call", "environment", "kept"),
+    [("keep_freed_memory()", {}, True), ("", {}, False), ("keep_freed_memory()", {"GLIBC_TUNABLES": ""}, False)],
+)
+def test_memory_is_kept_for_the_next_step_unless_the_user_tunes_it(call: str, environment: dict, kept: bool) -> None:
+    code = f"""
+import ctypes, resource, torch
+from pipeline.runtime.settings import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
+for name in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+    ctypes.CDLL(None).mallopt(name, 100_000)  # as glibc begins; it then adapts both, by luck enough
+{call}
+def step():
+    gradients = [torch.zeros(3_000_000) for _ in range(4)]  # 48 MB
+def steps(count):
+    for _ in range(count):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = steps(10)
+print(steps(10) - before)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, check=True)
+    assert (int(done.stdout) < 3_000) is kept  # pages; ten steps have 117,000
 
 
 def test_nltk_gets_no_time_limit_where_it_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
