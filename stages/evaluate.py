@@ -12,6 +12,7 @@ from pipeline.evaluation.gradient_flow import LAGS, gradient_norms, write_gradie
 from pipeline.evaluation.inside import look_inside, word_scores, write_inside
 from pipeline.evaluation.kneser_ney import KneserNey
 from pipeline.evaluation.params import INTERPOLATION, parts_of
+from pipeline.evaluation.reading import ReadOnce
 from pipeline.evaluation.scores import (
     SentenceScores,
     summarise,
@@ -58,6 +59,7 @@ def evaluate() -> None:
         summarise, document=documents, seen=seen, bootstrap_samples=options.bootstrap_samples, seed=options.seed
     )
     adapt = _adaptations(options.adaptation, predictor.vocabulary, test, summary)
+    predictor.model = ReadOnce(predictor.model)
     sums = score_split(predictor, test, f"evaluate {cell.name}")
     metrics = summary(sums.sentences) | {"parameters": predictor.model.parameter_count()}
     adapted = adapt.of([predictor.model], predictor.context, cell.name)
@@ -65,6 +67,7 @@ def evaluate() -> None:
     seeds = seed_folders(model_folder)[1:]
     for path in seeds:
         other, called = Predictor.load(path), f"{cell.name}, seed {path.name}"
+        other.model = ReadOnce(other.model)
         other_sums = score_split(other, test, f"evaluate {called}")
         figures = summary(other_sums.sentences) | {"parameters": other.model.parameter_count()}
         own, other_adapted = folder / SEEDS_FOLDER / path.name, adapt.of([other.model], other.context, called)
