@@ -35,6 +35,7 @@ BASE = "ptb-10min"
 LOG = Path("docs/log.md")
 OPTIONS_FILE = Path(f"recipes/{BASE}/options.json")  # what docs/log.md shows, with the parameters it was measured with
 LOG_SEEDS = (1, 2)
+LOG_PRECISION = "auto"  # what differs by it, two seeds cannot tell, and it takes half the time
 # A row: its name, and values by which the option is off where the recipe has it on, or on where the recipe has it off.
 OPTIONS: dict[str, dict[str, Any]] = {
     "the recipe": {},
@@ -62,10 +63,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 ABOUT_LOG = f"""# What was tried
 
 Each option of training on and off in the recipe `{BASE}` ([records.md](records.md)), all else equal: validation
-perplexity of Penn Treebank after each of two seeds, and seconds of training alone, on the machine of that day. A row is
-switched off where the recipe has it, and on where it does not; below the recipe's own perplexity is better. Two seeds
-tell only differences that are larger than those between them. `python -m benchmarks.options_log` measures what is
-missing and writes this page; nothing else does.
+perplexity of Penn Treebank after each of two seeds, and seconds of training alone, on the machine of that day, with
+`precision: {LOG_PRECISION}`. A row is switched off where the recipe has it, and on where it does not; below the
+recipe's own perplexity is better. Two seeds tell only differences that are larger than those between them.
+`python -m benchmarks.options_log` measures what is missing and writes this page; nothing else does.
 """
 
 
@@ -83,7 +84,7 @@ def measured(params: Params, seed: int) -> dict[str, float]:
     (cell,) = params.cells.values()
     vocabulary = Vocabulary.load(VOCABULARY)
     splits = {split: load_split(ENCODED / split) for split in ("train", "valid")}
-    train = in_numbers(cell.train, splits["train"].tokens).model_copy(update={"seed": seed})
+    train = in_numbers(cell.train, splits["train"].tokens).model_copy(update={"seed": seed, "precision": LOG_PRECISION})
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(seed))
     begun = time.monotonic()
     history = train_silently(model, splits, vocabulary, train)
