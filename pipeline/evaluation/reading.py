@@ -39,10 +39,11 @@ SEGMENT = 20  # words, after which dynamic evaluation takes a step
 
 
 class ReadOnce(LanguageModel):
-    """A model, in evaluation mode, that keeps what it has read, so that no batch is run twice after the same states.
+    """A model, in evaluation mode, that keeps up to `KEPT_BYTES` of what it has read.
 
-    A text from end to end is a step for each word, one after another. What scores it, what shows its words and
-    what adapts to it read the same states. With gradients nothing is kept, as the weights may change.
+    No batch runs twice after the same states. A text from end to end is a step for each word, one after
+    another, and what scores it, shows its words and adapts to it reads the same states. Nothing is kept with gradients,
+    as the weights may change, nor of a text that is read in parts.
     """
 
     def __init__(self, model: LanguageModel) -> None:
@@ -66,7 +67,8 @@ class ReadOnce(LanguageModel):
         precision: Precision = "exact",
     ) -> Tensor:
         """As of any model."""
-        if torch.is_grad_enabled() or precision != "exact":
+        in_parts = carried is not None and batch.batch_sizes[0] > 1
+        if in_parts or torch.is_grad_enabled() or precision != "exact":
             return super().read(batch, carried, generator, precision)
         key = _key(batch, carried)
         if key in self._kept:
@@ -75,8 +77,8 @@ class ReadOnce(LanguageModel):
                 carried.keep(states)
             return h_NH
         h_NH = super().read(batch, carried, generator, precision)
-        self._bytes += h_NH.nbytes
-        if self._bytes <= KEPT_BYTES:
+        if self._bytes + h_NH.nbytes <= KEPT_BYTES:
+            self._bytes += h_NH.nbytes
             self._kept[key] = h_NH, None if carried is None else carried.states
         return h_NH
 

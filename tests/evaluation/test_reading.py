@@ -16,6 +16,7 @@ from pipeline.inference import predictor as predictor_module
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.scoring import score_split
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.streams import Carried, Windows
 from pipeline.text.vocabulary import END_ID
 from tests.conftest import saved_model
 from tests.evaluation.test_adaptation import model_of, words
@@ -80,6 +81,24 @@ def test_other_words_and_other_states_are_run_and_a_model_that_learns_keeps_noth
     assert torch.equal(torch.cat([b.logits_RC for b in ours]), torch.cat([b.logits_RC for b in theirs]))
     assert once.runs == runs
     assert not isinstance(once.__deepcopy__({}), ReadOnce)
+
+
+def test_the_same_words_after_other_states_are_run_again() -> None:
+    plain, once = model_of(1), Counted(model_of(1))
+    batch = Windows(words(3, seed=5), 1, itertools.repeat(100))[0]
+    for _ in range(2):
+        for before in (None, words(5, seed=6), words(5, seed=7)):
+            found = []
+            for model in (plain, once):
+                carried = Carried()
+                if before is not None:
+                    model.read(Windows(before, 1, itertools.repeat(100))[0], carried)
+                with torch.no_grad():
+                    h_NH = model.read(batch, carried)
+                assert carried.states is not None
+                found.append((h_NH, *carried.states[0]))
+            assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+    assert once.runs == 3 + 4  # of the batch, and of what is before it, with gradients, each time
 
 
 def test_the_windows_of_a_text_are_those_of_a_predictor() -> None:
