@@ -41,7 +41,7 @@ SEGMENT = 20  # words, after which dynamic evaluation takes a step
 class ReadOnce(LanguageModel):
     """A model, in evaluation mode, that keeps up to `KEPT_BYTES` of what it has read.
 
-    No batch runs twice after the same states. A text from end to end is a step for each word, one after
+    Of that, no batch runs twice after the same states. A text from end to end is a step for each word, one after
     another, and what scores it, shows its words and adapts to it reads the same states. Nothing is kept with gradients,
     as the weights may change, nor of a text that is read in parts.
     """
