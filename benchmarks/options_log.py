@@ -131,10 +131,8 @@ def main(
     if only is not None and only not in OPTIONS:
         raise InputError(f"no row {only!r}; there are: {', '.join(OPTIONS)}")
     content, _ = recipe_params(BASE)
-    known, recipe = (
-        read_measures(),
-        fingerprint({key: content[key] for key in ("model", "train", "cells")} | {"precision": LOG_PRECISION}),
-    )
+    known = read_measures()
+    recipe = fingerprint({key: content[key] for key in ("model", "train", "cells")} | {"precision": LOG_PRECISION})
     if known["recipe"] not in (None, recipe) and not (anew or list_):
         raise InputError(f"{OPTIONS_FILE} is of {BASE} as it was earlier; --anew forgets that")
     if anew or known["recipe"] is None:

@@ -48,16 +48,13 @@ class ReadOnce(LanguageModel):
 
     def __init__(self, model: LanguageModel) -> None:
         super().__init__(model.params, model.vocabulary_size)
-        self.to(model.output_weight).load_state_dict(model.state_dict())
-        self.eval()
+        _take_weights(self, model)
         self._kept: dict[bytes, tuple[Tensor, list[State] | None]] = {}
         self._bytes = 0
 
     def __deepcopy__(self, memo: object) -> LanguageModel:
         """A copy may learn, so it keeps nothing."""
-        other = LanguageModel(self.params, self.vocabulary_size).to(self.output_weight)
-        other.load_state_dict(self.state_dict())
-        return other.eval()
+        return _take_weights(LanguageModel(self.params, self.vocabulary_size), self)
 
     def read(
         self,
@@ -81,6 +78,11 @@ class ReadOnce(LanguageModel):
             self._bytes += h_NH.nbytes
             self._kept[key] = h_NH, None if carried is None else carried.states
         return h_NH
+
+
+def _take_weights(model: LanguageModel, of: LanguageModel) -> LanguageModel:
+    model.to(of.output_weight).load_state_dict(of.state_dict())
+    return model.eval()
 
 
 def _key(batch: PackedBatch, carried: Carried | None) -> bytes:

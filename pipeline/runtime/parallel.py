@@ -228,10 +228,16 @@ def _settings() -> Iterator[None]:
 
     # A copy, as Dask appends to a list of routes what else a scheduler shows.
     settings = copy.deepcopy(DASK_SETTINGS) | {"distributed.comm.timeouts.connect": scheduler_seconds()}
+    # What workers are to have, as one thread each, Dask leaves in this process, and so to whatever it starts later.
+    own = set(os.environ)
     with config.set(settings), warnings.catch_warnings():
         # Dask would warn that a long document is a large part of a graph, as it should be.
         warnings.filterwarnings("ignore", message="Sending large graph")
-        yield
+        try:
+            yield
+        finally:
+            for name in set(os.environ) - own:
+                del os.environ[name]
 
 
 def _cause(error: BaseException) -> str:

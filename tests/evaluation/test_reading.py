@@ -70,7 +70,7 @@ def test_a_text_is_run_once_as_far_as_its_states_are_kept_and_nothing_changes(ke
     assert once.runs == runs
 
 
-def test_other_words_and_other_states_are_run_and_a_model_that_learns_keeps_nothing() -> None:
+def test_other_words_are_run_and_a_model_that_learns_keeps_nothing() -> None:
     split, once = words(30, seed=3), Counted(model_of(1))
     for context in ("stream", "sentence"):
         for other in (split, words(30, seed=5)):

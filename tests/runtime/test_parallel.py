@@ -52,6 +52,13 @@ def test_other_processes_work_where_that_helps(workers: int, number: int, elsewh
     assert len(processes) <= workers
 
 
+def test_workers_have_one_thread_each_and_what_starts_after_them_has_its_own(monkeypatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    assert set(ordered_map(os.getenv, ["OMP_NUM_THREADS"] * 9, 2)) == {"1"}
+    assert dict(os.environ) == before
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_items_are_read_only_as_fast_as_they_are_worked_off(workers: int) -> None:
     worked_off = 0

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.evaluation.reading import ReadOnce
 from pipeline.inference import predictor as module
 from pipeline.inference.generation import Decoding
 from pipeline.inference.predictor import Predictor
@@ -57,6 +59,24 @@ def trained(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     train()
     evaluate()
     return project
+
+
+def test_evaluation_runs_the_test_text_once_for_scores_and_words(trained: Project, monkeypatch) -> None:
+    before, counts = (trained.evaluation / "words.parquet").read_bytes(), Counter()
+
+    class Counting(ReadOnce):
+        def read(self, *arguments: Any, **options: Any) -> Any:
+            counts["read"] += not torch.is_grad_enabled()
+            return super().read(*arguments, **options)
+
+        def _run(self, *arguments: Any, **options: Any) -> Any:
+            counts["run"] += not torch.is_grad_enabled()
+            return super()._run(*arguments, **options)
+
+    monkeypatch.setattr("stages.evaluate.ReadOnce", Counting)
+    evaluate()
+    assert counts["read"] == 2 * counts["run"] > 0
+    assert (trained.evaluation / "words.parquet").read_bytes() == before
 
 
 def test_score_server_comparison_and_metrics_give_one_perplexity_and_suggestions_go_with_it(trained: Project) -> None:
