@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -52,7 +53,9 @@ LONGEST += ["test_store", "test_dvc", "test_code", "test_report", "test_git", "t
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where slow tests are left out, as by `make test`, leave out examples of the others too."""
+    """Where slow tests are left out, as by `make test`, leave out examples of the others too; hear Ctrl-C."""
+    # A shell that is not interactive starts what it puts in the background deaf to it, and so all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "slow" in str(config.getoption("markexpr")):
         settings.load_profile("often")
 
