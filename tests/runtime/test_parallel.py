@@ -54,9 +54,13 @@ def test_other_processes_work_where_that_helps(workers: int, number: int, elsewh
 
 def test_workers_have_one_thread_each_and_what_starts_after_them_has_its_own(monkeypatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("PYTHONHASHSEED", "0")  # which Dask replaces
     before = dict(os.environ)
-    assert set(ordered_map(os.getenv, ["OMP_NUM_THREADS"] * 9, 2)) == {"1"}
-    assert dict(os.environ) == before
+    threads = ordered_map(os.getenv, ["OMP_NUM_THREADS"] * 9, 2)
+    assert next(threads) == "1"
+    monkeypatch.setenv("RNNLM_TEST", "the caller's own, while workers work")
+    assert set(threads) == {"1"}
+    assert dict(os.environ) == before | {"RNNLM_TEST": "the caller's own, while workers work"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
