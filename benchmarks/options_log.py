@@ -9,6 +9,7 @@ import json
 import statistics
 import time
 from contextlib import chdir
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +36,7 @@ BASE = "ptb-10min"
 LOG = Path("docs/log.md")
 OPTIONS_FILE = Path(f"recipes/{BASE}/options.json")  # what docs/log.md shows, with the parameters it was measured with
 LOG_SEEDS = (1, 2)
-LOG_PRECISION = "fp32"  # faster than exact; in bf16 some options would keep layers in float32, and others not
+LOG_PRECISION = "auto"  # where a processor has bf16, half the time of exact; a row tells what float32 changes
 # A row: its name, and values by which the option is off where the recipe has it on, or on where the recipe has it off.
 OPTIONS: dict[str, dict[str, Any]] = {
     "the recipe": {},
@@ -59,13 +60,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tied embedding": {"model.tie_weights": (False, True)},
     "sampled softmax": {"train.sampled_words": (None, 1000)},
     "a stream for sentences": {"train.context": ("sentence", "stream")},
+    "float32 all through": {"train.precision": ("fp32", LOG_PRECISION)},
 }
 ABOUT_LOG = f"""# What was tried
 
 Each option of training on and off in the recipe `{BASE}` ([records.md](records.md)), all else equal: validation
 perplexity of Penn Treebank after each of two seeds, and seconds of training alone, on the machine of that day, with
-`precision: {LOG_PRECISION}`. A row is switched off where the recipe has it, and on where it does not; below the
-recipe's own perplexity is better. Two seeds tell only differences that are larger than those between them.
+`precision: {LOG_PRECISION}` (locked dropout of states and the Mogrifier keep the LSTM in float32, the last row all of
+it). A row is switched off where the recipe has it, and on where it does not; below the recipe's own perplexity is
+better. Two seeds tell only differences that are larger than those between them.
 `python -m benchmarks.options_log` measures what is missing and writes this page; nothing else does.
 """
 
@@ -84,7 +87,7 @@ def measured(params: Params, seed: int) -> dict[str, float]:
     (cell,) = params.cells.values()
     vocabulary = Vocabulary.load(VOCABULARY)
     splits = {split: load_split(ENCODED / split) for split in ("train", "valid")}
-    train = in_numbers(cell.train, splits["train"].tokens).model_copy(update={"seed": seed, "precision": LOG_PRECISION})
+    train = in_numbers(cell.train, splits["train"].tokens).model_copy(update={"seed": seed})
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(seed))
     begun = time.monotonic()
     history = train_silently(model, splits, vocabulary, train)
@@ -130,27 +133,27 @@ def main(
     """Measure what the log lacks, and write it."""
     if only is not None and only not in OPTIONS:
         raise InputError(f"no row {only!r}; there are: {', '.join(OPTIONS)}")
-    content, _ = recipe_params(BASE)
+    precision = f"train.precision={LOG_PRECISION}"
+    content, _ = recipe_params(BASE, [precision])
     known = read_measures()
-    recipe = fingerprint({key: content[key] for key in ("model", "train", "cells")} | {"precision": LOG_PRECISION})
+    recipe = fingerprint({key: content[key] for key in ("model", "train", "cells")})
     if known["recipe"] not in (None, recipe) and not (anew or list_):
         raise InputError(f"{OPTIONS_FILE} is of {BASE} as it was earlier; --anew forgets that")
     if anew or known["recipe"] is None:
         known |= {"recipe": recipe, "rows": {}}
-    for name in [] if list_ else [only] if only else OPTIONS:
+    text = RECIPE_RUNS / BASE
+    for seed, name in product(LOG_SEEDS, [] if list_ else [only] if only else OPTIONS):
         changes = switched(content, OPTIONS[name])
-        _, params = recipe_params(BASE, changes)
         row = known["rows"].setdefault(name, {"changes": changes, "seeds": {}})
-        for seed in LOG_SEEDS:
-            if str(seed) in row["seeds"]:
-                continue
-            text = RECIPE_RUNS / BASE
-            if not (text / ENCODED).is_dir():
-                raise InputError(f"{text / ENCODED} is missing; run `rnnlm recipe {BASE}` first")
-            with chdir(text):
-                row["seeds"][str(seed)] = measured(params, seed)
-            write_text(OPTIONS_FILE, json.dumps(known, indent=1) + "\n")
-            write_text(LOG, log_page(known["rows"]))
+        if str(seed) in row["seeds"]:
+            continue
+        if not (text / ENCODED).is_dir():
+            raise InputError(f"{text / ENCODED} is missing; run `rnnlm recipe {BASE}` first")
+        _, params = recipe_params(BASE, [precision, *changes])
+        with chdir(text):
+            row["seeds"][str(seed)] = measured(params, seed)
+        write_text(OPTIONS_FILE, json.dumps(known, indent=1) + "\n")
+        write_text(LOG, log_page(known["rows"]))
     write_text(LOG, log_page(known["rows"]))
 
 
