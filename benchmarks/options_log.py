@@ -1,8 +1,9 @@
 """Each option of training on and off in the 10-minute recipe: docs/log.md.
 
 `python -m benchmarks.options_log` trains what the log lacks, seed by seed, on the text that `rnnlm recipe ptb-10min`
-has prepared, and writes docs/log.md after each; Ctrl-C, and the next call goes on with what is missing. `--only NAME`
-is for one row, `--list` runs nothing. Figures are of the validation split: the test split chooses nothing.
+has prepared, and writes docs/log.md after each; Ctrl-C, and the next call goes on with what is missing. Two processes,
+`--seed 1` and `--seed 2`, take two thirds of the time: one thread each does more than two do for one. `--only NAME` is
+for one row, `--list` runs nothing. Figures are of the validation split: the test split chooses nothing.
 """
 
 import json
@@ -25,6 +26,7 @@ from pipeline.retraining.recipe_run import recipe_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.hashes import fingerprint
+from pipeline.runtime.locks import one_at_a_time
 from pipeline.runtime.markdown import markdown_table
 from pipeline.runtime.paths import ENCODED, VOCABULARY
 from pipeline.text.encoded import load_split
@@ -65,10 +67,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 ABOUT_LOG = f"""# What was tried
 
 Each option of training on and off in the recipe `{BASE}` ([records.md](records.md)), all else equal: validation
-perplexity of Penn Treebank after each of two seeds, and seconds of training alone, on the machine of that day, with
-`precision: {LOG_PRECISION}` (locked dropout of states and the Mogrifier keep the LSTM in float32, the last row all of
-it). A row is switched off where the recipe has it, and on where it does not; below the recipe's own perplexity is
-better. Two seeds tell only differences that are larger than those between them.
+perplexity of Penn Treebank after each of two seeds, and seconds of training alone, on one thread of the machine of that
+day, with `precision: {LOG_PRECISION}` (locked dropout of states and the Mogrifier keep the LSTM in float32, the last
+row all of it). A row is switched off where the recipe has it, and on where it does not; below the recipe's own
+perplexity is better. Two seeds tell only differences that are larger than those between them.
 `python -m benchmarks.options_log` measures what is missing and writes this page; nothing else does.
 """
 
@@ -83,14 +85,19 @@ def switched(content: dict[str, Any], options: dict[str, Any]) -> list[str]:
 
 
 def measured(params: Params, seed: int) -> dict[str, float]:
-    """Train the recipe's one model on the text in data/ here: its best validation perplexity, and the seconds."""
+    """Train the recipe's one model on the text in data/ here, on one thread: best validation perplexity, seconds."""
     (cell,) = params.cells.values()
     vocabulary = Vocabulary.load(VOCABULARY)
     splits = {split: load_split(ENCODED / split) for split in ("train", "valid")}
     train = in_numbers(cell.train, splits["train"].tokens).model_copy(update={"seed": seed})
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(seed))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     begun = time.monotonic()
-    history = train_silently(model, splits, vocabulary, train)
+    try:
+        history = train_silently(model, splits, vocabulary, train)
+    finally:
+        torch.set_num_threads(threads)
     return {"valid": best_epoch(history).valid_perplexity, "seconds": round(time.monotonic() - begun, 1)}
 
 
@@ -101,6 +108,15 @@ def read_measures() -> dict[str, Any]:
     )
 
 
+def _keep(name: str, changes: list[str], seed: int, found: dict[str, float]) -> None:
+    """Add one measure to those of the file, which another process may be adding to."""
+    with one_at_a_time(RECIPE_RUNS / "options.lock", f"{OPTIONS_FILE} is being written", seconds=60):
+        known = read_measures()
+        known["rows"].setdefault(name, {"changes": changes, "seeds": {}})["seeds"][str(seed)] = found
+        write_text(OPTIONS_FILE, json.dumps(known, indent=1) + "\n")
+        write_text(LOG, log_page(known["rows"]))
+
+
 def log_page(known: dict[str, dict[str, Any]]) -> str:
     """docs/log.md, from the rows of options.json."""
     rows = [["option", "changed", "each seed", "mean", "against the recipe", "seconds"]]
@@ -108,8 +124,8 @@ def log_page(known: dict[str, dict[str, Any]]) -> str:
     for name in OPTIONS:
         found = known.get(name, {})
         mean = _mean(found)
-        each = [one["valid"] for one in found.get("seeds", {}).values()]
-        seconds = [one["seconds"] for one in found.get("seeds", {}).values()]
+        measures = [one for _, one in sorted(found.get("seeds", {}).items())]
+        each, seconds = [one["valid"] for one in measures], [one["seconds"] for one in measures]
         against = f"{mean / base - 1:+.1%}" if mean and base and name != "the recipe" else ""
         rows.append(
             [
@@ -127,6 +143,7 @@ def _mean(found: dict[str, Any]) -> float | None:
 
 def main(
     only: Annotated[str | None, typer.Option(help="one row, by its name")] = None,
+    seed_: Annotated[int | None, typer.Option("--seed", help="one seed; another process may do the other")] = None,
     list_: Annotated[bool, typer.Option("--list", help="run nothing; write the page")] = False,
     anew: Annotated[bool, typer.Option("--anew", help="forget what was measured with an earlier recipe")] = False,
 ) -> None:
@@ -139,22 +156,20 @@ def main(
     recipe = fingerprint({key: content[key] for key in ("model", "train", "cells")})
     if known["recipe"] not in (None, recipe) and not (anew or list_):
         raise InputError(f"{OPTIONS_FILE} is of {BASE} as it was earlier; --anew forgets that")
-    if anew or known["recipe"] is None:
-        known |= {"recipe": recipe, "rows": {}}
     text = RECIPE_RUNS / BASE
-    for seed, name in product(LOG_SEEDS, [] if list_ else [only] if only else OPTIONS):
+    if not list_ and not (text / ENCODED).is_dir():
+        raise InputError(f"{text / ENCODED} is missing; run `rnnlm recipe {BASE}` first")
+    if not list_ and known["recipe"] != recipe:
+        write_text(OPTIONS_FILE, json.dumps({"recipe": recipe, "rows": {}}, indent=1) + "\n")
+    for name, seed in product([] if list_ else [only] if only else OPTIONS, [seed_] if seed_ else LOG_SEEDS):
         changes = switched(content, OPTIONS[name])
-        row = known["rows"].setdefault(name, {"changes": changes, "seeds": {}})
-        if str(seed) in row["seeds"]:
+        if str(seed) in read_measures()["rows"].get(name, {}).get("seeds", {}):
             continue
-        if not (text / ENCODED).is_dir():
-            raise InputError(f"{text / ENCODED} is missing; run `rnnlm recipe {BASE}` first")
         _, params = recipe_params(BASE, [precision, *changes])
         with chdir(text):
-            row["seeds"][str(seed)] = measured(params, seed)
-        write_text(OPTIONS_FILE, json.dumps(known, indent=1) + "\n")
-        write_text(LOG, log_page(known["rows"]))
-    write_text(LOG, log_page(known["rows"]))
+            found = measured(params, seed)
+        _keep(name, changes, seed, found)
+    write_text(LOG, log_page(read_measures()["rows"]))
 
 
 if __name__ == "__main__":

@@ -186,6 +186,8 @@ def test_an_option_is_switched_the_other_way_round_and_measured_once(
     write_text_in("trees/ptb-10min")
     Path("recipes/ptb-10min").mkdir(parents=True)
     Path("docs").mkdir()
+    assert CliRunner().invoke(app, ["--only", "the recipe", "--seed", "2"]).exit_code == 0
+    assert list(options_log.read_measures()["rows"]["the recipe"]["seeds"]) == ["2"]
     for _ in range(2):
         assert CliRunner().invoke(app, ["--only", "the recipe"]).exit_code == 0
     page = Path("docs/log.md").read_text()
