@@ -87,6 +87,7 @@ def generate(
         "tail -f comments.txt | rnnlm score - --model lstm",
         "rnnlm score stimuli.txt --per-word > surprisal.tsv",
         "rnnlm score sentences.txt --json",
+        "rnnlm score ptb.test.txt --tokenized",
         "rnnlm score sentences.txt --html words.html",
     )
 )
@@ -98,6 +99,9 @@ def score(
         typer.Option("--per-word", help="a row for each token: line, word, text, token, nats, bits, rank, unknown"),
     ] = False,
     over_types: OverTypesOption = False,
+    tokenized: Annotated[
+        bool, typer.Option("--tokenized", help="tokens stand between spaces in FILE, and stay as they are")
+    ] = False,
     as_json: JsonLinesOption = False,
     html: Annotated[
         Path | None,
@@ -110,23 +114,27 @@ def score(
     All unknown words have one probability together, unless --over-types: then a line is charged for naming them.
     Lines are answered as they come.
     """
-    from pipeline.inference.lines import SeveralSentences, opened, parts_of
+    from pipeline.inference.lines import OddLines, opened, parts_of
     from pipeline.inference.surprisal import Word, surprisal_of_lines, surprisal_of_words
 
     if html is not None:
-        if per_word or over_types or as_json:
-            raise InputError("--html goes with --model alone; leave out --per-word, --over-types and --json")
+        if per_word or over_types or tokenized or as_json:
+            raise InputError(
+                "--html goes with --model alone; leave out --per-word, --over-types, --tokenized and --json"
+            )
         _write_html(html.absolute(), file, model)
         return
-    several = SeveralSentences()
+    odd = OddLines()
     with opened(file, twice=over_types) as (source, name):
         predictor = predictor_called(model)
-        types = _types(predictor, source, parts_of(source, name)) if over_types else None
+        types = _types(predictor, source, parts_of(source, name), tokenized) if over_types else None
         surprisal = surprisal_of_words if per_word else surprisal_of_lines
         if per_word and not as_json:
             print("\t".join(Word._fields))
-        print_rows("score", surprisal(predictor, several.looking(parts_of(source, name)), types), as_json)
-    if remark := several.remark():
+        parts = parts_of(source, name)
+        rows = surprisal(predictor, parts if tokenized else odd.looking(parts), types, tokenized)
+        print_rows("score", rows, as_json)
+    if remark := odd.remark():
         print(remark, file=sys.stderr)
 
 
@@ -235,12 +243,14 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _types(predictor: "Predictor", source: "BufferedIOBase", parts: Iterable[list[str]]) -> int:
+def _types(
+    predictor: "Predictor", source: "BufferedIOBase", parts: Iterable[list[str]], tokenized: bool = False
+) -> int:
     """Word types of the corpus and of the lines of `source` that the model does not know; it is read, and sought."""
     from pipeline.inference.word_types import unknown_types_with
 
     start = source.tell()
-    words = (tokens for lines in parts for tokens in predictor.tokens(lines))
+    words = (tokens for lines in parts for tokens in predictor.tokens(lines, tokenized))
     types = unknown_types_with(unknown_types_for(predictor), predictor.vocabulary, words)
     source.seek(start)
     return types

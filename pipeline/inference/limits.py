@@ -88,10 +88,10 @@ class Limited:
 
     Args:
         app: answers POST /invocations and pages without a body.
-        tokens: splits each text.
+        tokens: splits each text; the second argument says that they are `tokenized`.
     """
 
-    def __init__(self, app: App, tokens: Callable[[list[str]], Sequence[Sized]]) -> None:
+    def __init__(self, app: App, tokens: Callable[[list[str], bool], Sequence[Sized]]) -> None:
         self._app, self._tokens = app, tokens
         self._large_bodies = 0
         # What is held while a large request is read is held once, and no small one waits for it.
@@ -164,7 +164,7 @@ class Limited:
 
     def _units(self, body: bytes, content_type: str) -> int:
         request: Request = read_request(body, content_type)
-        tokens = check_tokens(self._tokens(request.inputs), request.params)
+        tokens = check_tokens(self._tokens(request.inputs, request.params.tokenized), request.params)
         return UNITS_PER_REQUEST + tokens + UNITS_PER_WORD * request.words + request.suggestions
 
 

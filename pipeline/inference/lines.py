@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 from typing import cast
 
 from pipeline.runtime.errors import InputError
+from pipeline.text.marks import holds_marks
 from pipeline.text.sentences import SentenceSplitter
 
 PART_BYTES = 1 << 18  # that are read at most before they are answered: some forward passes
@@ -71,21 +72,24 @@ def parts_of(source: BufferedIOBase, name: str) -> Iterator[list[str]]:
             return
 
 
-class SeveralSentences:
-    """Notes lines that hold more than one sentence, by Punkt's English model: models learn single ones.
+class OddLines:
+    """Notes lines that hold more than one sentence, by Punkt's English model, or marks such as <unk>.
 
     Between sentences a model expects SENTENCE_END, and the tokenizer leaves a period on its word unless it is the last.
+    Marks stand in text that is tokenized already, and the tokenizer takes them apart.
     """
 
     def __init__(self) -> None:
         self._splitter = SentenceSplitter("english")
-        self._lines = self._found = self._first = self._sentences = 0
+        self._lines = self._found = self._first = self._sentences = self._marked = 0
 
     def looking(self, parts: Iterable[list[str]]) -> Iterator[list[str]]:
         """The same parts, looked at as they go by."""
         for lines in parts:
             for line in lines:
                 self._lines += 1
+                if not self._marked and holds_marks(line):
+                    self._marked = self._lines
                 sentences = len(self._splitter.split(line))
                 self._found += sentences > 1
                 if sentences > 1 and not self._first:
@@ -93,7 +97,12 @@ class SeveralSentences:
             yield lines
 
     def remark(self) -> str | None:
-        """On the lines so far; None: each holds one sentence at most."""
+        """On the lines so far; None: each holds one sentence at most, and no mark."""
+        if self._marked:
+            return (
+                f"remark: line {self._marked} holds a mark such as <unk>, as text has that is tokenized already; if "
+                "this is, --tokenized reads it as it stands"
+            )
         if not self._found:
             return None
         more = self._found - 1

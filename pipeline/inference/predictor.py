@@ -15,6 +15,7 @@ from pipeline.model.packed import PackedBatch, pack, steps_and_sequences
 from pipeline.model.params import Context
 from pipeline.model.streams import Carried, Windows, context_of
 from pipeline.text.encoded import EncodedSplit
+from pipeline.text.marks import tokens_of
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import END_ID, START_ID
 
@@ -40,9 +41,13 @@ class Predictor:
         """The model of a folder; raises what `load_model` does."""
         return cls(load_model(folder))
 
-    def tokens(self, texts: Iterable[str]) -> list[list[str]]:
-        """Each text as its tokens; a text is never split into sentences."""
-        return [self._tokenizer.tokenize(text) for text in texts]
+    def tokens(self, texts: Iterable[str], tokenized: bool = False) -> list[list[str]]:
+        """Each text as its tokens; a text is never split into sentences.
+
+        Raises:
+            InputError: the texts are said to be `tokenized`, with spaces between tokens, and one cannot be.
+        """
+        return tokens_of_texts(self._tokenizer, texts, tokenized)
 
     def encode(self, sentences: Iterable[Sequence[str]]) -> EncodedSplit:
         """Sentences of tokens as the model reads them."""
@@ -92,6 +97,11 @@ class Predictor:
         for batch in Windows(split, 1, repeat(BATCH_TOKENS)):
             yield batch.to(device), np.arange(read, read + len(batch.y_N)), carried
             read += len(batch.y_N)
+
+
+def tokens_of_texts(tokenizer: Tokenizer, texts: Iterable[str], tokenized: bool = False) -> list[list[str]]:
+    """See `Predictor.tokens`."""
+    return [tokens_of(text) if tokenized else tokenizer.tokenize(text) for text in texts]
 
 
 def sentences_of_tokens(split: EncodedSplit) -> np.ndarray:

@@ -42,6 +42,7 @@ class Options(BaseModel):
     max_length: int = Field(default=100, ge=1, le=1000)
     seed: int = Field(default=1, ge=0, lt=2**63)
     over_types: bool = False
+    tokenized: bool = False
 
 
 class Request(BaseModel):
@@ -159,11 +160,11 @@ def refusal(error: InputError) -> tuple[int, str]:
     return status, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": str(error)})
 
 
-def put_gate_before_server(tokens: Callable[[list[str]], Sequence[Sized]]) -> None:
+def put_gate_before_server(tokens: Callable[[list[str], bool], Sequence[Sized]]) -> None:
     """In the process of `mlflow models serve`, refuse wrong and too large requests before MLflow sees them.
 
     Args:
-        tokens: splits each text.
+        tokens: splits each text; the second argument says that they are `tokenized`.
     """
     if "mlflow.pyfunc.scoring_server.app" not in sys.modules:
         return
@@ -174,7 +175,7 @@ def put_gate_before_server(tokens: Callable[[list[str]], Sequence[Sized]]) -> No
     def checked_invocations(data: bytes, content_type: str | None, *context: Any) -> Any:
         try:
             request = read_request(data, content_type)
-            check_tokens(tokens(request.inputs), request.params)
+            check_tokens(tokens(request.inputs, request.params.tokenized), request.params)
         except InputError as error:
             status, body = refusal(error)
             return scoring_server.InvocationsResponse(body, status, "application/json")

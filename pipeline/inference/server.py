@@ -9,11 +9,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.inference.limits import Limited
+from pipeline.inference.predictor import tokens_of_texts
 from pipeline.inference.request import EXAMPLE
 from pipeline.inference.word_types import UNKNOWN_TYPES_FILE
 from pipeline.model.folder import SavedModel, save_model
@@ -116,5 +118,6 @@ def application(saved: SavedModel, unknown_types: np.ndarray | None) -> Limited:
         )
         loaded = mlflow.pyfunc.load_model(str(made))
     use_mlflow(store)
-    tokenizer = Tokenizer(**saved.text.model_dump())
-    return Limited(scoring_server.init(loaded), lambda texts: [tokenizer.tokenize(text) for text in texts])
+    # Not those of a Predictor, which would hold the model a second time.
+    tokens = partial(tokens_of_texts, Tokenizer(**saved.text.model_dump()))
+    return Limited(scoring_server.init(loaded), tokens)

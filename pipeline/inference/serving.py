@@ -37,7 +37,7 @@ class ServedLanguageModel(PythonModel):
     many of these the model does not know, whose probability `over_types` shares among all words of the corpus and the
     request that it does not know; `suggest` the `count` likeliest next words after the text and their
     probabilities; `generate` `count` sentences that begin with the text, drawn with `temperature`, `top_k` (0: all
-    words), `max_length` and `seed`.
+    words), `max_length` and `seed`. Texts that are `tokenized` have spaces between their tokens.
     """
 
     def load_context(self, context: Any) -> None:
@@ -61,7 +61,7 @@ class ServedLanguageModel(PythonModel):
         """
         try:
             options = check_request(model_input, params or {}).params
-            tokens = self._predictor.tokens(model_input)
+            tokens = self._predictor.tokens(model_input, options.tokenized)
             check_tokens(tokens, options)
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None

@@ -53,7 +53,7 @@ class Word(NamedTuple):
 
 
 def surprisal_of_lines(
-    predictor: Predictor, parts: Iterable[list[str]], unknown_types: int | None = None
+    predictor: Predictor, parts: Iterable[list[str]], unknown_types: int | None = None, tokenized: bool = False
 ) -> Iterator[list[Line]]:
     """A row for each line, in order, as soon as its part has come.
 
@@ -62,10 +62,11 @@ def surprisal_of_lines(
         parts: lines, of which those of a part share forward passes; that changes no digit.
         unknown_types: words that share the probability of an unknown one, where a line is to be charged for naming
             them (see `nats_over_types`); None: it is not.
+        tokenized: there are spaces between the tokens of the lines, which stay as they are.
     """
     number, carried = 0, Carried()
     for lines in parts:
-        split = predictor.encode(predictor.tokens(lines))
+        split = predictor.encode(predictor.tokens(lines, tokenized))
         unknown = split.count(predictor.vocabulary.unknown_id)
         nats = predictor.nats(split, carried)
         if unknown_types is not None:
@@ -76,13 +77,13 @@ def surprisal_of_lines(
 
 
 def surprisal_of_words(
-    predictor: Predictor, parts: Iterable[list[str]], unknown_types: int | None = None
+    predictor: Predictor, parts: Iterable[list[str]], unknown_types: int | None = None, tokenized: bool = False
 ) -> Iterator[list[Word]]:
     """A row for each token of each line; otherwise as `surprisal_of_lines`."""
     number, carried = 0, Carried()
     naming = math.log(max(unknown_types or 1, 1))
     for lines in parts:
-        tokens = predictor.tokens(lines)
+        tokens = predictor.tokens(lines, tokenized)
         scored = _scored(predictor, tokens, carried)
         rows = []
         for line, words in zip(lines, tokens, strict=True):

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from pipeline.runtime.errors import InputError
+
 UNKNOWN_MARKS = r"<(?:unk|unknown|oov|mask)>|\[(?:unk|oov|mask)\]|__unk__|<\|(?:unk|mask)\|>"
 # Ends of sentences, turns, paragraphs and documents, and what fills up a line.
 SENTENCE_EDGES = "bos|eos|sos|sot|eot|eod|eop|eou|pad"
@@ -26,6 +28,21 @@ def sentences_of(words: Sequence[str]) -> Iterator[list[str | None]]:
         else:
             sentence.append(word)
     yield sentence
+
+
+def tokens_of(line: str) -> list[str]:
+    """The tokens of one sentence that is tokenized already, as they stand; marks of unknown words are in no vocabulary.
+
+    Raises:
+        InputError: it has a mark of where sentences begin or end, which is no word.
+    """
+    words = line.split()
+    for word in words:
+        if word[0] in FIRST_OF_MARKS and EDGE_MARK.fullmatch(word):
+            raise InputError(
+                f"{word} is no word of tokenized text; give each sentence a line of its own, without such marks"
+            )
+    return words
 
 
 def holds_marks(text: str) -> bool:

@@ -72,7 +72,7 @@ def run(work: Callable[[Answering, Limited], Awaitable[None]]) -> None:
     async def main() -> None:
         app = Answering()
         async with asyncio.timeout(60):
-            await work(app, Limited(app, lambda texts: [text.split() for text in texts]))
+            await work(app, Limited(app, lambda texts, tokenized: [text.split() for text in texts]))
 
     asyncio.run(main())
 

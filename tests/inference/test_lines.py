@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.inference import lines as module
-from pipeline.inference.lines import SeveralSentences, opened, parts_of
+from pipeline.inference.lines import OddLines, opened, parts_of
 from pipeline.runtime.errors import InputError
 
 
@@ -74,9 +74,9 @@ def test_a_pipe_is_copied_where_it_is_read_twice(tmp_path: Path) -> None:
 
 
 def remark(lines: list[str]) -> str | None:
-    several = SeveralSentences()
-    assert [line for part in several.looking([lines[:1], lines[1:]]) for line in part] == lines
-    return several.remark()
+    odd = OddLines()
+    assert [line for part in odd.looking([lines[:1], lines[1:]]) for line in part] == lines
+    return odd.remark()
 
 
 def test_lines_of_several_sentences_get_one_remark() -> None:
@@ -85,3 +85,10 @@ def test_lines_of_several_sentences_get_one_remark() -> None:
         "lines look less likely than they are: put each sentence on a line of its own"
     )
     assert remark(["Dr. Smith sat on a mat.", "the cat"]) is None
+
+
+def test_lines_with_marks_of_tokenized_text_get_one_remark() -> None:
+    assert remark(["the cat", "the <unk> sat", "a <unk>"]) == (
+        "remark: line 2 holds a mark such as <unk>, as text has that is tokenized already; if this is, --tokenized "
+        "reads it as it stands"
+    )

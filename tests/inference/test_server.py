@@ -32,6 +32,12 @@ def test_it_answers_as_the_model_does_and_refuses_before_mlflow_reads(make_predi
     asked = [ask(app, json.dumps({"inputs": texts, "params": {"over_types": over}}).encode()) for over in (False, True)]
     plain, shared = ([row["log_probability"] for row in json.loads(answer)["predictions"]] for _, answer in asked)
     assert shared == pytest.approx([*plain[:2], plain[2] - 3 * math.log(3)])
+    asked = [
+        ask(app, json.dumps({"inputs": ["The <unk> of"], "params": so}).encode()) for so in ({}, {"tokenized": True})
+    ]
+    assert [json.loads(answer)["predictions"][0]["tokens"] for _, answer in asked] == [6, 4]
+    status, answer = ask(app, b'{"inputs": ["the <s>"], "params": {"tokenized": true}}')
+    assert (status, json.loads(answer)["message"][:28]) == (400, "<s> is no word of tokenized ")
     assert ask(app, b'{"inputs": [1]}')[0] == 400
     assert ask(app, b" " * (LARGEST_BODY + 1))[0] == 413
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.inference import predictor as module
 from pipeline.inference.scoring import score_split
 from pipeline.inference.surprisal import surprisal_of_lines, surprisal_of_words, words_of_tokens
+from pipeline.runtime.errors import InputError
 from pipeline.text.tokenizer import Tokenizer
 
 LINES = ["This is the zyzzyva.", "", 'the  "is" of', "of of the is", "is."]
@@ -56,6 +57,25 @@ def test_words_add_up_to_their_line_and_have_its_ranks_and_unknown_words(
         found = [sum(word.rank <= rank for word in words if word.line == line.line) for line in lines]
         assert found == np.asarray(counts).tolist()
     assert min(word.rank for word in words) >= 1
+
+
+@pytest.mark.parametrize("context", ["sentence", "stream"])
+def test_tokenized_lines_are_read_as_the_corpus_they_are_of(context: str, make_predictor) -> None:
+    predictor = make_predictor(context=context)
+    lines = ["the <unk> is of", "The is"]
+    corpus = [["the", None, "is", "of"], [None, "is"]]  # as the text path keeps them: no vocabulary has `The`
+    stage = score_split(predictor, predictor.encode(corpus), "test").sentences
+    (found,) = surprisal_of_lines(predictor, [lines], tokenized=True)
+    assert [(-row.log_probability, row.tokens, row.unknown) for row in found] == list(
+        zip(stage.nats.tolist(), [5, 3], [1, 1], strict=True)
+    )
+    (words,) = surprisal_of_words(predictor, [lines], tokenized=True)
+    assert [word.text for word in words] == ["the", "<unk>", "is", "of", "", "The", "is", ""]
+    assert sum(word.nats for word in words) == pytest.approx(stage.nats.sum())
+    (taken_apart,) = surprisal_of_lines(predictor, [lines])
+    assert [row.tokens for row in taken_apart] == [7, 3]
+    with pytest.raises(InputError, match=r"^</s> is no word of tokenized text; give each sentence a line of its own"):
+        list(surprisal_of_lines(predictor, [["the of </s>"]], tokenized=True))
 
 
 def test_words_are_those_between_white_space() -> None:
