@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.commands.common import JsonOption, enter_project, examples, print_json
+from pipeline.runtime.errors import InputError
 
 app = typer.Typer()
 
@@ -46,6 +47,8 @@ def export(
         models = {length: KneserNey(train, len(vocabulary), length, bar.advance) for length in orders}
     best = min(models, key=lambda length: models[length].nats(valid).mean()) if len(models) > 1 else orders[0]
     model = models[best]
+    if empty := model.sizes().count(0):
+        raise InputError(f"no sentence gives an n-gram of {best} words; --order {best - empty} or less has some")
     with progress_bar("export", sum(model.sizes()), "n-grams") as bar:
         write_arpa(path, model, vocabulary, bar.advance)
     if as_json:

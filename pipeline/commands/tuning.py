@@ -13,12 +13,16 @@ SHOWN_TRIALS = 10
 WRITTEN_CELL = "tuned"
 
 app = typer.Typer()
+MOST_MINUTES = 1e6  # two years
 
 
 @app.command(epilog=examples("rnnlm tune --minutes 60", "rnnlm tune --minutes 0", "rnnlm tune --write wide"))
 def tune(
     minutes: Annotated[
-        float, typer.Option(min=0, help="of training in all, over all calls; 0: train nothing, show what was found")
+        float,
+        typer.Option(
+            min=0, max=MOST_MINUTES, help="of training in all, over all calls; 0: train nothing, show what was found"
+        ),
     ] = 60,
     write: Annotated[
         str | None,

@@ -110,8 +110,8 @@ def recipe_params(name: str, changes: Sequence[str] = ()) -> tuple[dict[str, Any
     committed = git.output("show", "HEAD:./params.yaml")
     content = _merged(YAML(typ="safe").load(committed), read_params(path))
     for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals or not key:
+        key, equals, text = change.removeprefix("+").partition("=")  # `+`: as `dvc exp run` wants a new key
+        if not equals or not all(key.split(".")):
             raise InputError(f"-S {change!r}: expected KEY=VALUE, such as train.epochs=2")
         value = _value(change, text)
         try:

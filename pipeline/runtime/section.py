@@ -4,9 +4,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A section of params.yaml: every key required, no key unknown, no value silently converted.
+    """A section of params.yaml: every key required, no key unknown, no value silently converted,
+    no number infinite or none at all (`.inf`, `.nan`).
 
     No field has a default, so params.yaml is the one place where a value can be read or changed.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -29,6 +29,9 @@ FIXABLE: dict[int | None, str] = {
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "fix the permissions"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (`ulimit -n`)"),
     errno.EFBIG: "allow larger files (`ulimit -f`)",
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a file is where a folder should be; move it or name another path"),
+    errno.EISDIR: "a folder is where the file should be; move it or name another path",
+    errno.ENAMETOOLONG: "use shorter names",
 }
 OUT_OF_MEMORY = "out of memory; use a smaller corpus, vocabulary, batch or hidden size, or a larger machine"
 

@@ -5,11 +5,14 @@ vector comes from, and whether the output layer shares it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.model.params import ModelParams
 from pipeline.params import Range
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.section import Section
 from pipeline.training.params import TrainSettings
 
 EMBEDDING = "embedding"
@@ -65,7 +68,20 @@ def search_space(search: Mapping[str, Any], tokens: int) -> Space:
         if key == "epochs" and (isinstance(values, Range) or len(values) > 1):
             raise InputError(f"{where}: give a list of one number: trials are compared after equal epochs")
         space[key] = auto[key] if values == "auto" else values
+        if key != EMBEDDING:
+            _check_values(key, space[key], where)
     return space
+
+
+def _check_values(key: str, values: Sequence[Any] | Range, where: str) -> None:
+    """Raise InputError where the key cannot have one of the values, or an end of the range."""
+    field = (ModelParams.model_fields | TrainSettings.model_fields)[key]
+    check = TypeAdapter(Annotated[field.annotation, field], config=Section.model_config)
+    for value in (values.low, values.high) if isinstance(values, Range) else values:
+        try:
+            check.validate_python(value)
+        except ValidationError as error:
+            raise InputError(f"{where}: {error.errors()[0]['msg']}, got {value!r}") from None
 
 
 def rounded(value: float, within: Range) -> float:

@@ -93,8 +93,8 @@ class Sweep:
         Raises:
             InputError: no trial has finished, or `cells` has another entry of this name.
         """
-        winner = ranked(self.records())[0]
-        if winner.state != "finished":
+        winner = next(iter(ranked(self.records())), None)
+        if winner is None or winner.state != "finished":
             raise InputError("no trial has finished yet; `rnnlm tune --minutes` gives it more time")
         if winner.cell is not None:
             return f"no trial was better than {winner.cell}, which params.yaml has; nothing was written"

@@ -55,6 +55,9 @@ def test_the_model_that_is_best_on_validation_is_exported_or_that_of_the_order_g
         nats = -np.log(10) * sum(model.score(line) for line in lines)
         assert np.exp(nats / valid.tokens) == pytest.approx(perplexity[order], rel=1e-5)
     assert rnnlm(corpus, "export", "--arpa", "b.arpa", "--order", "2").startswith("b.arpa: n-grams of 2 words and less")
+    told = rnnlm(corpus, "export", "--arpa", "c.arpa", "--order", "30", status=1)
+    longest = max(valid.lengths.max(), train.lengths.max()) + 1
+    assert f"no sentence gives an n-gram of 30 words; --order {longest} or less has some" in told
     assert (corpus / "b.arpa").read_bytes() == (corpus / "deeper" / "a.arpa").read_bytes()
 
 

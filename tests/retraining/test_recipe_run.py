@@ -42,7 +42,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_recipe_changes_what_it_names_of_the_last_commit_and_its_cells_stand_alone(checkout: Path) -> None:
     committed = read_params()
     Path("params.yaml").write_text("what: is being edited\n")
-    content, params = recipe_params("small", ["train.learning_rate=1e-2", "download.sources.mine=[{url: 'a.txt'}]"])
+    content, params = recipe_params("small", ["train.learning_rate=1e-2", "+download.sources.mine=[{url: 'a.txt'}]"])
     assert list(params.cells) == ["small"]
     changed = {"epochs": 4, "learning_rate": 0.01}
     assert content["train"] == committed["train"] | changed
@@ -63,6 +63,7 @@ def test_text_of_ones_own_is_read_where_it_lies(checkout: Path) -> None:
     [
         ("train.epochs", "-S 'train.epochs': expected KEY=VALUE, such as train.epochs=2"),
         ("=2", "-S '=2': expected KEY=VALUE"),
+        (".x=1", "-S '.x=1': expected KEY=VALUE"),
         ("train.epochs=[1", "-S 'train.epochs=[1': the value is not YAML: "),
         ("train.epochs.more=1", "-S train.epochs.more: epochs is a value, not a section of params.yaml"),
         ("train.epoch=1", "recipes/small/params.yaml with -S: train.epoch: unknown key"),

@@ -18,6 +18,8 @@ class Example(Section):
         ({"share": 0.5, "count": 1.5}, "int_type"),
         ({"share": "0.5", "count": 1}, "float_type"),
         ({"share": True, "count": 1}, "float_type"),
+        ({"share": float("inf"), "count": 1}, "finite_number"),
+        ({"share": float("nan"), "count": 1}, "finite_number"),
     ],
 )
 def test_nothing_is_filled_in_ignored_or_converted(values: dict[str, object], kind: str) -> None:

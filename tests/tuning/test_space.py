@@ -1,5 +1,6 @@
 """What a sweep draws from, and entries of `cells` made of it."""
 
+import datetime
 from typing import Any
 
 import pytest
@@ -35,6 +36,11 @@ def test_auto_goes_by_the_training_tokens_around_what_training_takes() -> None:
         ("embedding", Range(low=1, high=2), "must be a list of one-hot, own and tied"),
         ("epochs", [3, 6], "give a list of one number"),
         ("epochs", Range(low=1, high=2), "give a list of one number"),
+        ("hidden_size", [64, 0], "Input should be greater than or equal to 1, got 0"),
+        ("hidden_size", Range(low=0, high=9), "Input should be greater than or equal to 1, got 0"),
+        ("layers", Range(low=1.5, high=9), "Input should be a valid integer, got 1.5"),
+        ("cell", [datetime.date(2024, 1, 1)], "Input should be 'rnn', 'lstm' or 'gru', got datetime.date"),
+        ("betas", [[0.9, 1.5]], "Input should be less than 1, got"),
     ],
 )
 def test_what_cannot_be_searched_is_named(key: str, values: Any, why: str) -> None:

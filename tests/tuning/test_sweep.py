@@ -102,9 +102,9 @@ def test_a_draw_that_does_not_fit_is_left_out_and_said(prepared: Project, capsys
     Sweep().run(60)
     told = capsys.readouterr().err
     assert told.count("left out") == 0  # there is no embedding that it could drop words from
-    few({"hidden_size": [0]})
+    few({"lower_sizes": [[3]]})
     Sweep().run(60)
-    assert "left out: params.yaml: cells.entry: hidden_size: " in capsys.readouterr().err
+    assert "left out: params.yaml: cells.entry: " in capsys.readouterr().err  # there is one layer
 
 
 def test_two_sweeps_do_not_run_at_once(prepared: Project, monkeypatch: pytest.MonkeyPatch) -> None:
