@@ -94,12 +94,18 @@ def worse(record: Record, runs: list[ProvedRun]) -> list[str]:
         ours, theirs = ([run.seconds for run in some if _place(run) == place] for some in (runs, record.runs))
         if theirs and (now := statistics.median(ours)) > SLOWER * (then := statistics.median(theirs)):
             found.append(f"slower on {place}: {now:.0f} s, the record {then:.0f} s")
-    ours, theirs = [run.best.test for run in runs], record.static
-    sd = statistics.stdev(theirs) if len(theirs) > 1 else UNKNOWN_SD * theirs[0]
-    now, then = statistics.mean(ours), statistics.mean(theirs)
-    most = then + CHANCE * sd * sqrt(1 / len(ours) + 1 / len(theirs))
-    if now > most:
-        found.append(f"worse: test perplexity {now:.2f}, the record {then:.2f}; by luck at most {most:.2f}")
+    new = record.model_copy(update={"runs": runs})
+    for what, ours, theirs in (("test", new.static, record.static), ("adapted", new.adapted, record.adapted)):
+        if not theirs:
+            continue
+        if not ours:
+            found.append(f"no {what} perplexity, which the record has")
+            continue
+        sd = statistics.stdev(theirs) if len(theirs) > 1 else UNKNOWN_SD * theirs[0]
+        now, then = statistics.mean(ours), statistics.mean(theirs)
+        most = then + CHANCE * sd * sqrt(1 / len(ours) + 1 / len(theirs))
+        if now > most:
+            found.append(f"worse: {what} perplexity {now:.2f}, the record {then:.2f}; by luck at most {most:.2f}")
     return found
 
 
@@ -165,7 +171,9 @@ def main(
         write_text(kept, new.model_dump_json(indent=1) + "\n")
         for path in write_pages():
             print(f"wrote {path}")
-    elif old and (told := worse(old, new.runs)):
+    elif old is None:
+        print(f"{name} has no record to compare with; --record makes one")
+    elif told := worse(old, new.runs):
         raise InputError("; ".join(told))
 
 

@@ -37,7 +37,8 @@ chosen on validation. `exact` is what anyone can make again, byte for byte, on a
 A row is what [`recipes/`](recipes.md) has under its name, with a record of each run: commit, processor, seconds,
 perplexities, the hash of the weights. `python -m benchmarks.recipes NAME --seeds 5 --record` makes one, in as many
 sittings as it takes, and replaces an older one only where the new one is better with p < 0.01 (Welch's t-test over
-seeds). This page is written by that command; what was tried is in [log.md](log.md).
+seeds). This page is written by that command; what was tried is in [recipes.md](recipes.md)
+and [log.md](log.md).
 """
 
 

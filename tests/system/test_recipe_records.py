@@ -24,8 +24,12 @@ def test_runs_are_held_against_the_record_with_a_margin() -> None:
     assert worse(OLD, record_of([90.2], seconds=140).runs) == []
     (slow,) = worse(OLD, record_of([90.0], seconds=160).runs)
     assert slow == "slower on AMD EPYC, 2 threads: 161 s, the record 123 s"
-    (bad,) = worse(OLD, record_of([90.7, 90.6]).runs)
+    bad, adapted = worse(OLD, record_of([90.7, 90.6]).runs)
     assert bad.startswith("worse: test perplexity 90.65, the record 90.00; by luck at most 90.")
+    assert adapted.startswith("worse: adapted perplexity 82.65, the record 82.00; by luck at most 82.")
+    plain = record_of([90.0]).runs
+    plain[0].best.adapted.clear()
+    assert worse(OLD, plain) == ["no adapted perplexity, which the record has"]
     elsewhere = [run.model_copy(update={"processor": "another"}) for run in record_of([90.0], seconds=999).runs]
     assert worse(OLD, elsewhere) == []  # its seconds mean nothing there
     assert worse(record_of([90.0]), record_of([92.1]).runs)
