@@ -42,8 +42,7 @@ LOG_PRECISION = "auto"  # where a processor has bf16, half the time of exact; a 
 # A row: its name, and values by which the option is off where the recipe has it on, or on where the recipe has it off.
 OPTIONS: dict[str, dict[str, Any]] = {
     "the recipe": {},
-    "locked dropout of inputs": {"train.locked_dropout_inputs": (0.0, 0.2)},
-    "locked dropout of the embedding alone": {"train.locked_dropout_embedding": (None, 0.0)},
+    "locked dropout of inputs (of one layer: the embedding)": {"train.locked_dropout_inputs": (0.0, 0.2)},
     "locked dropout of outputs": {"train.locked_dropout_outputs": (0.0, 0.3)},
     "locked dropout of states": {"train.locked_dropout_states": (0.0, 0.2)},
     "dropped words": {"train.dropped_words": (0.0, 0.05)},
@@ -62,6 +61,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tied embedding": {"model.tie_weights": (False, True)},
     "sampled softmax": {"train.sampled_words": (None, 1000)},
     "a stream for sentences": {"train.context": ("sentence", "stream")},
+    "two layers": {"model.layers": (1, 2)},
+    "layers of different width": {"model.layers": (1, 2), "model.lower_sizes": (None, [512])},
+    "falling in steps": {
+        "train.schedule": ("auto", "step"),
+        "train.decay_after": (None, 3),
+        "train.decay_factor": (None, 4.0),
+    },
+    "averaged SGD, triggered by validation": {
+        "train.optimizer": ("adamw", "sgd"),
+        "train.learning_rate": (0.01, 30.0),
+        "train.weight_decay": (0.2, 1.2e-6),
+        "train.schedule": ("auto", "constant"),
+        "train.warmup": (0.05, 0.0),
+        "train.average": (None, "triggered"),
+        "train.average_patience": (None, 1),
+    },
     "float32 all through": {"train.precision": ("fp32", LOG_PRECISION)},
 }
 ABOUT_LOG = f"""# What was tried
