@@ -76,7 +76,8 @@ def search_space(search: Mapping[str, Any], tokens: int) -> Space:
 def _check_values(key: str, values: Sequence[Any] | Range, where: str) -> None:
     """Raise InputError where the key cannot have one of the values, or an end of the range."""
     field = (ModelParams.model_fields | TrainSettings.model_fields)[key]
-    check = TypeAdapter(Annotated[field.annotation, field], config=Section.model_config)
+    kind: Any = Annotated[field.annotation, field]  # pyrefly: ignore[not-a-type]
+    check = TypeAdapter(kind, config=Section.model_config)
     for value in (values.low, values.high) if isinstance(values, Range) else values:
         try:
             check.validate_python(value)
