@@ -127,11 +127,11 @@ def score(
     odd = OddLines()
     with opened(file, twice=over_types) as (source, name):
         predictor = predictor_called(model)
-        types = _types(predictor, source, parts_of(source, name), tokenized) if over_types else None
+        types = _types(predictor, source, parts_of(source, name, tokenized), tokenized) if over_types else None
         surprisal = surprisal_of_words if per_word else surprisal_of_lines
         if per_word and not as_json:
             print("\t".join(Word._fields))
-        parts = parts_of(source, name)
+        parts = parts_of(source, name, tokenized)
         rows = surprisal(predictor, parts if tokenized else odd.looking(parts), types, tokenized)
         print_rows("score", rows, as_json)
     if remark := odd.remark():

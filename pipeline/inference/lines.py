@@ -10,7 +10,7 @@ from tempfile import TemporaryFile
 from typing import cast
 
 from pipeline.runtime.errors import InputError
-from pipeline.text.marks import holds_marks
+from pipeline.text.marks import holds_marks, tokens_of
 from pipeline.text.sentences import SentenceSplitter
 
 PART_BYTES = 1 << 18  # that are read at most before they are answered: some forward passes
@@ -41,13 +41,14 @@ def opened(file: str, twice: bool = False) -> Iterator[tuple[BufferedIOBase, str
         yield source, "standard input" if file == "-" else file
 
 
-def parts_of(source: BufferedIOBase, name: str) -> Iterator[list[str]]:
+def parts_of(source: BufferedIOBase, name: str, tokenized: bool = False) -> Iterator[list[str]]:
     """The lines of `source` without their ends, in parts: whatever has come, at most `PART_BYTES` and a line.
 
     `name` is that of messages.
 
     Raises:
-        InputError: a line is not UTF-8; those before it have been given.
+        InputError: a line is not UTF-8, or is said to be `tokenized` and has what is no token; those before it have
+            been given.
     """
     number, rest = 1, b""  # of the first line that has not been given: its number and beginning
     while True:
@@ -59,12 +60,17 @@ def parts_of(source: BufferedIOBase, name: str) -> Iterator[list[str]]:
         lines = []
         for line in raw:
             try:
-                lines.append(line.removesuffix(b"\r").decode().removeprefix(BOM if number == 1 else ""))
-            except UnicodeDecodeError as error:
+                text = line.removesuffix(b"\r").decode().removeprefix(BOM if number == 1 else "")
+                if tokenized:
+                    tokens_of(text)
+            except (UnicodeDecodeError, InputError) as error:
                 if lines:
                     yield lines
+                if isinstance(error, InputError):
+                    raise InputError(f"{name}, line {number}: {error}") from None
                 where = f"line {number}, its byte {error.start + 1}"
                 raise InputError(f"{name} is not UTF-8 ({where}); save it as UTF-8") from None
+            lines.append(text)
             number += 1
         if lines:
             yield lines

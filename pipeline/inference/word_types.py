@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.model.folder import TextRules
 from pipeline.runtime.errors import InputError
+from pipeline.text.marks import UNKNOWN_MARK
 from pipeline.text.vocabulary import Vocabulary
 
 UNKNOWN_TYPES_FILE = "unknown_types.npy"
@@ -38,8 +39,12 @@ def check_reads_corpus(text: TextRules, corpus: TextRules) -> None:
 
 
 def unknown_types_with(corpus: np.ndarray, vocabulary: Vocabulary, sentences: Iterable[Sequence[str]]) -> int:
-    """How many word types a vocabulary does not know, of a corpus (see `scoring.unknown_types_of`) and of sentences."""
-    own = type_hashes(vocabulary, {word for words in sentences for word in words})
+    """How many word types a vocabulary does not know, of a corpus (see `scoring.unknown_types_of`) and of sentences.
+
+    Marks of unknown words are one type, as they are in the corpus.
+    """
+    found = {word for words in sentences for word in words}
+    own = type_hashes(vocabulary, {"" if UNKNOWN_MARK.fullmatch(word) else word for word in found})
     there = np.searchsorted(corpus, own, "right") - np.searchsorted(corpus, own)
     return len(corpus) + int((there == 0).sum())
 

@@ -4,8 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A section of params.yaml: every key required, no key unknown, no value silently converted,
-    no number infinite or none at all (`.inf`, `.nan`).
+    """A section of params.yaml: every key required, no key unknown, no value silently converted, numbers finite.
 
     No field has a default, so params.yaml is the one place where a value can be read or changed.
     """

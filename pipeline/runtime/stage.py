@@ -29,7 +29,8 @@ FIXABLE: dict[int | None, str] = {
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "fix the permissions"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (`ulimit -n`)"),
     errno.EFBIG: "allow larger files (`ulimit -f`)",
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a file is where a folder should be; move it or name another path"),
+    errno.EEXIST: "something else has that name; move it or name another path",
+    errno.ENOTDIR: "a file is where a folder should be; move it or name another path",
     errno.EISDIR: "a folder is where the file should be; move it or name another path",
     errno.ENAMETOOLONG: "use shorter names",
 }

@@ -73,6 +73,15 @@ def test_a_pipe_is_copied_where_it_is_read_twice(tmp_path: Path) -> None:
         assert source.read() == b"a\nb\n"
 
 
+def test_a_mark_in_tokenized_text_is_named_by_its_line_after_the_lines_before_it() -> None:
+    raw = b"the <unk>\nthe cat </s>\n"
+    assert list(parts_of(BytesIO(raw), "x.txt")) == [["the <unk>", "the cat </s>"]]
+    parts = parts_of(BytesIO(raw), "x.txt", tokenized=True)
+    assert next(parts) == ["the <unk>"]
+    with pytest.raises(InputError, match=r"^x\.txt, line 2: </s> is no word of tokenized text; give each sentence a "):
+        next(parts)
+
+
 def remark(lines: list[str]) -> str | None:
     odd = OddLines()
     assert [line for part in odd.looking([lines[:1], lines[1:]]) for line in part] == lines

@@ -21,6 +21,7 @@ def test_types_of_the_corpus_and_of_texts_count_once_each(tmp_path: Path) -> Non
     assert [len(corpus)] == unknown_types(tokens, [vocabulary], Bar()) == [4]  # b, c, UNKNOWN_TOKEN, and the unnamed
     assert unknown_types_with(corpus, vocabulary, []) == 4
     assert unknown_types_with(corpus, vocabulary, [["a", "b", "e"], ["e", "f", "\ud800"]]) == 7
+    assert unknown_types_with(corpus, vocabulary, [["<unk>", "[UNK]", "b"]]) == 4  # the unnamed, which the corpus has
 
 
 def test_a_corpus_that_is_read_otherwise_has_other_words() -> None:

@@ -42,7 +42,7 @@ def raising(error: BaseException) -> Callable[[], None]:
             PermissionError(errno.EACCES, "Permission denied", "data/x"),
             "error: [Errno 13] Permission denied: 'data/x';",
         ),
-        (FileExistsError(errno.EEXIST, "File exists", "a.txt"), "error: [Errno 17] File exists: 'a.txt'; a file is wh"),
+        (FileExistsError(errno.EEXIST, "File exists", "a.txt"), "error: [Errno 17] File exists: 'a.txt'; something el"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory"), "error: [Errno 20] Not a directory; a file is where a "),
         (IsADirectoryError(errno.EISDIR, "Is a directory"), "error: [Errno 21] Is a directory; a folder is where"),
         (OSError(errno.ENAMETOOLONG, "File name too long"), "error: [Errno 36] File name too long; use shorter names"),
