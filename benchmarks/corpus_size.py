@@ -61,7 +61,7 @@ def rows(table: pa.Table, sizes: list[int], name: str, changed: dict[str, object
         with tempfile.TemporaryDirectory() as folder:
             day = encoded(subset(table, size or len(table)), Path(folder) / "subset", params.vocabulary.size)
             splits = {split: load_split(day.folder / split) for split in ("train", "valid")}
-            train, counts = in_numbers(settings, splits["train"].tokens), day.vocabulary.counts
+            train, counts = in_numbers(settings, cell.model, splits["train"].tokens), day.vocabulary.counts
             model = LanguageModel(cell.model, len(counts), torch.Generator().manual_seed(train.seed))
             train_silently(model, splits, day.vocabulary, train)
             ours = math.exp(validation_nats(model, splits["valid"], train.batch_tokens))

@@ -49,7 +49,7 @@ def train(name: str, precision: str) -> None:
     """Train twice on the same batches, and print the seconds of the second time and the tokens."""
     cell = load_params().cell(name)
     split, vocabulary = load_split(ENCODED / "train"), Vocabulary.load(VOCABULARY)
-    train = in_numbers(cell.train.model_copy(update={"precision": precision}), split.tokens)
+    train = in_numbers(cell.train.model_copy(update={"precision": precision}), cell.model, split.tokens)
     cell = replace(cell, train=train)
     chosen = token_budget_batches(split, train.batch_tokens, train.seed, 1)[::EPOCH_SHARE]
     steps = our_epoch(cell, split, vocabulary, chosen)

@@ -104,7 +104,7 @@ def measured(params: Params, seed: int) -> dict[str, float]:
     (cell,) = params.cells.values()
     vocabulary = Vocabulary.load(VOCABULARY)
     splits = {split: load_split(ENCODED / split) for split in ("train", "valid")}
-    train = in_numbers(cell.train, splits["train"].tokens).model_copy(update={"seed": seed})
+    train = in_numbers(cell.train, cell.model, splits["train"].tokens).model_copy(update={"seed": seed})
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(seed))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

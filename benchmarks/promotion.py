@@ -95,7 +95,7 @@ def make_seeds(folder: Path, seeds: int) -> None:
     documents = load_documents(ENCODED / "test", len(splits["test"]))
     for cell in list(load_params().cells.values())[-2:]:
         for seed in range(1, seeds + 1):
-            params = in_numbers(cell.train.model_copy(update={"seed": seed}), splits["train"].tokens)
+            params = in_numbers(cell.train.model_copy(update={"seed": seed}), cell.model, splits["train"].tokens)
             model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(seed))
             train_silently(model, splits, vocabulary, params)
             saved = SavedModel(model.eval(), vocabulary, TextRules(lowercase=True), params.model_dump())

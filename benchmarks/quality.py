@@ -50,7 +50,7 @@ def perplexity(cell: CellParams, **change: object) -> float:
     """Validation perplexity after a training run with `change` made to section `train`."""
     vocabulary = Vocabulary.load(VOCABULARY)
     splits = {split: load_split(ENCODED / split) for split in ("train", "valid")}
-    params = in_numbers(cell.train.model_copy(update=change), splits["train"].tokens)
+    params = in_numbers(cell.train.model_copy(update=change), cell.model, splits["train"].tokens)
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(params.seed))
     train_silently(model, splits, vocabulary, params)
     return math.exp(validation_nats(model, splits["valid"], params.batch_tokens))

@@ -300,7 +300,8 @@ def _ours(
     if len(params.cells) > 1:
         raise InputError(f"recipe {recipe} has several models: {', '.join(params.cells)}; a race takes one")
     (cell,) = params.cells.values()
-    train = in_numbers(cell.train, load_split(folder / "train").tokens).model_copy(update={"device": "cpu", **change})
+    train = in_numbers(cell.train, cell.model, load_split(folder / "train").tokens)
+    train = train.model_copy(update={"device": "cpu", **change})
     asked: dict[str, object] = {"model": dict(cell.model), "train": dict(train), "test": test}
     return Side(f"{recipe}, {train.precision}", OUR_SIDE, asked, folder, stack)
 

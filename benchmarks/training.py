@@ -145,8 +145,9 @@ def peak_share() -> Result:
 
 def checkpoint() -> Result:
     """Writing a checkpoint of the default LSTM, against the share of the time between two that it may take."""
-    train = in_numbers(load_params().cells["lstm"].train, DEFAULT_TOKENS)
-    model = LanguageModel(load_params().cells["lstm"].model, 8000, torch.Generator().manual_seed(1))
+    cell = load_params().cells["lstm"]
+    train = in_numbers(cell.train, cell.model, DEFAULT_TOKENS)
+    model = LanguageModel(cell.model, 8000, torch.Generator().manual_seed(1))
     state = TrainingState(model, build_optimizer(model, train), best_weights=model.state_dict())
     words = torch.randint(8000, (64,))
     _step(model, model.loss(PackedBatch(words, words, (64,), np.arange(64))), state.optimizer, train.clip_norm)
@@ -160,7 +161,7 @@ def checkpoint() -> Result:
 
 def epoch(cell: CellParams, split: EncodedSplit, vocabulary: Vocabulary) -> Result:
     """The default configuration as it ships, over every 24th batch of an epoch, packing and optimiser included."""
-    params = in_numbers(cell.train, split.tokens)
+    params = in_numbers(cell.train, cell.model, split.tokens)
     chosen = token_budget_batches(split, params.batch_tokens, params.seed, 1)[::EPOCH_SHARE]
     tokens = sum(int(split.lengths[sentences].sum()) for sentences in chosen)
     shape = cell.model
@@ -194,7 +195,7 @@ def tutorial_step(cell: CellParams, split: EncodedSplit, vocabulary: Vocabulary)
         for row in rows[:8]:
             tutorial.sgd_step(row[:-1], row[1:], 0.005)
 
-    params = in_numbers(cell.train, split.tokens)
+    params = in_numbers(cell.train, cell.model, split.tokens)
     batches = token_budget_batches(some, params.batch_tokens, params.seed, 1)
     timed = compare("", "", our_epoch(cell, some, vocabulary, batches), theirs)
     ours = 1e3 * some.tokens / timed.ours
@@ -206,7 +207,7 @@ def our_epoch(
     cell: CellParams, split: EncodedSplit, vocabulary: Vocabulary, batches: Sequence[np.ndarray]
 ) -> Callable[[], None]:
     """The steps of the shipped configuration over some batches, packing and optimiser included."""
-    train = in_numbers(cell.train, split.tokens)
+    train = in_numbers(cell.train, cell.model, split.tokens)
     model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(train.seed))
     sampler = train.sampled_words and Sampler(vocabulary.counts, train.sampled_words, train.sampling_power, train.seed)
     optimizer = build_optimizer(model, train)
@@ -223,8 +224,8 @@ def our_step(
     model: LanguageModel, batch: PackedBatch, precision: Precision, sampler: Sampler | None, optimizer: str
 ) -> Callable[[], None]:
     """A whole step of our training on one batch, again and again."""
-    settings = load_params().cells["lstm"].train.model_copy(update={"optimizer": optimizer})
-    train = in_numbers(settings, DEFAULT_TOKENS)
+    cell = load_params().cells["lstm"]
+    train = in_numbers(cell.train.model_copy(update={"optimizer": optimizer}), cell.model, DEFAULT_TOKENS)
     updates = build_optimizer(model, train)
     return lambda: _step(model, model.loss(batch, sampler, 0, precision), updates, 1.0)
 

@@ -65,7 +65,7 @@ def rows() -> Iterator[Result]:
             champions = {seed: Path(name) / f"{share} {seed}" for seed in SEEDS}
             for seed, folder in champions.items():
                 trained(cell, yesterday, seed, save_to=folder)
-            whole = in_numbers(cell.train, load_split(today.folder / "train").tokens).epochs
+            whole = in_numbers(cell.train, cell.model, load_split(today.folder / "train").tokens).epochs
             for epochs in (whole, 1):
                 warm = {
                     seed: trained(cell, today, seed, epochs, lambda model, words, f=folder: warm_start(model, words, f))
@@ -114,7 +114,7 @@ def trained(
     """
     splits = {split: load_split(day.folder / split) for split in ("train", "valid", "test")}
     change = {"seed": seed} | ({"epochs": epochs} if epochs else {})
-    params = in_numbers(cell.train.model_copy(update=change), splits["train"].tokens)
+    params = in_numbers(cell.train.model_copy(update=change), cell.model, splits["train"].tokens)
     model = LanguageModel(cell.model, len(day.vocabulary), torch.Generator().manual_seed(seed))
     start(model, day.vocabulary)
     train_silently(model, splits, day.vocabulary, params)

@@ -48,7 +48,7 @@ def train() -> None:
         warn_if_not_exact()
     vocabulary = Vocabulary.load(VOCABULARY)
     splits = load_split(ENCODED / "train"), load_split(ENCODED / "valid")
-    params = in_numbers(recipe.train, splits[0].tokens)
+    params = in_numbers(recipe.train, recipe.model, splits[0].tokens)
     if named := told(recipe.train, params):
         print(f"{recipe.name}: {splits[0].tokens:,} training tokens, for which `auto` is {named}")
     recipe = replace(recipe, train=params)

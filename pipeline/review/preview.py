@@ -114,7 +114,7 @@ def _training(
     """How long each cell would train on this machine, by a few steps of each."""
     share = part.share
     for cell in params.cells.values():
-        settings = in_numbers(cell.train, round(train.tokens / (share or 1.0)))
+        settings = in_numbers(cell.train, cell.model, round(train.tokens / (share or 1.0)))
         model = LanguageModel(cell.model, len(vocabulary), torch.Generator().manual_seed(settings.seed))
         seconds = Trainer(model, train, valid, vocabulary.counts, settings).expected_seconds() * cell.seeds
         about = "an estimated" if part.is_estimate else "about"

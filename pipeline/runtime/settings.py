@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -127,6 +128,14 @@ def keep_freed_memory() -> None:
     if mallopt and not any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
         mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that all versions take
+
+
+def quieten_cudnn() -> None:
+    """Let torch not warn, at the first step on a GPU, that weights lie apart from each other.
+
+    cuDNN wants them in one piece, so they are copied at each call; here they are laid out anew at each step anyway.
+    """
+    warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk", UserWarning)
 
 
 def allow_long_csv_fields() -> None:

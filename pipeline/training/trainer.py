@@ -27,7 +27,7 @@ from pipeline.model.params import Context
 from pipeline.model.streams import Carried, Windows, drawn_lengths, windows_in_all
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import Bar, progress_bar
-from pipeline.runtime.settings import keep_freed_memory
+from pipeline.runtime.settings import keep_freed_memory, quieten_cudnn
 from pipeline.runtime.stopping import Stop
 from pipeline.text.encoded import EncodedSplit
 from pipeline.text.unknown import with_unknown_words
@@ -126,6 +126,8 @@ class Trainer:
     ) -> None:
         keep_freed_memory()
         self._device = chosen_device(params)
+        if self._device.type == "cuda":
+            quieten_cudnn()
         model.dropping = Dropping(
             inputs=params.locked_dropout_inputs,
             embedding=params.locked_dropout_embedding,

@@ -58,7 +58,7 @@ class Material:
         """
         entry = {key: value for key, value in entry.items() if key != SEEDS_FOLDER}
         cell = check_params(self._content | {"cells": {name: entry}}).cell(name)
-        return replace(cell, train=in_numbers(cell.train, self.train_split.tokens))
+        return replace(cell, train=in_numbers(cell.train, cell.model, self.train_split.tokens))
 
     def recipe(self, entry: Mapping[str, Any]) -> Recipe:
         """What decides how a model of an entry is trained: equal for entries that mean the same."""

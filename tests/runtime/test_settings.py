@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -243,3 +244,16 @@ def test_nltk_is_imported_without_its_classifiers_which_others_still_can_import(
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True)
     assert done.stdout.split("\n")[:2] == ["set()", "BaseEstimator"]
+
+
+def test_only_the_warning_of_weights_that_lie_apart_is_silenced() -> None:
+    texts = (
+        "RNN module weights are not part of single contiguous chunk of memory. This means they need to be compacted",
+        "another one",
+    )
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        settings.quieten_cudnn()
+        for text in texts:
+            warnings.warn(text, stacklevel=1)
+    assert [str(warning.message) for warning in heard] == ["another one"]

@@ -77,7 +77,7 @@ def restore(path: Path, folder: Path) -> None:
     params = load_params(folder.parent / "params.yaml").cells["lstm"]
     model = LanguageModel(params.model, 80)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    state = TrainingState(model, build_optimizer(model, in_numbers(params.train, 1)))
+    state = TrainingState(model, build_optimizer(model, in_numbers(params.train, params.model, 1)))
     assert not Checkpoints("lstm", path.parent.name, path.parents[2]).restore(state)
     assert all((weight == before[name]).all() for name, weight in model.state_dict().items())
     for aside in path.parent.glob("*.damaged"):
@@ -134,7 +134,7 @@ def test_a_damaged_file_is_refused_on_one_line_or_read(name: str, plain: Clone, 
         params = load_params(tmp_path / "params.yaml").cells["lstm"]
         model = LanguageModel(params.model, 80)
         Checkpoints("lstm", "key", tmp_path / ".rnnlm/checkpoints").save(
-            TrainingState(model, build_optimizer(model, in_numbers(params.train, 1)), step=3)
+            TrainingState(model, build_optimizer(model, in_numbers(params.train, params.model, 1)), step=3)
         )
         (path,) = path.parent.iterdir()
     content, chance, refused = path.read_bytes(), random.Random(name), 0

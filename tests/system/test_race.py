@@ -115,7 +115,8 @@ def told_by(side: Any, asked: dict[str, Any], turns: str, monkeypatch: pytest.Mo
 
 def test_our_side_trains_as_it_is_told(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = load_params(PROJECT / "params.yaml").cell("lstm")
-    train = in_numbers(cell.train, 300).model_copy(update={"context": "stream", "epochs": 2, "device": "cpu"})
+    train = in_numbers(cell.train, cell.model, 300)
+    train = train.model_copy(update={"context": "stream", "epochs": 2, "device": "cpu"})
     model = cell.model.model_copy(update={"hidden_size": 8})
     asked = {"folder": str(text), "model": dict(model), "train": dict(train), "test": True}
     first, *between, last = told_by(race.our_side, asked, "1e-9\n" * 99, monkeypatch)

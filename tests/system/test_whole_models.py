@@ -94,7 +94,7 @@ def test_after_new_text_the_old_model_says_what_it_said(project: Project, monkey
     before = answers()
     assert len({before[f"score {model}"] for model in MODELS}) == 1
     assert before["serving"][0]["log_probability"][0] == pytest.approx(float(before["score lstm"].split()[0]), abs=1e-5)
-    trained = in_numbers(project.cell.train, 14).model_dump()
+    trained = in_numbers(project.cell.train, project.cell.model, 14).model_dump()
     assert json.loads((project.models / "config.json").read_text())["train"] == trained
 
     replace_the_text()
