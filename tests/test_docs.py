@@ -243,7 +243,7 @@ def test_rescoring_the_committed_list_lowers_the_word_errors_as_said(monkeypatch
 
     before = errors((data / "nbest.txt").read_text())
     assert (before, sum(len(text.split()) for text in references.values())) == (int(said[1]), int(said[2]))
-    weights_of("gru")
+    weights_of("lstm")
     monkeypatch.chdir(PROJECT)
     done = CliRunner().invoke(app, said[3].split())
     assert done.exit_code == 0, done.output

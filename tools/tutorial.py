@@ -112,9 +112,9 @@ def _words(example: Mapping[str, Any]) -> str:
     return "\n".join(
         _row(
             str(t + 1),
-            f"`{x}`",
+            code(x),
             str(x_id),
-            f"`{y}`",
+            code(y),
             str(y_id),
             *(f"{example[n]['probability'][t]:.1%}" for n in names),
         )
@@ -125,7 +125,7 @@ def _words(example: Mapping[str, Any]) -> str:
 def _suggested(suggested: Mapping[str, Any]) -> str:
     ranks = zip(*suggested.values(), strict=True)
     return "\n".join(
-        _row(str(rank), *(f"`{word}` {p:.1%}" for word, p in words)) for rank, words in enumerate(ranks, start=1)
+        _row(str(rank), *(f"{code(word)} {p:.1%}" for word, p in words)) for rank, words in enumerate(ranks, start=1)
     )
 
 

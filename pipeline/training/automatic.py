@@ -27,8 +27,8 @@ CHOICES = {
 }
 
 
-# Of each optimiser, whatever the size: AdamW's is multiplied by the learning rate, so 0.03 takes 0.15% of a weight a
-# step at most; the tutorial's gradient descent has none.
+# Of each optimiser, whatever the size: AdamW's is multiplied by the learning rate, so at a rate of 0.05 a decay of 0.03
+# takes 0.15% of a weight a step; the tutorial's gradient descent has none.
 WEIGHT_DECAY = {"adamw": 0.03, "sgd": 0.0}
 
 AUTOMATIC = ("epochs", "batch_tokens", "learning_rate", "weight_decay")

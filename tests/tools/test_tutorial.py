@@ -152,15 +152,15 @@ def claims(n: dict[str, Any]) -> Iterator[tuple[str, bool]]:
         perplexity["fivegram"] > max(perplexity[x] for x in ("rnn", "lstm", "gru")),
     )
     better = {(model, other): pair["better"] for model, others in n["pairs"].items() for other, pair in others.items()}
-    yield "the plain RNN is better than the 5-gram, only just", 0.01 < n["pairs"]["rnn"]["5-gram"]["p_holm"] < 0.05
+    yield "the plain RNN is better than the 5-gram", better["rnn", "5-gram"] == "yes"
     gated_beat = [better.get((gated, other)) for gated in ("lstm", "gru") for other in ("rnn", "5-gram")]
     yield "LSTM and GRU are better than both", gated_beat == ["yes"] * 4
     yield "gates help", perplexity["rnn"] > max(perplexity["lstm"], perplexity["gru"])
     record = json.loads((PROJECT / "recipes/default/metrics.json").read_text())
     seeds = {cell: [record[cell][f"perplexity_seed_{seed}"] for seed in range(1, 6)] for cell in ("lstm", "gru")}
     yield "their intervals overlap", results["gru"]["perplexity_high"] > results["lstm"]["perplexity_low"]
-    yield "on the same sentences the GRU is better", better["gru", "lstm"] == "yes"
-    yield "the worst GRU is better than the best LSTM", max(seeds["gru"]) < min(seeds["lstm"])
+    yield "on the same sentences neither can be told to be better", better["gru", "lstm"] == "cannot be told"
+    yield "the worst LSTM is better than the best GRU", max(seeds["lstm"]) < min(seeds["gru"])
     yield "one unit chooses between two words", n["one_unit"]["words"]["1"] == 2
     words = n["one_unit"]["words"]
     yield "and more units among more", words["1"] < words["2"] < min(words["10"], words["100"])

@@ -22,6 +22,7 @@ def test_the_default_corpus_is_trained_as_docs_say() -> None:
         "gru": (3, 1024, 0.015),
     }
     assert told(cells["rnn"].train, found["rnn"]) == "epochs 3, batch_tokens 1024, weight_decay 0.03"
+    assert "learning_rate 0.05" in told(cells["lstm"].train, found["lstm"])
 
 
 def test_gradient_descent_has_no_weight_decay_unless_it_is_given() -> None:
