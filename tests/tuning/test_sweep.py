@@ -104,9 +104,8 @@ def test_a_draw_that_does_not_fit_is_left_out_and_said(prepared: Project, capsys
     assert told.count("left out") == 0  # there is no embedding that it could drop words from
     few({"lower_sizes": [[3]]})
     Sweep().run(60)
-    assert (
-        "left out: params.yaml: cells.entry: lower_sizes has the units" in capsys.readouterr().err
-    )  # there is one layer
+    # There is one layer.
+    assert "left out: params.yaml: cells.entry: lower_sizes has the units" in capsys.readouterr().err
 
 
 def test_two_sweeps_do_not_run_at_once(prepared: Project, monkeypatch: pytest.MonkeyPatch) -> None:
