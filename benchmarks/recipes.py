@@ -27,6 +27,7 @@ from pipeline.runtime.files import write_text
 from pipeline.runtime.hashes import sha256
 from pipeline.runtime.markdown import markdown_table
 from pipeline.runtime.paths import PINS, WEIGHTS_FILE
+from pipeline.training.history import HISTORY_FILE, read_history
 from tools.headline import machine_of
 from tools.records import BUDGET, RECORD_FILE, SEEDS_WANTED, Figures, ProvedRun, Record, read_record, write_pages
 
@@ -52,7 +53,7 @@ def measure(name: str, seed: int) -> tuple[ProvedRun, str]:
     told = json.loads(done.stdout)
     folder = Path(told["folder"])
     machine = machine_of(folder)
-    models = {key: _figures(told["figures"][key], Path(path)) for key, path in told["models"].items()}
+    models = {key: figures_of(told["figures"][key], Path(path)) for key, path in told["models"].items()}
     run = ProvedRun(
         seed=seed,
         commit=told["commit"],
@@ -66,7 +67,8 @@ def measure(name: str, seed: int) -> tuple[ProvedRun, str]:
     return run, sha256(folder / PINS / "train.txt")
 
 
-def _figures(measured: dict[str, Any], model: Path) -> Figures:
+def figures_of(measured: dict[str, Any], model: Path) -> Figures:
+    """What a run measured of the model in the folder `model`; `measured` is `rnnlm recipe --json`'s of it."""
     adapted = measured.get("adapted", {})
     return Figures(
         valid=measured["valid_perplexity"],
@@ -76,6 +78,7 @@ def _figures(measured: dict[str, Any], model: Path) -> Figures:
         weights_sha256=sha256(model / WEIGHTS_FILE),
         adapted={key: figures["perplexity"] for key, figures in adapted.items()},
         adapted_valid={key: figures["valid_perplexity"] for key, figures in adapted.items()},
+        curve=[record.valid_perplexity for record in read_history(model / HISTORY_FILE)],
     )
 
 

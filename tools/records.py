@@ -35,10 +35,15 @@ median of the seeds, with the 95% interval over the test text of that seed; *ada
 chosen on validation. `exact` is what anyone can make again, byte for byte, on any x86-64 processor with AVX2.
 
 A row is what [`recipes/`](recipes.md) has under its name, with a record of each run: commit, processor, seconds,
-perplexities, the hash of the weights. `python -m benchmarks.recipes NAME --seeds 5 --record` makes one, in as many
+perplexities, the curve, the hash of the weights. `python -m benchmarks.recipes NAME --seeds 5 --record` makes one, in as many
 sittings as it takes, and replaces an older one only where the new one is better with p < 0.01 (Welch's t-test over
 seeds). This page is written by that command; what was tried is in [recipes.md](recipes.md)
 and [log.md](log.md).
+"""
+ABOUT_CURVES = """## Epoch by epoch
+
+Validation perplexity after each epoch, of the seed in the middle. `record.json` has those of the others, where they were
+kept.
 """
 
 
@@ -54,6 +59,7 @@ class Figures(BaseModel):
     weights_sha256: str
     adapted: dict[str, float] = {}  # test perplexity by adaptation
     adapted_valid: dict[str, float] = {}  # validation perplexity likewise
+    curve: list[float] = []  # validation perplexity after each epoch; empty where a record is older than this field
 
     @property
     def most_adapted(self) -> float | None:
@@ -199,7 +205,15 @@ def page(found: Mapping[str, Record | None]) -> str:
     others = [
         [name, first_line(name, record).partition(": `")[0]] for name, record in found.items() if not BUDGET.match(name)
     ]
-    parts += ["## Recipes without a budget\n", markdown_table([["recipe", "what it gives"], *others])]
+    parts += ["## Recipes without a budget\n", markdown_table([["recipe", "what it gives"], *others]) + "\n"]
+    curves = [
+        [name, model, ", ".join(f"{value:.1f}" for value in figures.curve)]
+        for name, record in found.items()
+        if record
+        for model, figures in record.median.models.items()
+        if figures.curve
+    ]
+    parts += [ABOUT_CURVES, markdown_table([["recipe", "model", "validation perplexity"], *curves])]
     return "\n".join(parts) + "\n"
 
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
+from pipeline.training.history import read_history
 from tests.forking import BIN, LOADED
 from tests.system.conftest import Clone
 
@@ -83,6 +84,8 @@ def test_the_benchmark_records_a_recipe_and_says_so_in_its_readme(plain: Clone, 
     metrics = json.loads((tree / "data/evaluation/small/metrics.json").read_text())
     assert proved["models"]["small"]["weights_sha256"] == sha256(weights).hexdigest()
     assert proved["models"]["small"]["test"] == metrics["perplexity"]
+    (epoch,) = read_history(tree / "data/models/small/history.csv")
+    assert proved["models"]["small"]["curve"] == [epoch.valid_perplexity]
     assert f"\n| 1 | {proved['seconds'] / 60:.2f} | " in printed
     timing = json.loads((tree / ".rnnlm/timings/small.json").read_text())
     assert timing["seconds"] < proved["seconds"]  # of the whole command

@@ -9,10 +9,11 @@ import yaml
 from typer.testing import CliRunner
 
 from benchmarks import options_log, recipes
-from benchmarks.recipes import refusal, worse
+from benchmarks.recipes import figures_of, refusal, worse
 from pipeline.params import check_params, read_params
 from pipeline.retraining.recipe_run import recipe_params
 from pipeline.runtime.errors import InputError
+from pipeline.training.history import EpochRecord, write_history
 from tests.conftest import PROJECT, vocabulary_of
 from tests.tools.test_records import record_of
 from tools.records import ProvedRun, read_record
@@ -141,6 +142,14 @@ def test_a_command_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
                         "['recipe', 'x', '--afresh', '--json', '-S', 'train.seed=4'] or 3)")  # fmt: skip
     with pytest.raises(InputError, match=r"^`rnnlm recipe x` failed with seed 4; its message stands above$"):
         recipes.measure("x", 4)
+
+
+def test_figures_have_the_curve_of_the_training(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    epochs = [EpochRecord(1, 10, 0.01, 4.5, 4.0, 54.6), EpochRecord(2, 20, 0.01, 4.5, 3.0, 20.1)]
+    write_history(tmp_path / "history.csv", epochs)
+    figures = figures_of({"valid_perplexity": 20.1, "perplexity": 21.0}, tmp_path)
+    assert (figures.curve, figures.valid, figures.test) == ([54.6, 20.1], 20.1, 21.0)
 
 
 def test_the_log_of_options_is_that_of_its_measures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ def record_of(tests: list[float], recipe: str = "ptb-3min", seconds: float = 120
                     weights_sha256=f"{seed:064}",
                     adapted={"cache": test - 9, "cache + interpolation": test - 8, "dynamic + cache": test - 7},
                     adapted_valid={"cache": 1.0, "cache + interpolation": 3.0, "dynamic + cache": 4.0},
+                    curve=[test + 50, test + 5],
                 )
             },
         )
@@ -81,7 +82,14 @@ def test_the_line_has_the_median_seed_with_its_interval_the_slowest_run_and_what
         "| 3 | 113.0 | 111.0 to 115.0 | 114.0, 112.0, 113.0 | 105.0 | 2.0 min | exact | AMD EPYC, 2 threads | "
         "0123456789ab | 2026-11-26 | `rnnlm recipe ptb-3min` |" in Path("docs/records.md").read_text()
     )
+    assert "| ptb-3min | lstm | 163.0, 118.0 |" in Path("docs/records.md").read_text()
     assert list(write_pages()) == []
+
+
+def test_a_record_without_a_curve_has_no_row_for_it() -> None:
+    record = record_of([113.0])
+    record.runs[0].best.curve.clear()
+    assert "lstm |" not in page({"ptb-3min": record})
 
 
 def test_of_several_models_each_is_named() -> None:
