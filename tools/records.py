@@ -35,15 +35,14 @@ median of the seeds, with the 95% interval over the test text of that seed; *ada
 chosen on validation. `exact` is what anyone can make again, byte for byte, on any x86-64 processor with AVX2.
 
 A row is what [`recipes/`](recipes.md) has under its name, with a record of each run: commit, processor, seconds,
-perplexities, the curve, the hash of the weights. `python -m benchmarks.recipes NAME --seeds 5 --record` makes one, in as many
-sittings as it takes, and replaces an older one only where the new one is better with p < 0.01 (Welch's t-test over
-seeds). This page is written by that command; what was tried is in [recipes.md](recipes.md)
-and [log.md](log.md).
+perplexities, the curve, the hash of the weights. `python -m benchmarks.recipes NAME --seeds 5 --record` makes one, in
+as many sittings as it takes, and replaces an older one only where the new one is better with p < 0.01 (Welch's t-test
+over seeds). This page is written by that command; what was tried is in [recipes.md](recipes.md) and [log.md](log.md).
 """
 ABOUT_CURVES = """## Epoch by epoch
 
-Validation perplexity after each epoch, of the seed in the middle. `record.json` has those of the others, where they were
-kept.
+Validation perplexity after each epoch, of the seed in the middle. `record.json` has those of the others, where they
+were kept.
 """
 
 
