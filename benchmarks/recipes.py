@@ -90,13 +90,29 @@ def deciding(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def worse(record: Record, runs: list[ProvedRun]) -> list[str]:
-    """In which ways runs are slower or worse than the record, a line each."""
-    found = []
+def slower(record: Record, runs: list[ProvedRun]) -> list[str]:
+    """Where runs take longer than the record's on that processor, a line each.
+
+    Where the record has no run on it, the minutes in the recipe's name are the limit. Without them nobody can say,
+    and that is a line too: a check that cannot be made does not pass.
+    """
+    found, budget = [], BUDGET.match(record.recipe)
     for place in dict.fromkeys(map(_place, runs)):
         ours, theirs = ([run.seconds for run in some if _place(run) == place] for some in (runs, record.runs))
-        if theirs and (now := statistics.median(ours)) > SLOWER * (then := statistics.median(theirs)):
-            found.append(f"slower on {place}: {now:.0f} s, the record {then:.0f} s")
+        now = statistics.median(ours)
+        if theirs:
+            if now > SLOWER * (then := statistics.median(theirs)):
+                found.append(f"slower on {place}: {now:.0f} s, the record {then:.0f} s")
+        elif budget is None:
+            found.append(f"slower or not? The record has no run on {place}; --any-speed compares figures alone")
+        elif now > 60 * int(budget["minutes"]):
+            found.append(f"slower on {place}: {now:.0f} s, and {record.recipe} has {budget['minutes']} minutes")
+    return found
+
+
+def worse(record: Record, runs: list[ProvedRun]) -> list[str]:
+    """Which perplexities of runs are worse than the record's, a line each."""
+    found = []
     new = record.model_copy(update={"runs": runs})
     for what, ours, theirs in (("test", new.static, record.static), ("adapted", new.adapted, record.adapted)):
         if not theirs:
@@ -149,6 +165,7 @@ def main(
     name: Annotated[str, typer.Argument(help="of a folder of recipes/")],
     seeds: Annotated[int, typer.Option(min=1, help="1 and the next ones; with --record in all")] = 1,
     record: Annotated[bool, typer.Option("--record", help="make them the record, if they may be")] = False,
+    any_speed: Annotated[bool, typer.Option("--any-speed", help="compare perplexities, not seconds")] = False,
 ) -> None:
     """Run the seeds, and compare them with the record, or make them one."""
     content, params = recipe_params(name)
@@ -158,6 +175,8 @@ def main(
         recipe=name, command=f"rnnlm recipe {name}", precision=precision, params=deciding(content), code="", runs=[]
     )
     before, old = read_record(sittings), read_record(kept)
+    if old is None and not record:
+        raise InputError(f"{name} has no record to compare with; --record makes one")
     if record:
         new = next((known for known in (before, old) if known and known.params == new.params), new)
     while missing := sorted(set(range(1, seeds + 1)) - {run.seed for run in new.runs}):
@@ -174,9 +193,7 @@ def main(
         write_text(kept, new.model_dump_json(indent=1) + "\n")
         for path in write_pages():
             print(f"wrote {path}")
-    elif old is None:
-        print(f"{name} has no record to compare with; --record makes one")
-    elif told := worse(old, new.runs):
+    elif old and (told := [*([] if any_speed else slower(old, new.runs)), *worse(old, new.runs)]):
         raise InputError("; ".join(told))
 
 

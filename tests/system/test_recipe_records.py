@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from benchmarks import options_log, recipes
-from benchmarks.recipes import figures_of, refusal, worse
+from benchmarks.recipes import figures_of, refusal, slower, worse
 from pipeline.params import check_params, read_params
 from pipeline.retraining.recipe_run import recipe_params
 from pipeline.runtime.errors import InputError
@@ -21,19 +21,32 @@ from tools.records import ProvedRun, read_record
 OLD = record_of([90.0, 90.2, 89.8, 90.1, 89.9])
 
 
-def test_runs_are_held_against_the_record_with_a_margin() -> None:
-    assert worse(OLD, record_of([90.2], seconds=140).runs) == []
-    (slow,) = worse(OLD, record_of([90.0], seconds=160).runs)
-    assert slow == "slower on AMD EPYC, 2 threads: 161 s, the record 123 s"
+def test_perplexities_are_held_against_the_record_with_a_margin() -> None:
+    assert worse(OLD, record_of([90.2]).runs) == []
     bad, adapted = worse(OLD, record_of([90.7, 90.6]).runs)
     assert bad.startswith("worse: test perplexity 90.65, the record 90.00; by luck at most 90.")
     assert adapted.startswith("worse: adapted perplexity 82.65, the record 82.00; by luck at most 82.")
     plain = record_of([90.0]).runs
     plain[0].best.adapted.clear()
     assert worse(OLD, plain) == ["no adapted perplexity, which the record has"]
-    elsewhere = [run.model_copy(update={"processor": "another"}) for run in record_of([90.0], seconds=999).runs]
-    assert worse(OLD, elsewhere) == []  # its seconds mean nothing there
     assert worse(record_of([90.0]), record_of([92.1]).runs)
+
+
+def test_seconds_are_held_against_those_on_the_same_processor() -> None:
+    assert slower(OLD, record_of([90.0], seconds=140).runs) == []
+    assert slower(OLD, record_of([90.0], seconds=160).runs) == [
+        "slower on AMD EPYC, 2 threads: 161 s, the record 123 s"
+    ]
+
+
+def test_where_the_record_has_no_run_its_minutes_count_and_without_them_nobody_can_say() -> None:
+    def elsewhere(seconds: float) -> list[ProvedRun]:
+        return [run.model_copy(update={"processor": "another"}) for run in record_of([90.0], seconds=seconds).runs]
+
+    assert slower(OLD, elsewhere(179)) == []
+    assert slower(OLD, elsewhere(180)) == ["slower on another, 2 threads: 181 s, and ptb-3min has 3 minutes"]
+    (unknown,) = slower(record_of([90.0], "zaremba-small"), elsewhere(1))
+    assert unknown.startswith("slower or not? The record has no run on another, 2 threads; --any-speed ")
 
 
 @pytest.mark.parametrize(
@@ -78,12 +91,12 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
     Path("docs").mkdir()
     monkeypatch.setattr("pipeline.provenance.git.output", lambda *arguments: (PROJECT / "params.yaml").read_text())
 
-    def run(*arguments: str, code: str = "c", test: float = 90.0) -> list[int]:
+    def run(*arguments: str, code: str = "c", test: float = 90.0, seconds: float = 120.0) -> list[int]:
         ran: list[int] = []
 
         def measure(name: str, seed: int) -> tuple[ProvedRun, str]:
             ran.append(seed)
-            return record_of([test + seed / 100]).runs[0].model_copy(update={"seed": seed}), code
+            return record_of([test + seed / 100], seconds=seconds).runs[0].model_copy(update={"seed": seed}), code
 
         monkeypatch.setattr(recipes, "measure", measure)
         app = recipes.typer.Typer()
@@ -130,10 +143,15 @@ def old_runs(path: Path) -> list[ProvedRun]:
 def test_without_a_wish_for_a_record_all_is_run_anew_and_what_is_worse_fails(
     measured: Callable[..., list[int]],
 ) -> None:
+    with pytest.raises(InputError, match=r"^ptb-3min has no record to compare with; --record makes one$"):
+        measured()
     measured("--seeds", "2", "--record")
     assert measured("--seeds", "2") == [1, 2]
     with pytest.raises(InputError, match=r"^worse: test perplexity 99\.01"):
         measured(code="d", test=99.0)
+    with pytest.raises(InputError, match=r"^slower on AMD EPYC, 2 threads: 171 s, the record 121 s$"):
+        measured(seconds=170.0)
+    assert measured("--any-speed", seconds=170.0) == [1]
     assert [run.best.test for run in old_runs(Path("recipes/ptb-3min/record.json"))] == [90.01, 90.02]
 
 
