@@ -10,7 +10,8 @@ Shape suffixes: N rows of the packed batch, B sequences (in a loop: those still 
 all gates of the cell side by side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice, repeat
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.model.arithmetic import add_product, column_sums, product, sigmoid
 from pipeline.model.packed import last_rows
+from pipeline.model.recurrence import states_before
 
 aten = torch.ops.aten
 
@@ -76,32 +78,34 @@ class _Mogrifier(torch.autograd.Function):
         rounds: int,
         *factors: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        (N, X), H, zero = x_NX.shape, len(W), x_NX.new_zeros(batch_sizes[0], len(W))
+        (N, X), H = x_NX.shape, len(W)
         matrices = _by_round(factors, rounds)
         gates = [x_NX.new_empty(N, X if k % 2 == 0 else H) for k in range(rounds)]
+        between = [x_NX.new_empty(N, left.shape[1]) for left, *right in matrices if right]
         turns = [x_NX, x_NX.new_empty(N, H), *(torch.empty_like(gate) for gate in gates)]
-        read_x, read_s = _inputs(turns)
         a_NG = x_NX.new_zeros(N, 4 * H) if b is None else b.repeat(N, 1)  # becomes o, i, f, g in place
+        half_G = a_NG.new_tensor([0.5, 1.0]).repeat_interleave(torch.tensor([3 * H, H]))
         s_NH, c_NH, tanh_c_NH = (x_NX.new_empty(N, H) for _ in range(3))
-        s, c = (zero, zero) if s0_BH is None or c0_BH is None else (s0_BH, c0_BH)
-        for rows in _rows(batch_sizes):
-            B = rows.stop - rows.start
-            torch.mul(s[:B], 1.0 if kept_BH is None else kept_BH[:B], out=turns[1][rows])
-            for k, through in enumerate(matrices):
-                a = turns[k + 1][rows]
-                for matrix in through:
-                    a = product(a, matrix)
-                torch.mul(sigmoid(a), 2.0, out=gates[k][rows])
-                torch.mul(turns[k][rows], gates[k][rows], out=turns[k + 2][rows])
-            a_BG = add_product(add_product(a_NG[rows], read_x[rows], U), read_s[rows], W)
-            a_BG[:, : 3 * H].mul_(0.5).tanh_().mul_(0.5).add_(0.5)
+        s, c = (s_NH.new_zeros(batch_sizes[0], H),) * 2 if s0_BH is None or c0_BH is None else (s0_BH, c0_BH)
+        for turn, gate, inner, (a_BG, s_BH, c_BH, tanh_c_BH) in zip(
+            *(_steps(batch_sizes, wholes) for wholes in (turns, gates, between, (a_NG, s_NH, c_NH, tanh_c_NH))),
+            strict=True,
+        ):
+            B = len(s_BH)
+            torch.mul(s[:B], 1.0 if kept_BH is None else kept_BH[:B], out=turn[1])
+            for k, (*left, last) in enumerate(matrices):
+                read = product(turn[k + 1], left[0], out=inner[k]) if left else turn[k + 1]
+                product(read, last, out=gate[k]).mul_(0.5).tanh_().add_(1)  # twice the sigmoid
+                torch.mul(turn[k], gate[k], out=turn[k + 2])
+            read_x, read_s = _inputs(turn)
+            add_product(add_product(a_BG, read_x, U), read_s, W).mul_(half_G).tanh_()
+            a_BG[:, : 3 * H].mul_(0.5).add_(0.5)
             o, i, f, g = a_BG.chunk(4, dim=1)
-            g.tanh_()
-            torch.add(c[:B] * f, g * i, out=c_NH[rows])
-            torch.tanh(c_NH[rows], out=tanh_c_NH[rows])
-            torch.mul(tanh_c_NH[rows], o, out=s_NH[rows])
-            s, c = s_NH[rows], c_NH[rows]
-        ctx.save_for_backward(U, W, b, c0_BH, kept_BH, a_NG, c_NH, tanh_c_NH, *factors, *gates, *turns)
+            torch.mul(g, i, out=c_BH).addcmul_(c[:B], f)
+            torch.tanh(c_BH, out=tanh_c_BH)
+            torch.mul(tanh_c_BH, o, out=s_BH)
+            s, c = s_BH, c_BH
+        ctx.save_for_backward(U, W, b, c0_BH, kept_BH, a_NG, c_NH, tanh_c_NH, *factors, *gates, *between, *turns)
         ctx.batch_sizes, ctx.rounds = batch_sizes, rounds
         ctx.set_materialize_grads(False)
         return s_NH, c_NH.index_select(0, last_rows(batch_sizes).to(c_NH.device))
@@ -110,52 +114,59 @@ class _Mogrifier(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         U, W, b, c0_BH, kept_BH, a_NG, c_NH, tanh_c_NH, *rest = ctx.saved_tensors
-        rounds, sizes = ctx.rounds, ctx.batch_sizes
-        turns, gates, factors = rest[-rounds - 2 :], rest[-2 * rounds - 2 : -rounds - 2], rest[: -2 * rounds - 2]
+        sizes, rounds, H = ctx.batch_sizes, ctx.rounds, len(W)
+        low = len(rest) > 3 * rounds + 2  # each matrix is two, and what lies between them was kept
+        factors, gates, between, turns = (
+            [*part] for part in _parts(rest, (1 + low) * rounds, rounds, low * rounds, rounds + 2)
+        )
         matrices = _by_round(factors, rounds)
         back = [[matrix.t().contiguous() for matrix in reversed(through)] for through in matrices]
-        Ut, Wt = U.t().contiguous(), W.t().contiguous()
+        by_inputs = torch.cat((U, W)).t().contiguous()
         o, i, f, g = a_NG.chunk(4, dim=1)
-        da_NG, dx_NX = torch.empty_like(a_NG), torch.empty_like(turns[0])
-        da_gates = [torch.empty_like(gate) for gate in gates]
+        # da starts as the factors of all gates, as in recurrence.py, and da_gates as those of the rounds' gates:
+        # turn k + 2 is turn k times a gate 2 sigmoid(a), whose derivative by a is itself times 1 - gate / 2.
+        da_NG = torch.empty_like(a_NG)
+        by_o, by_i, by_f, by_g = da_NG.chunk(4, dim=1)
+        aten.sigmoid_backward.grad_input(tanh_c_NH, o, grad_input=by_o)
+        aten.sigmoid_backward.grad_input(g, i, grad_input=by_i)
+        aten.sigmoid_backward.grad_input(states_before(c_NH, c0_BH, sizes, whole=True), f, grad_input=by_f)
+        aten.tanh_backward.grad_input(i, g, grad_input=by_g)
+        by_c = da_NG[:, H:].unflatten(1, (3, H))
+        dc_by_ds_NH = aten.tanh_backward(o, tanh_c_NH)
+        da_gates = [torch.mul(gate, -0.5).add_(1).mul_(turn) for gate, turn in zip(gates, turns[2:], strict=True)]
+        dx_NX = torch.empty_like(turns[0])
         ds_NH = torch.zeros_like(c_NH) if grads[0] is None else grads[0].clone()
         ds0_BH = torch.zeros_like(c_NH[: sizes[0]])
         dc_BH = torch.zeros_like(ds0_BH) if grads[1] is None else grads[1].clone()
-        all_rows = _rows(sizes)
+        steps = [*_steps(sizes, (da_NG, by_o, by_c, ds_NH, dc_by_ds_NH, f, dx_NX))]
+        gate_steps, da_gate_steps = [*_steps(sizes, gates)], [*_steps(sizes, da_gates)]
         for t in range(len(sizes) - 1, -1, -1):
-            rows, B = all_rows[t], sizes[t]
-            c_before = c_NH[all_rows[t - 1]][:B] if t else ds0_BH * 0 if c0_BH is None else c0_BH
-            by_o, by_i, by_f, by_g = da_NG[rows].chunk(4, dim=1)
-            ds, dc = ds_NH[rows], dc_BH[:B]
-            dc.add_(aten.tanh_backward(ds * o[rows], tanh_c_NH[rows]))
-            by_o.copy_(aten.sigmoid_backward(ds * tanh_c_NH[rows], o[rows]))
-            by_i.copy_(aten.sigmoid_backward(dc * g[rows], i[rows]))
-            by_f.copy_(aten.sigmoid_backward(dc * c_before, f[rows]))
-            by_g.copy_(aten.tanh_backward(dc * i[rows], g[rows]))
-            dc.mul_(f[rows])
-            by_x, by_s = product(da_NG[rows], Ut), product(da_NG[rows], Wt)
+            da_BG, da_o, da_c, ds_BH, dc_by_ds_BH, f_BH, dx_BX = steps[t]
+            running = dc_BH[: len(ds_BH)]
+            running.addcmul_(ds_BH, dc_by_ds_BH)
+            da_o.mul_(ds_BH)
+            da_c.mul_(running.unsqueeze(1))
+            running.mul_(f_BH)
+            by_x, by_s = product(da_BG, by_inputs).split((len(U), H), dim=1)
             older, newer = (by_s, by_x) if rounds % 2 else (by_x, by_s)  # by the last two turns
             for k in range(rounds - 1, -1, -1):
-                gate = gates[k][rows]
-                torch.mul(newer * turns[k][rows], gate * (1 - gate / 2), out=da_gates[k][rows])
-                through = da_gates[k][rows]
-                for matrix in back[k]:
-                    through = product(through, matrix)
-                older, newer = newer * gate, older + through
-            dx_NX[rows] = older
-            before = ds_NH[all_rows[t - 1]] if t else ds0_BH
-            before[:B].add_(newer if kept_BH is None else newer * kept_BH[:B])
+                da_gate = da_gate_steps[t][k].mul_(newer)
+                *first, last = back[k]
+                older, newer = (
+                    newer.mul_(gate_steps[t][k]),
+                    add_product(older, product(da_gate, first[0]) if first else da_gate, last),
+                )
+            dx_BX.copy_(older)
+            before = steps[t - 1][3] if t else ds0_BH
+            before[: len(newer)].add_(newer if kept_BH is None else newer.mul_(kept_BH[: len(newer)]))
         read_x, read_s = _inputs(turns)
         dU, dW = product(read_x.t(), da_NG), product(read_s.t(), da_NG)
         db = None if b is None else column_sums(da_NG)
         d_factors = []
-        for k, through in enumerate(matrices):
-            if len(through) == 1:
-                d_factors.append(product(turns[k + 1].t(), da_gates[k]))
-            else:
-                left, right = through
-                d_factors.append(product(turns[k + 1].t(), product(da_gates[k], right.t())))
-                d_factors.append(product(product(turns[k + 1], left).t(), da_gates[k]))
+        for k, (*left, last) in enumerate(matrices):
+            if left:
+                d_factors.append(product(turns[k + 1].t(), product(da_gates[k], last.t())))
+            d_factors.append(product((between[k] if left else turns[k + 1]).t(), da_gates[k]))
         ds0_BH, dc_BH = (
             d if wanted else None for d, wanted in zip((ds0_BH, dc_BH), ctx.needs_input_grad[5:7], strict=True)
         )
@@ -167,10 +178,15 @@ def _by_round(factors: Sequence[Tensor], rounds: int) -> list[list[Tensor]]:
     return [[*factors[k * each : (k + 1) * each]] for k in range(rounds)]
 
 
-def _rows(batch_sizes: Sequence[int]) -> list[slice]:
-    """The rows of each step."""
-    ends = [sum(batch_sizes[: t + 1]) for t in range(len(batch_sizes))]
-    return [slice(end - B, end) for end, B in zip(ends, batch_sizes, strict=True)]
+def _steps(batch_sizes: Sequence[int], wholes: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """For each step, its rows of each of `wholes`, of which there may be none."""
+    return zip(*(whole.split(batch_sizes) for whole in wholes), strict=True) if wholes else repeat((), len(batch_sizes))
+
+
+def _parts(of: Sequence[Tensor], *lengths: int) -> Iterator[Sequence[Tensor]]:
+    """So many of them, then so many, and so on."""
+    left = iter(of)
+    return ([*islice(left, length)] for length in lengths)
 
 
 def _inputs(turns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -176,7 +176,7 @@ class _RNN(torch.autograd.Function):
             if t:
                 _add_by_kept(da_steps[t - 1][: len(da_BH)], da_BH, Wt, kept_BH)
         ds0_BH = _kept(product(da_steps[0], Wt), kept_BH) if ctx.needs_input_grad[5] else None
-        dW = _product_over_steps(_before(s_NH, s0_BH, ctx.batch_sizes), da_NH, ctx.batch_sizes, kept_BH)
+        dW = _product_over_steps(states_before(s_NH, s0_BH, ctx.batch_sizes), da_NH, ctx.batch_sizes, kept_BH)
         dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NH)
         return dx, None, dU, dW, db, ds0_BH, None
 
@@ -232,7 +232,7 @@ class _LSTM(torch.autograd.Function):
         by_o, by_i, by_f, by_g = da_NG.chunk(4, dim=1)
         aten.sigmoid_backward.grad_input(tanh_c_NH, o, grad_input=by_o)
         aten.sigmoid_backward.grad_input(g, i, grad_input=by_i)
-        aten.sigmoid_backward.grad_input(_before(c_NH, c0_BH, sizes, whole=True), f, grad_input=by_f)
+        aten.sigmoid_backward.grad_input(states_before(c_NH, c0_BH, sizes, whole=True), f, grad_input=by_f)
         aten.tanh_backward.grad_input(i, g, grad_input=by_g)
         by_c = da_NG[:, H:].unflatten(1, (3, H))
         dc_by_ds_NH = aten.tanh_backward(o, tanh_c_NH)
@@ -250,7 +250,7 @@ class _LSTM(torch.autograd.Function):
             if t:
                 _add_by_kept(steps[t - 1][3][: len(ds_BH)], da_BG, Wt, kept_BH)
         ds0_BH = _kept(product(da_NG[: sizes[0]], Wt), kept_BH) if ctx.needs_input_grad[5] else None
-        dW = _product_over_steps(_before(s_NH, s0_BH, sizes), da_NG, sizes, kept_BH)
+        dW = _product_over_steps(states_before(s_NH, s0_BH, sizes), da_NG, sizes, kept_BH)
         dx, dU, db = _input_gradients(ctx.needs_input_grad, x, U, da_NG)
         return dx, None, dU, dW, db, ds0_BH, dc_BH if ctx.needs_input_grad[6] else None, None
 
@@ -291,7 +291,7 @@ class _GRU(torch.autograd.Function):
         sizes, H = ctx.batch_sizes, len(W)
         Wt_rz, Wt_h = W.t().contiguous().split((2 * H, H))
         r, z, h = gates_NG.chunk(3, dim=1)
-        before_NH = _before(s_NH, s0_BH, sizes, whole=True)
+        before_NH = states_before(s_NH, s0_BH, sizes, whole=True)
         read_NH = _kept_of_rows(before_NH, sizes, kept_BH)
         # da starts as the factors of all gates: da_r = d(s r) * factor, da_z, da_h = ds * factor.
         da_NG = torch.empty_like(gates_NG)
@@ -347,7 +347,7 @@ def _input_gradients(
     return dx, dU, column_sums(da_NG) if needed[4] else None
 
 
-def _before(s_NH: Tensor, s0_BH: Tensor | None, batch_sizes: Sequence[int], whole: bool = False) -> Tensor:
+def states_before(s_NH: Tensor, s0_BH: Tensor | None, batch_sizes: Sequence[int], whole: bool = False) -> Tensor:
     """The state before each row: (N, H); without s0 and unless `whole`, step 0 (all zero) is left out."""
     later = s_NH.index_select(0, previous_rows(batch_sizes).to(s_NH.device))
     if s0_BH is None:

@@ -43,9 +43,10 @@ def in_numbers(settings: TrainSettings | TrainParams, model: ModelParams, tokens
     """The settings of such a model with numbers instead of `auto`, for a training split of so many predicted tokens."""
     row = CHOICES[max(size for size in CHOICES if size <= tokens)]
     one_hot = model.cell != "rnn" and model.embedding_dim is None
-    rate = row.one_hot if one_hot else row.learning_rate
-    decay = WEIGHT_DECAY[settings.optimizer]
-    numbers = dict(zip(AUTOMATIC, (row.epochs, row.batch_tokens, rate, decay), strict=True))
+    numbers = row._asdict() | {
+        "learning_rate": row.one_hot if one_hot else row.learning_rate,
+        "weight_decay": WEIGHT_DECAY[settings.optimizer],
+    }
     values = {key: numbers[key] for key in left_open(settings)}
     return TrainParams.model_validate(dict(settings) | values)
 

@@ -63,6 +63,10 @@ LARGE = {
     "rnn, two layers, tied, dropout": ({"cell": "rnn", **TIED}, {"sampled_words": 200}),
     "lstm, two layers, tied, dropout": ({"cell": "lstm", **TIED}, {}),
     "gru, two layers, tied, dropout": ({"cell": "gru", **TIED}, {"sampled_words": 200, "weight_decay": 0.1}),
+    "mogrifier, 160 units, tied, stream": (  # wide enough for products in pieces
+        {"cell": "lstm", "embedding_dim": 160, "hidden_size": 160, "tie_weights": True, "mogrifier_rounds": 2},
+        {"streams": 40, "bptt": 35, **RECIPE, "epochs": 1},
+    ),
 }
 # Of the size of published models: one step on some 8,192 tokens.
 FULL_SIZE = {
