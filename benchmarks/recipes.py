@@ -29,7 +29,7 @@ from pipeline.runtime.markdown import markdown_table
 from pipeline.runtime.paths import PINS, WEIGHTS_FILE
 from pipeline.training.history import HISTORY_FILE, read_history
 from tools.headline import machine_of
-from tools.records import BUDGET, RECORD_FILE, SEEDS_WANTED, Figures, ProvedRun, Record, read_record, write_pages
+from tools.records import RECORD_FILE, SEEDS_WANTED, Figures, ProvedRun, Record, read_record, write_pages
 
 SLOWER = 1.25  # times the record's median: runs on one machine differ by a tenth, and on a shared one by more
 CHANCE = 3.0  # standard errors by which a mean may be worse: once in 700 times luck alone does that
@@ -96,17 +96,17 @@ def slower(record: Record, runs: list[ProvedRun]) -> list[str]:
     Where the record has no run on it, the minutes in the recipe's name are the limit. Without them nobody can say,
     and that is a line too: a check that cannot be made does not pass.
     """
-    found, budget = [], BUDGET.match(record.recipe)
+    found = []
     for place in dict.fromkeys(map(_place, runs)):
         ours, theirs = ([run.seconds for run in some if _place(run) == place] for some in (runs, record.runs))
         now = statistics.median(ours)
         if theirs:
             if now > SLOWER * (then := statistics.median(theirs)):
                 found.append(f"slower on {place}: {now:.0f} s, the record {then:.0f} s")
-        elif budget is None:
+        elif record.budget is None:
             found.append(f"slower or not? The record has no run on {place}; --any-speed compares figures alone")
-        elif now > 60 * int(budget["minutes"]):
-            found.append(f"slower on {place}: {now:.0f} s, and {record.recipe} has {budget['minutes']} minutes")
+        elif now > 60 * record.budget:
+            found.append(f"slower on {place}: {now:.0f} s, and {record.recipe} has {record.budget} minutes")
     return found
 
 
@@ -144,10 +144,9 @@ def p_better(new: list[float], old: list[float]) -> float:
 
 def refusal(new: Record, old: Record | None) -> str | None:
     """Why `new` may not become the record; None where it may."""
-    budget = BUDGET.match(new.recipe)
-    if budget and new.minutes > int(budget["minutes"]):
-        return f"its slowest run took {new.minutes:.1f} minutes, and {new.recipe} has {budget['minutes']}"
-    if not budget or old is None or (old.params, old.code) == (new.params, new.code):
+    if new.budget and new.minutes > new.budget:
+        return f"its slowest run took {new.minutes:.1f} minutes, and {new.recipe} has {new.budget}"
+    if not new.budget or old is None or (old.params, old.code) == (new.params, new.code):
         return None
     if len(old.runs) < 2:
         return None  # of one seed nobody knows how it varies: that is not worth a defence yet

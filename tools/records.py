@@ -109,6 +109,12 @@ class Record(BaseModel):
         return next(run for run in self.runs if run.best.test == middle)
 
     @property
+    def budget(self) -> int | None:
+        """The minutes in the recipe's name, where it has any."""
+        match = BUDGET.match(self.recipe)
+        return int(match["minutes"]) if match else None
+
+    @property
     def minutes(self) -> float:
         """Of the slowest run."""
         return max(run.seconds for run in self.runs) / 60
