@@ -11,7 +11,7 @@ all gates of the cell side by side.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.model.arithmetic import add_product, column_sums, product, sigmoid
 from pipeline.model.packed import last_rows
-from pipeline.model.recurrence import states_before
+from pipeline.model.recurrence import lstm_factors, states_before, steps_of
 
 aten = torch.ops.aten
 
@@ -88,7 +88,7 @@ class _Mogrifier(torch.autograd.Function):
         s_NH, c_NH, tanh_c_NH = (x_NX.new_empty(N, H) for _ in range(3))
         s, c = (s_NH.new_zeros(batch_sizes[0], H),) * 2 if s0_BH is None or c0_BH is None else (s0_BH, c0_BH)
         for turn, gate, inner, (a_BG, s_BH, c_BH, tanh_c_BH) in zip(
-            *(_steps(batch_sizes, wholes) for wholes in (turns, gates, between, (a_NG, s_NH, c_NH, tanh_c_NH))),
+            *(steps_of(batch_sizes, *wholes) for wholes in (turns, gates, between, (a_NG, s_NH, c_NH, tanh_c_NH))),
             strict=True,
         ):
             B = len(s_BH)
@@ -122,30 +122,24 @@ class _Mogrifier(torch.autograd.Function):
         matrices = _by_round(factors, rounds)
         back = [[matrix.t().contiguous() for matrix in reversed(through)] for through in matrices]
         by_inputs = torch.cat((U, W)).t().contiguous()
-        o, i, f, g = a_NG.chunk(4, dim=1)
-        # da starts as the factors of all gates, as in recurrence.py, and da_gates as those of the rounds' gates:
+        # The factors of all gates become da in place, as in recurrence.py, and so do those of the rounds' gates:
         # turn k + 2 is turn k times a gate 2 sigmoid(a), whose derivative by a is itself times 1 - gate / 2.
-        da_NG = torch.empty_like(a_NG)
-        by_o, by_i, by_f, by_g = da_NG.chunk(4, dim=1)
-        aten.sigmoid_backward.grad_input(tanh_c_NH, o, grad_input=by_o)
-        aten.sigmoid_backward.grad_input(g, i, grad_input=by_i)
-        aten.sigmoid_backward.grad_input(states_before(c_NH, c0_BH, sizes, whole=True), f, grad_input=by_f)
-        aten.tanh_backward.grad_input(i, g, grad_input=by_g)
-        by_c = da_NG[:, H:].unflatten(1, (3, H))
-        dc_by_ds_NH = aten.tanh_backward(o, tanh_c_NH)
+        da_NG, dc_by_ds_NH = lstm_factors(a_NG, states_before(c_NH, c0_BH, sizes, whole=True), tanh_c_NH)
+        da_o, da_c = da_NG[:, :H], da_NG[:, H:].unflatten(1, (3, H))
+        f = a_NG[:, 2 * H : 3 * H]
         da_gates = [torch.mul(gate, -0.5).add_(1).mul_(turn) for gate, turn in zip(gates, turns[2:], strict=True)]
         dx_NX = torch.empty_like(turns[0])
         ds_NH = torch.zeros_like(c_NH) if grads[0] is None else grads[0].clone()
         ds0_BH = torch.zeros_like(c_NH[: sizes[0]])
         dc_BH = torch.zeros_like(ds0_BH) if grads[1] is None else grads[1].clone()
-        steps = [*_steps(sizes, (da_NG, by_o, by_c, ds_NH, dc_by_ds_NH, f, dx_NX))]
-        gate_steps, da_gate_steps = [*_steps(sizes, gates)], [*_steps(sizes, da_gates)]
+        steps = [*steps_of(sizes, da_NG, da_o, da_c, ds_NH, dc_by_ds_NH, f, dx_NX)]
+        gate_steps, da_gate_steps = [*steps_of(sizes, *gates)], [*steps_of(sizes, *da_gates)]
         for t in range(len(sizes) - 1, -1, -1):
-            da_BG, da_o, da_c, ds_BH, dc_by_ds_BH, f_BH, dx_BX = steps[t]
+            da_BG, da_o_BH, da_c_B3H, ds_BH, dc_by_ds_BH, f_BH, dx_BX = steps[t]
             running = dc_BH[: len(ds_BH)]
             running.addcmul_(ds_BH, dc_by_ds_BH)
-            da_o.mul_(ds_BH)
-            da_c.mul_(running.unsqueeze(1))
+            da_o_BH.mul_(ds_BH)
+            da_c_B3H.mul_(running.unsqueeze(1))
             running.mul_(f_BH)
             by_x, by_s = product(da_BG, by_inputs).split((len(U), H), dim=1)
             older, newer = (by_s, by_x) if rounds % 2 else (by_x, by_s)  # by the last two turns
@@ -176,11 +170,6 @@ class _Mogrifier(torch.autograd.Function):
 def _by_round(factors: Sequence[Tensor], rounds: int) -> list[list[Tensor]]:
     each = len(factors) // rounds
     return [[*factors[k * each : (k + 1) * each]] for k in range(rounds)]
-
-
-def _steps(batch_sizes: Sequence[int], wholes: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """For each step, its rows of each of `wholes`, of which there may be none."""
-    return zip(*(whole.split(batch_sizes) for whole in wholes), strict=True) if wholes else repeat((), len(batch_sizes))
 
 
 def _parts(of: Sequence[Tensor], *lengths: int) -> Iterator[Sequence[Tensor]]:

@@ -11,6 +11,7 @@ G all gates of the cell side by side, in the order of cells.GATES. A leading d i
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, cast
 
 import torch
@@ -201,7 +202,7 @@ class _LSTM(torch.autograd.Function):
         s_NH, c_NH, tanh_c_NH = (gates_NG.new_empty(len(gates_NG), H) for _ in range(3))
         half_G = gates_NG.new_tensor([0.5, 1.0]).repeat_interleave(torch.tensor([3 * H, H]))
         s_before, c_before = s0_BH, c0_BH
-        for gates_BG, sigmoids_BG, o_BH, i_BH, f_BH, g_BH, s_BH, c_BH, tanh_c_BH in _steps(
+        for gates_BG, sigmoids_BG, o_BH, i_BH, f_BH, g_BH, s_BH, c_BH, tanh_c_BH in steps_of(
             batch_sizes, gates_NG, sigmoids_NG, o, i, f, g, s_NH, c_NH, tanh_c_NH
         ):
             B = len(s_BH)
@@ -226,26 +227,20 @@ class _LSTM(torch.autograd.Function):
         x, U, W, s0_BH, c0_BH, kept_BH, gates_NG, s_NH, c_NH, tanh_c_NH = ctx.saved_tensors
         sizes, H = ctx.batch_sizes, len(W)
         Wt = W.t().contiguous()
-        o, i, f, g = gates_NG.chunk(4, dim=1)
-        # da starts as the factors of all gates: da_o = ds * factor, da_i, da_f, da_g = dc * factor.
-        da_NG = torch.empty_like(gates_NG)
-        by_o, by_i, by_f, by_g = da_NG.chunk(4, dim=1)
-        aten.sigmoid_backward.grad_input(tanh_c_NH, o, grad_input=by_o)
-        aten.sigmoid_backward.grad_input(g, i, grad_input=by_i)
-        aten.sigmoid_backward.grad_input(states_before(c_NH, c0_BH, sizes, whole=True), f, grad_input=by_f)
-        aten.tanh_backward.grad_input(i, g, grad_input=by_g)
-        by_c = da_NG[:, H:].unflatten(1, (3, H))
-        dc_by_ds_NH = aten.tanh_backward(o, tanh_c_NH)
+        # The factors become da in place: da_o = ds * factor, da_i, da_f, da_g = dc * factor.
+        da_NG, dc_by_ds_NH = lstm_factors(gates_NG, states_before(c_NH, c0_BH, sizes, whole=True), tanh_c_NH)
+        da_o, da_c = da_NG[:, :H], da_NG[:, H:].unflatten(1, (3, H))
+        f = gates_NG[:, 2 * H : 3 * H]
         ds_NH = torch.zeros_like(s_NH) if grads[0] is None else grads[0].clone()
         # by the cell states of the step at hand; rows of sequences that have ended wait for theirs
         dc_BH = torch.zeros_like(s_NH[: sizes[0]]) if grads[1] is None else grads[1].clone()
-        steps = list(_steps(sizes, da_NG, by_o, by_c, ds_NH, dc_by_ds_NH, f))
+        steps = list(steps_of(sizes, da_NG, da_o, da_c, ds_NH, dc_by_ds_NH, f))
         for t in range(len(sizes) - 1, -1, -1):
-            da_BG, da_o, da_c, ds_BH, dc_by_ds_BH, f_BH = steps[t]
+            da_BG, da_o_BH, da_c_B3H, ds_BH, dc_by_ds_BH, f_BH = steps[t]
             running = dc_BH[: len(ds_BH)]
             running.addcmul_(ds_BH, dc_by_ds_BH)
-            da_o.mul_(ds_BH)
-            da_c.mul_(running.unsqueeze(1))
+            da_o_BH.mul_(ds_BH)
+            da_c_B3H.mul_(running.unsqueeze(1))
             running.mul_(f_BH)
             if t:
                 _add_by_kept(steps[t - 1][3][: len(ds_BH)], da_BG, Wt, kept_BH)
@@ -272,7 +267,7 @@ class _GRU(torch.autograd.Function):
         gates_NG = _input_products(x, U, b)  # becomes r, z, h in place
         s_NH, sr_NH = (gates_NG.new_zeros(len(gates_NG), H) for _ in range(2))
         before = gates_NG.new_zeros(batch_sizes[0], H) if s0_BH is None else s0_BH
-        for gates_BG, s_BH, sr_BH in zip(*(v.split(batch_sizes) for v in (gates_NG, s_NH, sr_NH)), strict=True):
+        for gates_BG, s_BH, sr_BH in steps_of(batch_sizes, gates_NG, s_NH, sr_NH):
             before = before[: len(s_BH)]
             read = _kept(before, kept_BH)
             add_product(gates_BG[:, : 2 * H], read, W_rz).mul_(0.5).tanh_().mul_(0.5).add_(0.5)
@@ -321,9 +316,32 @@ class _GRU(torch.autograd.Function):
         return dx, None, dU, torch.cat((dW_rz, dW_h), dim=1), db, ds0_BH if ctx.needs_input_grad[5] else None, None
 
 
-def _steps(batch_sizes: tuple[int, ...], *wholes: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """For each step, the rows of that step of each of `wholes`."""
-    return zip(*(whole.split(batch_sizes) for whole in wholes), strict=True)
+def lstm_factors(gates_NG: Tensor, c_before_NH: Tensor, tanh_c_NH: Tensor) -> tuple[Tensor, Tensor]:
+    """What an LSTM's backward pass multiplies gradients by, for all rows at once.
+
+    Args:
+        gates_NG: the gates o, i, f, g.
+        c_before_NH: the cell state before each row.
+        tanh_c_NH: tanh of the cell state after it.
+
+    Returns:
+        (N, G): the factor of each pre-activation, for o on the gradient by s, for i, f and g on that by c; and (N, H):
+        the factor that turns the gradient by s into that by c.
+    """
+    o, i, f, g = gates_NG.chunk(4, dim=1)
+    factors_NG = torch.empty_like(gates_NG)
+    by_o, by_i, by_f, by_g = factors_NG.chunk(4, dim=1)
+    aten.sigmoid_backward.grad_input(tanh_c_NH, o, grad_input=by_o)
+    aten.sigmoid_backward.grad_input(g, i, grad_input=by_i)
+    aten.sigmoid_backward.grad_input(c_before_NH, f, grad_input=by_f)
+    aten.tanh_backward.grad_input(i, g, grad_input=by_g)
+    return factors_NG, aten.tanh_backward(o, tanh_c_NH)
+
+
+def steps_of(batch_sizes: Sequence[int], *wholes: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """For each step, its rows of each of `wholes`, of which there may be none."""
+    splits = [whole.split(batch_sizes) for whole in wholes]
+    return zip(*splits, strict=True) if splits else repeat((), len(batch_sizes))
 
 
 def _input_products(x: Tensor, U: Tensor, b: Tensor | None) -> Tensor:
