@@ -150,9 +150,12 @@ class Sweep:
 
 def ranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Trials that finished, the best first, and the others after them, those that went on for longer first."""
-    return sorted(
-        records, key=lambda record: (record.state != "finished", -record.epochs, record.valid_perplexity or 0)
-    )
+
+    def place(record: TrialRecord) -> tuple[bool, int, float]:
+        finished = record.state == "finished"
+        return not finished, 0 if finished else -record.epochs, record.valid_perplexity or 0
+
+    return sorted(records, key=place)
 
 
 def _in_words(trial: Trial | TrialRecord) -> str:

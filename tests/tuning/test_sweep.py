@@ -127,4 +127,5 @@ def test_trials_are_ranked_by_perplexity_and_those_given_up_come_last() -> None:
 
     records = [record(0, "pruned", 3.0, 1), record(1, "finished", 5.0, 2), record(2, "finished", 4.0, 3)]
     records += [record(3, "pruned", 9.0, 2), record(4, "pruned", None, 0)]
-    assert [found.trial for found in ranked(records)] == [2, 1, 3, 0, 4]
+    records += [record(5, "finished", 4.5, 1), record(6, "finished", 6.0, 9)]  # `patience` ends some early
+    assert [found.trial for found in ranked(records)] == [2, 5, 1, 6, 3, 0, 4]
