@@ -122,7 +122,10 @@ def recipe_params(name: str, changes: Sequence[str] = ()) -> tuple[dict[str, Any
     params = check_params(content, where)
     if params.download.source == "files" and "://" not in params.download.path:
         # The worktree has only what git tracks.
-        content["download"]["path"] = str(Path(params.download.path).absolute())
+        corpus = Path(params.download.path).absolute()
+        if not corpus.exists():
+            raise InputError(f"{where}: download.path: {corpus} does not exist")
+        content["download"]["path"] = str(corpus)
     return content, params
 
 

@@ -52,10 +52,18 @@ def test_a_recipe_changes_what_it_names_of_the_last_commit_and_its_cells_stand_a
 
 
 def test_text_of_ones_own_is_read_where_it_lies(checkout: Path) -> None:
+    Path("my.txt").write_text("A text.")
     for path, read in (("my.txt", str(checkout / "my.txt")), ("s3://b/my.txt", "s3://b/my.txt")):
         content, _ = recipe_params("small", ["download.source=files", f"download.path={path}"])
         assert content["download"]["path"] == read
     assert recipe_params("small")[0]["download"]["path"] == "corpus"  # which no source but `files` reads
+
+
+def test_text_that_is_not_there_is_named_before_anything_is_laid_out(checkout: Path) -> None:
+    said = r"^recipes/small/params.yaml with -S: download.path: .*/my.txt does not exist$"
+    with pytest.raises(InputError, match=said):
+        apply_recipe("small", ["download.source=files", "download.path=my.txt"])
+    assert not RECIPE_RUNS.exists()
 
 
 @pytest.mark.parametrize(
