@@ -1,9 +1,10 @@
 """A recipe run again, seed by seed, each from nothing: is it as fast and as good as its record says?
 
 `python -m benchmarks.recipes NAME` runs `--seeds` seeds, each by `rnnlm recipe NAME --afresh`, and fails where they are
-slower or worse than the record. With `--record` they become the record, if they are allowed to: in the record book a
-new one has to beat the old. Then seeds that were run before, of the same parameters and code, count, of the record or
-in .rnnlm/recipes/NAME.json, so five seeds of half an hour each are as many sittings as you like.
+slower or worse than the record, or where `exact` makes other weights of the same code. With `--record` they become the
+record, if they are allowed to: in the record book a new one has to beat the old. Then seeds that were run before, of
+the same parameters and code, count, of the record or in .rnnlm/recipes/NAME.json, so five seeds of half an hour each
+are as many sittings as you like.
 """
 
 import json
@@ -83,8 +84,8 @@ def figures_of(measured: dict[str, Any], model: Path) -> Figures:
 
 
 def deciding(content: dict[str, Any]) -> dict[str, Any]:
-    """What of all parameters decides a result, by key: not the seed, nor the addresses of corpora, nor retraining."""
-    values = flat({key: value for key, value in content.items() if key != "retrain"})
+    """What of all parameters decides a result, by key: not the seed, addresses of corpora, retraining or a sweep."""
+    values = flat({key: value for key, value in content.items() if key not in ("retrain", "tune")})
     return {
         key: value for key, value in values.items() if not key.startswith("download.sources.") and key != "train.seed"
     }
@@ -126,6 +127,20 @@ def worse(record: Record, runs: list[ProvedRun]) -> list[str]:
         if now > most:
             found.append(f"worse: {what} perplexity {now:.2f}, the record {then:.2f}; by luck at most {most:.2f}")
     return found
+
+
+def other_bytes(record: Record, new: Record) -> list[str]:
+    """Where `exact` made other weights than the record's of the same parameters, code and seed, a line each."""
+    if (new.precision, new.params, new.code) != ("exact", record.params, record.code):
+        return []
+    theirs = {run.seed: run.models for run in record.runs if run.exact == "yes"}
+    return [
+        f"other bytes: the weights of {name} with seed {run.seed} are not the record's, of the same code in `exact`"
+        for run in new.runs
+        if run.exact == "yes"
+        for name, figures in run.models.items()
+        if run.seed in theirs and figures.weights_sha256 != theirs[run.seed][name].weights_sha256
+    ]
 
 
 def _place(run: ProvedRun) -> str:
@@ -183,6 +198,7 @@ def main(
         if code != new.code:
             new = new.model_copy(update={"code": code, "runs": []})  # those before are of other code
         new.runs.append(run)
+        new.runs.sort(key=lambda of: of.seed)
         if record:
             write_text(sittings, new.model_dump_json(indent=1) + "\n")
     print(markdown_table([["seed", "minutes", "validation", "test", "adapted"], *map(_row, new.runs)]))
@@ -192,8 +208,11 @@ def main(
         write_text(kept, new.model_dump_json(indent=1) + "\n")
         for path in write_pages():
             print(f"wrote {path}")
-    elif old and (told := [*([] if any_speed else slower(old, new.runs)), *worse(old, new.runs)]):
-        raise InputError("; ".join(told))
+    elif old:
+        if precision == "exact" and (new.params, new.code) != (old.params, old.code):
+            print("note: weights are not compared, as the record is of other code or parameters", file=sys.stderr)
+        if told := [*([] if any_speed else slower(old, new.runs)), *worse(old, new.runs), *other_bytes(old, new)]:
+            raise InputError("; ".join(told))
 
 
 def _row(run: ProvedRun) -> list[str]:

@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from benchmarks import options_log, recipes
-from benchmarks.recipes import figures_of, refusal, slower, worse
+from benchmarks.recipes import deciding, figures_of, other_bytes, refusal, slower, worse
 from pipeline.params import check_params, read_params
 from pipeline.retraining.recipe_run import recipe_params
 from pipeline.runtime.errors import InputError
@@ -47,6 +47,25 @@ def test_where_the_record_has_no_run_its_minutes_count_and_without_them_nobody_c
     assert slower(OLD, elsewhere(180)) == ["slower on another, 2 threads: 181 s, and ptb-3min has 3 minutes"]
     (unknown,) = slower(record_of([90.0], "zaremba-small"), elsewhere(1))
     assert unknown.startswith("slower or not? The record has no run on another, 2 threads; --any-speed ")
+
+
+def test_exact_has_to_make_the_records_weights_again() -> None:
+    new = record_of([90.0, 90.2])
+    assert other_bytes(OLD, new) == []
+    new.runs[1].models["lstm"].weights_sha256 = "f" * 64
+    assert other_bytes(OLD, new) == [
+        "other bytes: the weights of lstm with seed 2 are not the record's, of the same code in `exact`"
+    ]
+    for change in ({"precision": "auto"}, {"code": "d"}, {"params": {"new": 1}}):
+        assert other_bytes(OLD, new.model_copy(update=change)) == []
+    new.runs[1].exact = "no: the processor has no AVX2"
+    assert other_bytes(OLD, new) == []
+
+
+def test_what_decides_a_result_is_all_that_the_stages_read() -> None:
+    content = read_params(PROJECT / "params.yaml")
+    kept = {key.split(".")[0] for key in deciding(content)}
+    assert kept == set(content) - {"retrain", "tune"}
 
 
 @pytest.mark.parametrize(
@@ -91,12 +110,17 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
     Path("docs").mkdir()
     monkeypatch.setattr("pipeline.provenance.git.output", lambda *arguments: (PROJECT / "params.yaml").read_text())
 
-    def run(*arguments: str, code: str = "c", test: float = 90.0, seconds: float = 120.0) -> list[int]:
+    def run(
+        *arguments: str, code: str = "c", test: float = 90.0, seconds: float = 120.0, weights: str | None = None
+    ) -> list[int]:
         ran: list[int] = []
 
         def measure(name: str, seed: int) -> tuple[ProvedRun, str]:
             ran.append(seed)
-            return record_of([test + seed / 100], seconds=seconds).runs[0].model_copy(update={"seed": seed}), code
+            found = record_of([test + seed / 100], seconds=seconds).runs[0].model_copy(update={"seed": seed})
+            if weights:
+                found.models["lstm"].weights_sha256 = weights
+            return found, code
 
         monkeypatch.setattr(recipes, "measure", measure)
         app = recipes.typer.Typer()
@@ -105,6 +129,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
         if isinstance(done.exception, InputError):
             raise done.exception
         assert done.exit_code == 0, done.output
+        print(done.stderr, end="")
         return ran
 
     return run
@@ -131,7 +156,7 @@ def test_sittings_add_up_while_parameters_and_code_are_the_same(measured: Callab
     assert [run.seed for run in old_runs(kept)] == [1, 2, 3, 4]
     Path(".rnnlm/recipes/ptb-3min.json").unlink()
     assert measured("--seeds", "5", "--record", code="d", test=80.0) == [5, 1, 2, 3, 4]
-    assert [run.best.test for run in old_runs(kept)] == [80.05, 80.01, 80.02, 80.03, 80.04]
+    assert [run.best.test for run in old_runs(kept)] == [80.01, 80.02, 80.03, 80.04, 80.05]
 
 
 def old_runs(path: Path) -> list[ProvedRun]:
@@ -141,7 +166,7 @@ def old_runs(path: Path) -> list[ProvedRun]:
 
 
 def test_without_a_wish_for_a_record_all_is_run_anew_and_what_is_worse_fails(
-    measured: Callable[..., list[int]],
+    measured: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InputError, match=r"^ptb-3min has no record to compare with; --record makes one$"):
         measured()
@@ -152,6 +177,12 @@ def test_without_a_wish_for_a_record_all_is_run_anew_and_what_is_worse_fails(
     with pytest.raises(InputError, match=r"^slower on AMD EPYC, 2 threads: 171 s, the record 121 s$"):
         measured(seconds=170.0)
     assert measured("--any-speed", seconds=170.0) == [1]
+    with pytest.raises(InputError, match=r"^other bytes: the weights of lstm with seed 1 are not the record's"):
+        measured(weights="f" * 64)
+    measured(weights="f" * 64, code="d")
+    assert capsys.readouterr().out.endswith(
+        "note: weights are not compared, as the record is of other code or parameters\n"
+    )
     assert [run.best.test for run in old_runs(Path("recipes/ptb-3min/record.json"))] == [90.01, 90.02]
 
 
