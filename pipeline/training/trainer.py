@@ -238,7 +238,11 @@ class Trainer:
         return windows_in_all(self._train_split.tokens, params.streams, params.bptt, params.seed, params.epochs)
 
     def _step(self, batch: PackedBatch, rate: float, where: str) -> float:
-        """One step of the optimiser at learning rate `rate`; returns the loss before it, mean nats per token."""
+        """One step of the optimiser at learning rate `rate`; returns the loss before it, mean nats per token.
+
+        A gradient is clipped by its norm (Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063), then number by number
+        (Mikolov 2012, Statistical Language Models Based on Neural Networks).
+        """
         state, params = self._state, self._params
         # torch looks at 32 bits of a generator's seed only, so seed and step are mixed into that many.
         mixed = int(np.random.SeedSequence([params.seed, state.step]).generate_state(1)[0])
