@@ -263,10 +263,16 @@ def test_an_option_is_switched_the_other_way_round_and_measured_once(
     monkeypatch.setattr(options_log, "measured", lambda params, seed: {"valid": one * 1.1, "seconds": 7.0})
     assert CliRunner().invoke(app, []).exit_code == 0
     assert f"| sampled softmax | `train.sampled_words=3` | {one * 1.1:.2f}, " in Path("docs/log.md").read_text()
+    # A row that has other values now is measured again, and one that is no more is left out.
+    options_log.OPTIONS["sampled softmax"] = {"train.sampled_words": (None, 2)}
+    options_log.OPTIONS["betas"] = options_log.OPTIONS.pop("the recipe")
+    assert CliRunner().invoke(app, ["--only", "sampled softmax", "--seed", "2"]).exit_code == 0
+    rows = options_log.read_measures()["rows"]
+    assert rows == {
+        "sampled softmax": {"changes": ["train.sampled_words=2"], "seeds": {"2": {"valid": one * 1.1, "seconds": 7.0}}}
+    }
     content["train"]["epochs"] = 2
     told = str(CliRunner().invoke(app, []).exception)
     assert told == "recipes/ptb-10min/options.json is of ptb-10min as it was earlier; --anew forgets that"
     assert CliRunner().invoke(app, ["--anew"]).exit_code == 0
-    assert (
-        str(CliRunner().invoke(app, ["--only", "x"]).exception) == "no row 'x'; there are: the recipe, sampled softmax"
-    )
+    assert str(CliRunner().invoke(app, ["--only", "x"]).exception) == "no row 'x'; there are: sampled softmax, betas"
