@@ -38,7 +38,7 @@ LOG = Path("docs/log.md")
 OPTIONS_FILE = Path(f"recipes/{BASE}/options.json")  # what docs/log.md shows, with the parameters it was measured with
 LOG_SEEDS = (1, 2)
 LOG_PRECISION = "auto"  # where a processor has bf16, half the time of exact; a row tells what float32 changes
-LOW_RATE = {"train.learning_rate": (0.01, 0.002)}  # at the recipe's, two layers hardly learn
+LOW_RATE = {"train.learning_rate": (0.01, 0.002)}  # of the rows that need two layers
 # A row: its name, and values by which the option is off where the recipe has it on, or on where the recipe has it off.
 OPTIONS: dict[str, dict[str, Any]] = {
     "the recipe": {},
@@ -89,9 +89,9 @@ Each option of training on and off in the recipe `{BASE}` ([records.md](records.
 perplexity of Penn Treebank after each of two seeds, and seconds of training alone, on one thread of the machine of that
 day, with `precision: {LOG_PRECISION}` (locked dropout of states and the Mogrifier keep the LSTM in float32, the last
 row all of it). A row is switched off where the recipe has it, and on where it does not; below the recipe's own
-perplexity is better. Two seeds tell only differences that are larger than those between them. Two layers hardly learn
-in five epochs at the recipe's rate, so what needs them is at 0.002, beside one and two layers there. With gradient
-descent, averaging begins once validation rises, which it never did.
+perplexity is better. Two seeds tell only differences that are larger than those between them. Two layers learn slowly
+in five epochs, at every rate that was tried; what needs them stands at 0.002, beside one layer and two at
+that rate. With gradient descent, averaging begins once validation rises, which it never did.
 `python -m benchmarks.options_log` measures what is missing and writes this page; nothing else does.
 """
 
