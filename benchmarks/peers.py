@@ -48,6 +48,32 @@ def padded(split: EncodedSplit, sentences: np.ndarray) -> tuple[Tensor, Tensor]:
     return pad_sequence([row[:-1] for row in rows]), pad_sequence([row[1:] for row in rows], padding_value=IGNORED)
 
 
+class MogrifierLSTM(nn.Module):
+    """The Mogrifier as people write it: rounds of nn.Linear before each step of nn.LSTMCell, gradients by autograd.
+
+    It reads (T, B, H) and returns the states, of the same shape. Inputs are as wide as the state.
+    """
+
+    def __init__(self, H: int, rounds: int) -> None:
+        super().__init__()
+        self.rounds = nn.ModuleList(nn.Linear(H, H, bias=False) for _ in range(rounds))
+        self.cell = nn.LSTMCell(H, H)
+
+    def forward(self, x_TBH: Tensor) -> Tensor:
+        """The state after each step, from state zero."""
+        s_BH = c_BH = torch.zeros_like(x_TBH[0])
+        states = []
+        for x_BH in x_TBH:
+            for number, linear in enumerate(self.rounds):
+                if number % 2 == 0:
+                    x_BH = 2 * torch.sigmoid(linear(s_BH)) * x_BH
+                else:
+                    s_BH = 2 * torch.sigmoid(linear(x_BH)) * s_BH
+            s_BH, c_BH = self.cell(x_BH, (s_BH, c_BH))
+            states.append(s_BH)
+        return torch.stack(states)
+
+
 class TutorialRNN:
     """The WildML RNN tutorial's network, trained as there: a sentence at a time, gradients by outer products a step.
 

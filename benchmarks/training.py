@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.harness import REPEATS, Result, compare, from_pairs, run, seconds
-from benchmarks.peers import PlainModel, TutorialRNN, padded
+from benchmarks.peers import MogrifierLSTM, PlainModel, TutorialRNN, padded
 from pipeline.model.batches import token_budget_batches
 from pipeline.model.cells import GATES
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.mogrifier import run_mogrifier
 from pipeline.model.output import Precision, Sampler, cross_entropy, uses_bf16
 from pipeline.model.packed import PackedBatch, pack
 from pipeline.model.params import NEUTRAL_SHAPE, ModelParams
@@ -49,6 +50,8 @@ def rows() -> Iterator[Result]:
     for T, B, H in ((32, 64, 100), (35, 20, 200), (35, 128, 256)):
         for cell in GATES:
             yield recurrence(cell, T, B, H)
+    for rounds in (2, 5):
+        yield mogrifier(rounds, 35, 40, 352)
     yield from word_language_model()
     yield peak_share()
     yield checkpoint()
@@ -94,6 +97,25 @@ def recurrence(cell: str, T: int, B: int, H: int) -> Result:
         f"nn.{module.mode.partition('_')[0]}",
         lambda: run_layer(cell, x_NH, (B,) * T, U, W, b, precision="fp32")[0].backward(ds_NH),
         lambda: module(x_TBH)[0].backward(ds_TBH),
+    )
+
+
+def mogrifier(rounds: int, T: int, B: int, H: int) -> Result:
+    """Likewise with a Mogrifier before the cell."""
+    module = MogrifierLSTM(H, rounds)
+    bound = H**-0.5
+    shapes = ((H, 4 * H), (H, 4 * H), (4 * H,), *[(H, H)] * rounds)
+    U, W, b, *matrices = (torch.empty(shape).uniform_(-bound, bound).requires_grad_() for shape in shapes)
+    through = [(matrix,) for matrix in matrices]
+    x_TBH = torch.randn(T, B, H, requires_grad=True)
+    ds_TBH = torch.randn(T, B, H)
+    x_NH = x_TBH.detach().flatten(0, 1).requires_grad_()
+    ds_NH = ds_TBH.flatten(0, 1)
+    return compare(
+        f"mogrifier_{rounds}_{T}x{B}x{H}",
+        "nn.LSTMCell, nn.Linear",
+        lambda: run_mogrifier(x_NH, (B,) * T, U, W, b, through)[0].backward(ds_NH),
+        lambda: module(x_TBH).backward(ds_TBH),
     )
 
 

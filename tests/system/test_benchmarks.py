@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.harness import from_pairs
-from benchmarks.peers import TutorialRNN
+from benchmarks.peers import MogrifierLSTM, TutorialRNN
+from pipeline.model.mogrifier import run_mogrifier
 from tests.conftest import PROJECT
 
 
@@ -55,3 +57,25 @@ def test_the_tutorials_network_learns_a_sentence() -> None:
     for _ in range(300):
         network.sgd_step(x_T, y_T, 0.1)
     assert loss() < 0.5
+
+
+@pytest.mark.parametrize("rounds", [2, 5])
+def test_the_mogrifier_of_plain_modules_is_the_same_network(rounds: int) -> None:
+    T, B, H = 6, 8, 5
+    module = MogrifierLSTM(H, rounds).double()
+    cell = module.cell
+
+    def ours(weight: torch.Tensor) -> torch.Tensor:
+        i, f, g, o = weight.chunk(4)
+        return torch.cat((o, i, f, g)).t()
+
+    x_TBH = torch.randn(T, B, H, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    s_NH, _ = run_mogrifier(
+        x_TBH.flatten(0, 1),
+        (B,) * T,
+        ours(cell.weight_ih),
+        ours(cell.weight_hh),
+        ours(cell.bias_ih + cell.bias_hh),
+        [(weight.t(),) for weight in module.rounds.parameters()],
+    )
+    torch.testing.assert_close(s_NH, module(x_TBH).flatten(0, 1))
