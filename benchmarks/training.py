@@ -83,40 +83,53 @@ def output_layer(N: int, H: int, C: int, precision: Precision) -> Result:
 
 
 def recurrence(cell: str, T: int, B: int, H: int) -> Result:
-    """Forward and backward of one layer over B sequences of length T, as many inputs as units, fp32."""
-    module = MODULES[cell](H, H)
-    G = len(GATES[cell]) * H
-    bound = H**-0.5
-    U, W, b = (torch.empty(shape).uniform_(-bound, bound).requires_grad_() for shape in ((H, G), (H, G), (G,)))
-    x_TBH = torch.randn(T, B, H, requires_grad=True)
-    ds_TBH = torch.randn(T, B, H)
-    x_NH = x_TBH.detach().flatten(0, 1).requires_grad_()
-    ds_NH = ds_TBH.flatten(0, 1)
-    return compare(
+    """One layer, in fp32."""
+    module, G = MODULES[cell](H, H), len(GATES[cell]) * H
+    return _layer(
         f"recurrence_{cell}_{T}x{B}x{H}",
         f"nn.{module.mode.partition('_')[0]}",
-        lambda: run_layer(cell, x_NH, (B,) * T, U, W, b, precision="fp32")[0].backward(ds_NH),
-        lambda: module(x_TBH)[0].backward(ds_TBH),
+        (T, B, H),
+        [(H, G), (H, G), (G,)],
+        lambda x_NH, U, W, b: run_layer(cell, x_NH, (B,) * T, U, W, b, precision="fp32")[0],
+        lambda x_TBH: module(x_TBH)[0],
     )
 
 
 def mogrifier(rounds: int, T: int, B: int, H: int) -> Result:
-    """Likewise with a Mogrifier before the cell."""
-    module = MogrifierLSTM(H, rounds)
-    bound = H**-0.5
-    shapes = ((H, 4 * H), (H, 4 * H), (4 * H,), *[(H, H)] * rounds)
-    U, W, b, *matrices = (torch.empty(shape).uniform_(-bound, bound).requires_grad_() for shape in shapes)
-    through = [(matrix,) for matrix in matrices]
-    x_TBH = torch.randn(T, B, H, requires_grad=True)
-    ds_TBH = torch.randn(T, B, H)
-    x_NH = x_TBH.detach().flatten(0, 1).requires_grad_()
-    ds_NH = ds_TBH.flatten(0, 1)
-    return compare(
+    """One LSTM layer with a Mogrifier before each step."""
+    return _layer(
         f"mogrifier_{rounds}_{T}x{B}x{H}",
         "nn.LSTMCell, nn.Linear",
-        lambda: run_mogrifier(x_NH, (B,) * T, U, W, b, through)[0].backward(ds_NH),
-        lambda: module(x_TBH).backward(ds_TBH),
+        (T, B, H),
+        [(H, 4 * H), (H, 4 * H), (4 * H,), *[(H, H)] * rounds],
+        lambda x_NH, U, W, b, *matrices: run_mogrifier(x_NH, (B,) * T, U, W, b, [(matrix,) for matrix in matrices])[0],
+        MogrifierLSTM(H, rounds),
     )
+
+
+def _layer(
+    name: str,
+    peer: str,
+    shape: tuple[int, int, int],
+    weights: Sequence[tuple[int, ...]],
+    ours: Callable[..., Tensor],
+    theirs: Callable[[Tensor], Tensor],
+) -> Result:
+    """Forward and backward of a layer over B sequences of length T, as many inputs as units.
+
+    Args:
+        name: of the row.
+        peer: what `theirs` is.
+        shape: T, B and H.
+        weights: the shapes of those that `ours` takes.
+        ours: from inputs (T * B, H) and these weights to states of that shape.
+        theirs: from inputs (T, B, H) to states of that shape.
+    """
+    bound = shape[-1] ** -0.5
+    drawn = [torch.empty(of).uniform_(-bound, bound).requires_grad_() for of in weights]
+    x_TBH, ds_TBH = torch.randn(shape, requires_grad=True), torch.randn(shape)
+    x_NH, ds_NH = x_TBH.detach().flatten(0, 1).requires_grad_(), ds_TBH.flatten(0, 1)
+    return compare(name, peer, lambda: ours(x_NH, *drawn).backward(ds_NH), lambda: theirs(x_TBH).backward(ds_TBH))
 
 
 def word_language_model() -> Iterator[Result]:
