@@ -21,6 +21,7 @@ from benchmarks.harness import start
 from benchmarks.quality import train_silently
 from pipeline.model.language_model import LanguageModel
 from pipeline.params import Params, at
+from pipeline.provenance.environment import machine_params
 from pipeline.provenance.git import RECIPE_RUNS
 from pipeline.retraining.recipe_run import recipe_params
 from pipeline.runtime.errors import InputError
@@ -88,7 +89,8 @@ ABOUT_LOG = f"""# What was tried
 Each option of training on and off in the recipe `{BASE}` ([records.md](records.md)), all else equal: validation
 perplexity of Penn Treebank after each of two seeds, and seconds of training alone, on one thread of the machine of that
 day, with `precision: {LOG_PRECISION}` (locked dropout of states and the Mogrifier keep the LSTM in float32, the last
-row all of it). A row is switched off where the recipe has it, and on where it does not; below the recipe's own
+row all of it). Compare seconds only between rows that name no processor, which are of an Intel Xeon with AMX, or the
+same one. A row is switched off where the recipe has it, and on where it does not; below the recipe's own
 perplexity is better. Two seeds tell only differences that are larger than those between them. Two layers learn slowly
 in five epochs, at every rate that was tried; what needs them stands at 0.002, beside one layer and two at
 that rate. With gradient descent, averaging begins once validation rises, which it never did.
@@ -109,7 +111,8 @@ def measured(params: Params, seed: int) -> dict[str, Any]:
     """Train the recipe's one model on the text in data/ here, on one thread.
 
     Returns:
-        `valid`, the best validation perplexity; `curve`, that after each epoch; and `seconds`.
+        `valid`, the best validation perplexity; `curve`, that after each epoch; `seconds`, and the `processor`
+        that took them.
     """
     (cell,) = params.cells.values()
     vocabulary = Vocabulary.load(VOCABULARY)
@@ -124,7 +127,8 @@ def measured(params: Params, seed: int) -> dict[str, Any]:
     finally:
         torch.set_num_threads(threads)
     curve = [epoch.valid_perplexity for epoch in history]
-    return {"valid": min(curve), "curve": curve, "seconds": round(time.monotonic() - begun, 1)}
+    seconds = round(time.monotonic() - begun, 1)
+    return {"valid": min(curve), "curve": curve, "seconds": seconds, "processor": machine_params()["machine.processor"]}
 
 
 def read_measures() -> dict[str, Any]:
@@ -156,12 +160,13 @@ def log_page(known: dict[str, dict[str, Any]]) -> str:
         mean = _mean(found)
         measures = [one for _, one in sorted(found.get("seeds", {}).items())]
         each, seconds = [one["valid"] for one in measures], [one["seconds"] for one in measures]
+        processors = sorted({one["processor"] for one in measures if "processor" in one})
         against = f"{mean / base - 1:+.1%}" if mean and base and name != "the recipe" else ""
         rows.append(
             [
                 *(name, ", ".join(f"`{change}`" for change in found.get("changes", []))),
                 *(", ".join(f"{value:.2f}" for value in each) or "not measured yet", f"{mean:.2f}" if mean else ""),
-                *(against, f"{statistics.mean(seconds):.0f}" if seconds else ""),
+                *(against, ", ".join([f"{statistics.mean(seconds):.0f}", *processors]) if seconds else ""),
             ]
         )
     return f"{ABOUT_LOG}\n{markdown_table(rows)}\n"

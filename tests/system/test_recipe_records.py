@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from benchmarks import options_log, recipes
 from benchmarks.recipes import deciding, figures_of, other_bytes, refusal, slower, worse
 from pipeline.params import check_params, read_params
+from pipeline.provenance.environment import machine_params
 from pipeline.retraining.recipe_run import recipe_params
 from pipeline.runtime.errors import InputError
 from pipeline.training.history import EpochRecord, write_history
@@ -256,9 +257,10 @@ def test_an_option_is_switched_the_other_way_round_and_measured_once(
     known = options_log.read_measures()["rows"]
     one, two = (known["the recipe"]["seeds"][seed]["valid"] for seed in "12")
     assert one != two
+    processor = machine_params()["machine.processor"]
     assert (
-        f"| the recipe |  | {one:.2f}, {two:.2f} | {(one + two) / 2:.2f} |  | 0 |\n| sampled softmax |  | not measured"
-        in page
+        f"| the recipe |  | {one:.2f}, {two:.2f} | {(one + two) / 2:.2f} |  | 0, {processor} |\n"
+        "| sampled softmax |  | not measured" in page
     )
     monkeypatch.setattr(options_log, "measured", lambda params, seed: {"valid": one * 1.1, "seconds": 7.0})
     assert CliRunner().invoke(app, []).exit_code == 0
