@@ -2,9 +2,9 @@
 
 `python -m benchmarks.recipes NAME` runs `--seeds` seeds, each by `rnnlm recipe NAME --afresh`, and fails where they are
 slower or worse than the record, or where `exact` makes other weights of the same code. With `--record` they become the
-record, if they are allowed to: in the record book a new one has to beat the old. Then seeds that were run before, of
-the same parameters and code, count, of the record or in .rnnlm/recipes/NAME.json, so five seeds of half an hour each
-are as many sittings as you like.
+record, if they are allowed to: the recipe has to be committed, as a record names the commit that makes it again, and in
+the record book a new one has to beat the old. Then seeds that were run before, of the same parameters and code, count,
+of the record or in .rnnlm/recipes/NAME.json, so five seeds of half an hour each are as many sittings as you like.
 """
 
 import json
@@ -21,7 +21,7 @@ import typer
 
 from benchmarks.harness import start
 from pipeline.params import flat
-from pipeline.provenance.git import RECIPE_RUNS
+from pipeline.provenance import git
 from pipeline.retraining.recipe_run import RECIPES, recipe_params
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_text
@@ -184,7 +184,7 @@ def main(
     """Run the seeds, and compare them with the record, or make them one."""
     content, params = recipe_params(name)
     precision = next(iter(params.cells.values())).train.precision
-    sittings, kept = RECIPE_RUNS / f"{name}.json", RECIPES / name / RECORD_FILE
+    sittings, kept = git.RECIPE_RUNS / f"{name}.json", RECIPES / name / RECORD_FILE
     new = Record(
         recipe=name, command=f"rnnlm recipe {name}", precision=precision, params=deciding(content), code="", runs=[]
     )
@@ -192,6 +192,9 @@ def main(
     if old is None and not record:
         raise InputError(f"{name} has no record to compare with; --record makes one")
     if record:
+        own = RECIPES / name / "params.yaml"
+        if git.output("status", "--porcelain", "--", str(own)):
+            raise InputError(f"no record: {own} is not in the commit that the record would name; commit it first")
         new = next((known for known in (before, old) if known and known.params == new.params), new)
     while missing := sorted(set(range(1, seeds + 1)) - {run.seed for run in new.runs}):
         run, code = measure(name, missing[0])

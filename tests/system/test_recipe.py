@@ -74,6 +74,8 @@ def test_a_killed_recipe_goes_on_and_the_checkout_stays_as_it_was(plain: Clone, 
 @pytest.mark.soak
 def test_the_benchmark_records_a_recipe_and_says_so_in_its_readme(plain: Clone, tmp_path: Path) -> None:
     clone = with_recipe(plain.copy(tmp_path / "clone", tracking=True), RECIPE.replace("15", "1"))
+    clone.git("add", "recipes")
+    clone.git("commit", "-qm", "A recipe")
     commit, tree = clone.git("rev-parse", "HEAD").strip(), clone.folder / ".rnnlm/recipes/tiny"
     (clone.folder / "recipes/tiny/README.md").write_text("an old line\n\nAbout it.\n")
     printed = clone.run(sys.executable, "-m", "benchmarks.recipes", "tiny", "--record")

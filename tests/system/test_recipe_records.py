@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from benchmarks import options_log, recipes
 from benchmarks.recipes import deciding, figures_of, other_bytes, refusal, slower, worse
 from pipeline.params import check_params, read_params
+from pipeline.provenance import git
 from pipeline.provenance.environment import machine_params
 from pipeline.retraining.recipe_run import recipe_params
 from pipeline.runtime.errors import InputError
@@ -101,6 +102,11 @@ def test_adapted_figures_may_win_but_not_while_static_ones_lose() -> None:
     assert "; worse static" in str(refusal(adapted([test + 2 for test in OLD.static], 5.0), OLD))
 
 
+def commit_all() -> None:
+    git.output("add", "params.yaml", "recipes")
+    git.output("-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "recipes")
+
+
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     """Runs the benchmark where a measurement costs nothing; returns the seeds that were run."""
@@ -108,8 +114,10 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
     Path("recipes/ptb-3min").mkdir(parents=True)
     Path("recipes/ptb-3min/params.yaml").write_text("download: {source: ptb}\n")
     Path("recipes/ptb-3min/README.md").write_text("an old line\n")
+    Path("params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
     Path("docs").mkdir()
-    monkeypatch.setattr("pipeline.provenance.git.output", lambda *arguments: (PROJECT / "params.yaml").read_text())
+    git.output("init", "-q")
+    commit_all()
 
     def run(
         *arguments: str, code: str = "c", test: float = 90.0, seconds: float = 120.0, weights: str | None = None
@@ -158,6 +166,20 @@ def test_sittings_add_up_while_parameters_and_code_are_the_same(measured: Callab
     Path(".rnnlm/recipes/ptb-3min.json").unlink()
     assert measured("--seeds", "5", "--record", code="d", test=80.0) == [5, 1, 2, 3, 4]
     assert [run.best.test for run in old_runs(kept)] == [80.01, 80.02, 80.03, 80.04, 80.05]
+
+
+def test_only_a_committed_recipe_becomes_a_record(measured: Callable[..., list[int]]) -> None:
+    own = Path("recipes/ptb-3min/params.yaml")
+    refused = f"^no record: {own} is not in the commit that the record would name; commit it first$"
+    own.write_text("download: {source: ptb}\ntrain: {epochs: 9}\n")
+    with pytest.raises(InputError, match=refused):
+        measured("--record")
+    git.output("rm", "-q", "--cached", str(own))
+    with pytest.raises(InputError, match=refused):
+        measured("--record")
+    assert not Path("recipes/ptb-3min/record.json").exists()
+    commit_all()
+    assert measured("--record") == [1]
 
 
 def old_runs(path: Path) -> list[ProvedRun]:

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from benchmarks.recipes import deciding
+from pipeline.provenance import git
 from pipeline.runtime.errors import InputError
 from tests.conftest import PROJECT
 from tools.records import Figures, ProvedRun, Record, first_line, page, read_record, records, write_pages
@@ -64,6 +67,18 @@ def test_the_first_line_of_every_readme_and_the_record_book_are_those_of_the_rec
     lines = {name: (PROJECT / "recipes" / name / "README.md").read_text().splitlines()[0] for name in found}
     assert lines == {name: first_line(name, record) for name, record in found.items()}, "run `python -m tools.records`"
     assert (PROJECT / "docs/records.md").read_text() == page(found), "run `python -m tools.records`"
+
+
+def test_the_commit_of_every_run_has_the_parameters_of_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that whoever checks that commit out and runs the recipe makes the record again."""
+    monkeypatch.chdir(PROJECT)
+    runs = [(record, run) for record in records().values() if record for run in record.runs]
+    if missing := {run.commit for _, run in runs} - set(git.output("rev-list", "--all").split()):
+        pytest.skip(f"a clone without all commits: no {sorted(missing)[0]}")
+    for record, run in runs:
+        content = yaml.safe_load(git.output("show", f"{run.commit}:./recipes/{record.recipe}/params.yaml"))
+        other = {key: value for key, value in deciding(content).items() if record.params.get(key) != value}
+        assert not other, f"{record.recipe}, seed {run.seed}: commit {run.commit} has others"
 
 
 def test_the_line_has_the_median_seed_with_its_interval_the_slowest_run_and_what_is_best_adapted(kept: Path) -> None:
