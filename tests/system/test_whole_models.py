@@ -117,7 +117,7 @@ def test_what_auto_came_to_is_on_record(
     evaluate()
     said = capsys.readouterr().out
     assert f"lstm: 14 training tokens, for which `auto` is {AUTO}\n" in said
-    assert re.search(r"lstm training takes about \d+ s, less if .*\nlstm trained in \d+ s, 2 steps in all\n", said)
+    assert re.search(r"lstm training takes about [\d.]+ \w+, .*\nlstm trained in [\d.]+ \w+, 2 steps in all\n", said)
     assert "note on lstm: training took only 2 steps" in said
     recorded = json.loads((project.models / "config.json").read_text())["train"]
     assert (recorded["epochs"], recorded["batch_tokens"], recorded["learning_rate"]) == (2, 128, 0.01)
