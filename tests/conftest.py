@@ -43,6 +43,7 @@ settings.load_profile("patient")
 # Whether `make soak` is running, where some tests do the same with many more kills, files and documents.
 SOAK = os.environ.get("RNNLM_SOAK") == "1"
 PROJECT = Path(__file__).resolve().parents[1]
+DURATION = r"[\d.]+ (?:s|min|h)"  # as pipeline.runtime.progress writes it, on machines of any speed
 # The files that take longest, which begin first, so that no process of pytest waits long for the other. Of the first
 # four only one asks for the clone `plain`, for which the others would wait.
 LONGEST = ["test_pipeline", "test_workflows", "test_serving", "test_backup", "test_versions", "test_interruptions"]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.review import preview
 from pipeline.runtime.errors import InputError
-from tests.conftest import PROJECT
+from tests.conftest import DURATION, PROJECT
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 
@@ -53,7 +53,7 @@ def test_it_shows_what_the_stages_would_read_and_changes_nothing(comments: Path)
     assert [split for split, _ in splits] == ["train", "valid", "test"]
     assert sum(int(sentences) for _, sentences in splits) == 396
     assert re.search(
-        r"^training small: about [\d.]+ \w+ \(10 epochs, 128 tokens a batch, .* 0.01\)$", done.stdout, re.MULTILINE
+        rf"^training small: about {DURATION} \(10 epochs, 128 tokens a batch, .* 0.01\)$", done.stdout, re.MULTILINE
     )
 
 
@@ -72,7 +72,8 @@ def test_of_a_large_corpus_it_shows_a_part_and_says_so(comments: Path, monkeypat
     assert (share := re.search(r"first part, (\d+)% of its text by an estimate from the bytes that are left\.", said))
     assert int(share[1]) == round(100 * 5000 / comments.stat().st_size)
     # As many tokens as the whole has decide what `auto` is, not those of the part.
-    assert re.search(r"^training small: an estimated [\d.]+ \w+ \(5 epochs, 256 tokens ", said, re.MULTILINE), said
+    estimate = rf"^training small: an estimated {DURATION} \(5 epochs, 256 tokens a batch"
+    assert re.search(estimate, said, re.MULTILINE), said
     Path("comments.csv.gz").write_bytes(gzip.compress(comments.read_bytes()))  # of which nobody knows what it holds
     said = CliRunner().invoke(app, ["corpus", "comments.csv.gz", *arguments[2:]]).stdout
     assert "first part, more than can be read in seconds." in said

@@ -27,7 +27,7 @@ from pipeline.training.automatic import in_numbers
 from pipeline.training.first_weights import warm_start
 from stages.evaluate import evaluate
 from stages.train import train
-from tests.conftest import vocabulary_of
+from tests.conftest import DURATION, vocabulary_of
 from tests.projects import SENTENCES, Project
 
 TEXT = "The cat sees the dog."
@@ -117,7 +117,8 @@ def test_what_auto_came_to_is_on_record(
     evaluate()
     said = capsys.readouterr().out
     assert f"lstm: 14 training tokens, for which `auto` is {AUTO}\n" in said
-    assert re.search(r"lstm training takes about [\d.]+ \w+, .*\nlstm trained in [\d.]+ \w+, 2 steps in all\n", said)
+    times = rf"lstm training takes about {DURATION}, less if .*\nlstm trained in {DURATION}, 2 steps in all\n"
+    assert re.search(times, said)
     assert "note on lstm: training took only 2 steps" in said
     recorded = json.loads((project.models / "config.json").read_text())["train"]
     assert (recorded["epochs"], recorded["batch_tokens"], recorded["learning_rate"]) == (2, 128, 0.01)
